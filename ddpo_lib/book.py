@@ -1,0 +1,67 @@
+"""Chapters -> executed notebooks -> the HTML book, through jupytext, papermill and Jupyter Book 1.x."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
+    """Run a MyST Markdown notebook with papermill.
+
+    Args:
+        notebook: the source.
+        folder: where the executed notebook lands, under the source's name with `.ipynb`.
+        parameters: for its parameters cell.
+
+    Returns:
+        The executed notebook.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed; the notebook with the traceback stays in `folder`.
+    """
+    import jupytext
+    import papermill
+
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = folder / f"{notebook.stem}.ipynb"
+    jupytext.write(jupytext.read(notebook), executed)
+    papermill.execute_notebook(
+        executed, executed, parameters, kernel_name="python3", progress_bar=False, log_output=False, cwd=notebook.parent
+    )
+    return executed
+
+
+def build(project: Path, executed: list[Path], folder: Path) -> None:
+    """Build the HTML from prose pages and executed notebooks; any warning is an error.
+
+    Args:
+        project: the checkout, with `book/` and `_config.yml`.
+        executed: executed notebooks, one a chapter.
+        folder: the pages land in its `_build/html`.
+
+    Raises:
+        RuntimeError: the build failed; the message is Sphinx's.
+    """
+    source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
+    for notebook in executed:
+        shutil.copy(notebook, source)
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(source), "--warningiserror", "--keep-going"]
+    command += ["--config", str(project / "_config.yml"), "--path-output", str(folder), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
+    if done.returncode:
+        raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+
+
+def publish(html: Path, project: Path) -> Path:
+    """Copy built pages to `book/_build/html` of the checkout, where a reader looks; returns the first page."""
+    place = project / "book" / "_build" / "html"
+    aside = place.with_name("html.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(html, aside)
+    shutil.rmtree(place, ignore_errors=True)
+    aside.replace(place)
+    return place / "index.html"

@@ -1,0 +1,198 @@
+"""The `ddpo` command. Bad input ends with one clear line and status 2; nothing half made is left."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpo_lib.errors import InputError
+
+app = typer.Typer(
+    help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PROFILE = typer.Option(help="A profile of the package (embedded, smoke) or a YAML file.")
+CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the corpus of the package.")
+RUNS = typer.Option(help="Folder that holds the runs.")
+
+Profile = Annotated[str, PROFILE]
+Corpus = Annotated[str | None, CORPUS]
+Runs = Annotated[Path, RUNS]
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can mend into one line and status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ddpo_lib").setLevel(logging.INFO)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        print(
+            f"error: {error.filename or 'a file'}: no space left to write it; nothing half made is left. "
+            "Free some space and run the same command again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+@app.command()
+def weights(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Prompt-grouped JSONL or Parquet file, or hub data set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="A row a response, with distances and weights.")],
+    semantic: Annotated[str, typer.Option(help="Model of the semantic space.")] = "minilm",
+    style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
+    scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
+    floor: Annotated[float, typer.Option(help="Least weight that a response keeps, 0 to 1.")] = 0.0,
+) -> None:
+    """How far each response is from the others to its prompt, and the weight that follows."""
+    from ddpo_lib.corpus import read_corpus
+    from ddpo_lib.deviation import mean_distance
+    from ddpo_lib.deviation import weights as deviation_weights
+    from ddpo_lib.embed import embed
+
+    table = read_corpus(source, held_out=0.0)
+    groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
+    for name, model in (("semantic", semantic), ("style", style)):
+        table[name] = mean_distance(embed(table["text"].tolist(), model), groups)
+    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
+        distances = [table[s].to_numpy() for s in spaces]
+        try:
+            table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    _write_parquet(table, out)
+    typer.echo(f"{out}: {len(table)} responses to {table['prompt_id'].nunique()} prompts")
+
+
+@app.command()
+def train(
+    source: Annotated[Path, typer.Argument(metavar="WEIGHTS.parquet", help="What `ddpo weights` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder for the LoRA adapter; must not exist.")],
+    arm: Annotated[
+        str, typer.Option(help="sft, dpo, ddpo-semantic, ddpo-style, ddpo-both, orpo, dorpo-*.")
+    ] = "ddpo-both",
+    start: Annotated[Path | None, typer.Option("--from", help="Adapter to start from, the reference too.")] = None,
+    profile: Profile = "embedded",
+) -> None:
+    """Train one arm on weighted responses: `--arm sft` first, then any other with `--from` the SFT adapter."""
+    from ddpo_lib import tasks
+
+    typer.echo(tasks.train(source, out, arm, start, profile))
+
+
+@app.command()
+def generate(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="What `ddpo train` wrote.")],
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="A corpus; its prompts are used.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Samples, grouped by prompt.")],
+    samples: Annotated[int | None, typer.Option(help="Samples a prompt; default: the profile's.")] = None,
+    profile: Profile = "embedded",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+) -> None:
+    """Sample stories for prompts from a trained adapter."""
+    from ddpo_lib import tasks
+
+    typer.echo(tasks.generate(adapter, prompts, out, samples, profile, seed))
+
+
+@app.command()
+def evaluate(
+    sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one an arm.")],
+    scored: Annotated[str | None, typer.Option(help="Corpus with scores, to fit the stand-in reward on.")] = None,
+    profile: Profile = "embedded",
+) -> None:
+    """Quality and diversity of samples, with intervals; arms are compared over their prompts."""
+    from ddpo_lib import tasks
+
+    typer.echo(tasks.evaluate(sources, scored, profile))
+
+
+@app.command()
+def run(
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    cores: Annotated[int, typer.Option(help="Processes and threads at once.")] = os.cpu_count() or 1,
+) -> None:
+    """Everything: data, training, samples, evaluation and the book. What is fresh is not made again."""
+    from ddpo_lib.book import publish
+    from ddpo_lib.pipeline import PROJECT, open_run
+
+    opened = open_run(profile, corpus, runs)
+    goal = "book" if "book" in opened.steps else "evaluation"
+    if not opened.is_fresh("pairs"):  # reads and checks the corpus first, so that its errors come plainly
+        _make_apart("pairs", profile, corpus, runs)
+    if not opened.is_fresh(goal):
+        _snakemake(opened.folder, profile, corpus, goal, cores)
+    if goal == "book":
+        typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
+    else:
+        typer.echo(opened.path("evaluation") / "results.json")
+
+
+@app.command()
+def make(
+    step: Annotated[str, typer.Argument(help="An artifact of the run: corpus, pairs, sft, samples-dpo, book, ...")],
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """One artifact of a run and what it stands on; returns at once where it is fresh."""
+    from ddpo_lib.pipeline import open_run
+
+    opened = open_run(profile, corpus, runs)
+    if step not in opened.steps:
+        raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
+    typer.echo(opened.path(step))
+
+
+def _make_apart(step: str, profile: str, corpus: str | None, runs: Path) -> None:
+    """One artifact in a process of its own, whose memory goes with it."""
+    command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]
+    command += ["--corpus", corpus] if corpus else []
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise typer.Exit(status)
+
+
+def _snakemake(folder: Path, profile: str, corpus: str | None, goal: str, cores: int) -> None:
+    from ddpo_lib.pipeline import PROJECT
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
+    settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
+    command += ["--rerun-triggers", "mtime", "--quiet", "all", "--config", *settings]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
+    if status:
+        raise typer.Exit(1)
+
+
+def _write_parquet(table, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.partial")
+    try:
+        table.to_parquet(aside)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

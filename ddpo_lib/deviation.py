@@ -1,0 +1,164 @@
+"""Deviation: unit vectors -> mean distances -> weights. numpy alone.
+
+A *group* is the set of responses to one prompt, winners and losers alike. `groups` is always an integer array with
+one id a row; rows come in any order, and no n x n matrix is ever built.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+TIE = 1e-6  # distances (range 0 to 2) closer than this are one value: vectors are float32, good to about 1e-7
+BLOCK_ROWS = 65_536  # rows that are turned to float64 at once: memory beyond the vectors stays small
+
+
+def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean cosine distance of each response to the other responses of its group (paper, the definition of deviation).
+
+    With u_i unit vectors, s their sum and n the size of the group, distance_i = 1 - (u_i . s - 1) / (n - 1),
+    so the cost is linear in the number of responses whatever the size of a group.
+
+    Args:
+        vectors: (n, d) floats of any length but zero; rows are scaled to unit length here.
+        groups: (n,) integers, the group of each row.
+
+    Returns:
+        (n,) float64 in [0, 2]; NaN, with a warning that counts them, for a response that is alone in its group.
+
+    Raises:
+        ValueError: wrong shapes, or a row that is zero or holds NaN or infinity (names the first such row).
+    """
+    vectors, groups = np.asarray(vectors), np.asarray(groups)
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors: expected shape (n, d), got {vectors.shape}")
+    inverse, sizes = _index_groups(groups, len(vectors))
+
+    sums = np.zeros((len(sizes), vectors.shape[1]))
+    order = np.argsort(inverse, kind="stable")
+    for block, unit in _unit_blocks(vectors, order):
+        starts = np.flatnonzero(np.r_[True, np.diff(inverse[block]) > 0])
+        sums[inverse[block[starts]]] += np.add.reduceat(unit, starts, axis=0)
+
+    distance = np.full(len(vectors), np.nan)
+    others = np.maximum(sizes - 1, 1)
+    for block, unit in _unit_blocks(vectors, order):
+        group = inverse[block]
+        dot = np.einsum("ij,ij->i", unit, sums[group])
+        distance[block] = np.clip(1.0 - (dot - 1.0) / others[group], 0.0, 2.0)
+
+    alone = sizes[inverse] == 1
+    if alone.any():
+        distance[alone] = np.nan
+        warnings.warn(f"{alone.sum()} of {len(alone)} responses are alone in their group: distance NaN", stacklevel=2)
+    return distance
+
+
+def weights(
+    distances: np.ndarray | Sequence[np.ndarray],
+    groups: np.ndarray,
+    *,
+    scale: str = "minmax",
+    floor: float = 0.0,
+) -> np.ndarray:
+    """Weight of each response: >= 0, summing within each group to the group's size (paper, normalised deviation).
+
+    Args:
+        distances: one (n,) array, or several, one a space; several are combined by their geometric mean.
+        groups: (n,) integers.
+        scale: "minmax" as released, distances to [0, 1] within the group, so that the least deviating response
+            has weight 0; "ratio", distance over the group's mean, which leaves no distinct response at zero.
+        floor: the least weight that a response keeps, in [0, 1]. Weights below it are lifted to it and the rest
+            scaled down, so that a group still sums to n.
+
+    Returns:
+        (n,) float64. A group whose distances are all equal has weights of 1; so has a group of one.
+
+    Raises:
+        ValueError: unknown scale, floor outside [0, 1], wrong shapes, or a distance that is negative or infinite,
+            or NaN in a group of two or more (names the first such row).
+    """
+    if scale not in ("minmax", "ratio"):
+        raise ValueError(f'scale: expected "minmax" or "ratio", got {scale!r}')
+    if not 0.0 <= floor <= 1.0:
+        raise ValueError(f"floor: expected a number in [0, 1], got {floor}")
+    spaces = [distances] if isinstance(distances, np.ndarray) and distances.ndim == 1 else list(distances)
+    if not spaces:
+        raise ValueError("distances: expected at least one array")
+    groups = np.asarray(groups)
+    inverse, sizes = _index_groups(groups, len(groups))
+
+    combined = np.ones(len(groups))
+    for space in spaces:
+        combined *= _scaled(np.asarray(space, dtype=np.float64), inverse, sizes, scale)
+    combined **= 1.0 / len(spaces)
+
+    weight = _sum_to_size(combined, inverse, sizes)
+    return _lift(weight, inverse, sizes, floor) if floor > 0 else weight
+
+
+def _scaled(distance: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, scale: str) -> np.ndarray:
+    """One space's distances on a common scale within each group; groups of equal distances become constant."""
+    if distance.shape != inverse.shape:
+        raise ValueError(f"distances: expected shape {inverse.shape}, got {distance.shape}")
+    distance = np.where(sizes[inverse] == 1, 1.0, distance)
+    bad = ~np.isfinite(distance) | (distance < 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"distances: row {row} is {distance[row]}; expected a finite number >= 0")
+    low = np.full(len(sizes), np.inf)
+    high = np.full(len(sizes), -np.inf)
+    np.minimum.at(low, inverse, distance)
+    np.maximum.at(high, inverse, distance)
+    tied = (high - low <= TIE)[inverse]
+    if scale == "minmax":
+        span = np.where(tied, 1.0, (high - low)[inverse])
+        above = distance - low[inverse]
+        scaled = np.where(above <= TIE, 0.0, above / span)
+    else:
+        scaled = distance
+    return np.where(tied, 0.5, scaled)
+
+
+def _sum_to_size(value: np.ndarray, inverse: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """n * value / (sum of the group's values); ones where that sum is zero (each is lowest in one of the spaces)."""
+    total = np.bincount(inverse, value, len(sizes))
+    share = np.where(total > 0, sizes / np.where(total > 0, total, 1.0), 0.0)
+    return np.where((total > 0)[inverse], value * share[inverse], 1.0)
+
+
+def _lift(weight: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, floor: float) -> np.ndarray:
+    """Lift weights below `floor` to it and scale the others down, again until none falls below."""
+    lifted = np.zeros(len(weight), dtype=bool)
+    value = weight
+    for _ in range(int(sizes.max(initial=1))):
+        below = ~lifted & (value < floor)
+        if not below.any():
+            break
+        lifted |= below
+        room = sizes - floor * np.bincount(inverse, lifted, len(sizes))
+        free = np.bincount(inverse, np.where(lifted, 0.0, weight), len(sizes))
+        factor = np.where(free > 0, room / np.where(free > 0, free, 1.0), 0.0)
+        value = np.where(lifted, floor, weight * factor[inverse])
+    return value
+
+
+def _index_groups(groups: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Group ids as 0..G-1 for each row, and the size of each group."""
+    if groups.shape != (n,) or (n and not np.issubdtype(groups.dtype, np.integer)):
+        raise ValueError(f"groups: expected {n} integers, got shape {groups.shape} of {groups.dtype}")
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return inverse, sizes
+
+
+def _unit_blocks(vectors: np.ndarray, order: np.ndarray):
+    """Row indices in `order`, block by block, with their vectors as float64 of unit length."""
+    for start in range(0, len(order), BLOCK_ROWS):
+        block = order[start : start + BLOCK_ROWS]
+        rows = vectors[block].astype(np.float64)
+        length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        bad = ~(np.isfinite(length) & (length > 0))
+        if bad.any():
+            row = int(block[bad].min())
+            raise ValueError(f"vectors: row {row} is zero, or holds NaN or infinity; it has no direction")
+        yield block, rows / length[:, None]

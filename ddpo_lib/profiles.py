@@ -1,0 +1,172 @@
+"""Every knob of a run in one typed, frozen object, read from YAML and checked once.
+
+A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `extends: NAME` starts from another
+profile and changes what it names; a mapping is merged, anything else is replaced.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ddpo_lib.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    max_prompts: Positive | None  # drawn at random; None keeps all
+    max_responses: Positive | None  # a prompt, drawn at random
+    max_tokens: Positive  # templated prompt and response together; longer responses are dropped
+    held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation
+    split_seed: int
+    gap: float = Field(ge=0)  # score gap of the first round of pairs, in upvotes
+    pair_seed: int
+
+
+class SpaceChoice(Section):
+    model: str  # "minilm", "stylometric", or a sentence-transformers model of the hub
+    revision: str | None = None
+    trust_remote_code: bool = False  # runs code from the hub: only with a pinned revision
+
+    @model_validator(mode="after")
+    def _pinned(self):
+        if self.trust_remote_code and not self.revision:
+            raise ValueError("trust_remote_code needs a pinned revision")
+        return self
+
+
+class Spaces(Section):
+    semantic: SpaceChoice
+    style: SpaceChoice
+
+
+class Model(Section):
+    name: str  # an embedded model, a folder, or a hub model
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16"]
+    template: str  # {prompt} is replaced; the response follows
+    lora_r: Positive
+    lora_alpha: Positive
+    lora_targets: list[str] | None  # None: the library's default for the architecture
+    last_layers: Positive | None  # LoRA on the last so many layers alone; None: all
+
+
+class Optimiser(Section):
+    learning_rate: PositiveFloat
+    epochs: PositiveFloat
+    batch_size: Positive  # pairs (SFT: responses) a step and device
+    accumulation: Positive = 1
+    warmup_steps: int = Field(ge=0)
+    schedule: Literal["linear", "cosine", "constant"]
+    max_grad_norm: PositiveFloat
+
+
+class Arm(Section):
+    """A trained condition. `weights` names the spaces whose deviation weights the pairs; none: plain DPO or ORPO."""
+
+    loss: Literal["dpo", "orpo"]
+    start: Literal["sft", "base"]
+    weights: list[Literal["semantic", "style"]] = []
+    scale: Literal["minmax", "ratio"] = "minmax"
+    floor: float = Field(default=0.0, ge=0, le=1)
+
+
+class Preference(Section):
+    beta: PositiveFloat
+    lam: PositiveFloat  # weight of ORPO's odds-ratio term
+    dpo: Optimiser
+    orpo: Optimiser
+
+
+class Sampling(Section):
+    samples: int = Field(ge=2)  # a prompt and arm
+    temperature: PositiveFloat
+    top_k: int = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    repetition_penalty: PositiveFloat
+    max_new_tokens: Positive
+    batch_size: Positive  # sequences at once
+
+
+class Evaluation(Section):
+    bootstrap: Positive  # draws over prompts
+    confidence: float = Field(gt=0, lt=1)
+
+
+class Profile(Section):
+    name: str
+    what: str  # one line for --help and the book
+    seed: int
+    data: Data
+    spaces: Spaces
+    model: Model
+    sft: Optimiser
+    preference: Preference
+    arms: dict[str, Arm]
+    sampling: Sampling
+    evaluation: Evaluation
+
+
+def names() -> list[str]:
+    """The profiles that come with the package."""
+    return sorted(file.stem for file in _folder().iterdir() if file.suffix == ".yaml")
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        name: a profile of the package, or the path of a YAML file.
+
+    Raises:
+        InputError: no such profile, not YAML, an unknown knob, or a value of the wrong type; names file and field.
+    """
+    file, content = _resolve(str(name))
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        knob = ".".join(map(str, first["loc"])) or "(top level)"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{file}, field `{knob}`: unknown knob; compare ddpo_lib/profiles/embedded.yaml") from None
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise InputError(f"{file}, field `{knob}`: {first['msg']}{got}") from None
+
+
+def _resolve(name: str, seen: tuple[str, ...] = ()) -> tuple[Path, dict]:
+    """A profile's file and its content, with what it extends merged in."""
+    file = Path(name) if Path(name).suffix in (".yaml", ".yml") else Path(str(_folder() / f"{name}.yaml"))
+    if not file.exists():
+        raise InputError(f"profile {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected a mapping of knobs, got {type(content).__name__}")
+    base = content.pop("extends", None)
+    if base is None:
+        return file, content
+    if base in seen:
+        raise InputError(f"{file}, field `extends`: {base} extends itself")
+    return file, _merge(_resolve(str(base), (*seen, name))[1], content)
+
+
+def _merge(base: dict, change: dict) -> dict:
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "arms"
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _folder():
+    return resources.files("ddpo_lib") / "profiles"

@@ -1,0 +1,209 @@
+"""The run folder: artifacts, their manifests, what is stale.
+
+`runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
+its parameters, of the code that makes it, and of the keys of what it is made from; it is fresh when its manifest
+carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a kill
+leaves nothing half made, and a maker that keeps checkpoints goes on from them.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).parent
+VERSIONS = ("torch", "transformers", "trl", "peft", "sentence-transformers", "scikit-learn", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact: what it is made from and how.
+
+    Attributes:
+        name: of the artifact and its folder.
+        make: called with the folder to fill and the `Run`; may find there what an interrupted call left.
+        inputs: names of the artifacts that `make` reads.
+        params: JSON values that `make` depends on.
+        modules: modules of the library that `make` calls; with what they import they are the artifact's code.
+        files: other files that `make` reads.
+        job: the workflow starts a process for this step; any other is made by the step that needs it.
+    """
+
+    name: str
+    make: Callable[[Path, "Run"], None]
+    inputs: tuple[str, ...] = ()
+    params: dict = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    job: bool = False
+
+
+class Run:
+    """A run folder and the steps that fill it."""
+
+    def __init__(self, folder: Path, steps: dict[str, Step]):
+        self.folder = folder
+        self.steps = steps
+        self._keys: dict[str, str] = {}
+
+    def path(self, name: str) -> Path:
+        """The folder of an artifact, made first where it is stale or missing."""
+        step = self.steps[name]
+        if not self.is_fresh(name):
+            for needed in step.inputs:
+                self.path(needed)
+            self._make(step)
+        return self.folder / name
+
+    def json(self, name: str, file: str) -> dict:
+        return json.loads((self.path(name) / file).read_text(encoding="utf-8"))
+
+    def table(self, name: str, file: str):
+        """A Parquet table of an artifact, as a DataFrame."""
+        import pandas as pd
+
+        return pd.read_parquet(self.path(name) / file)
+
+    def manifest(self, name: str) -> dict:
+        """What an artifact's manifest says; {} where there is none or it cannot be read."""
+        try:
+            return json.loads((self.folder / name / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            return {}
+
+    def is_fresh(self, name: str) -> bool:
+        return self.manifest(name).get("key") == self.key(name)
+
+    def key(self, name: str) -> str:
+        """The hash that the artifact has when it is made as the steps now say."""
+        if name not in self._keys:
+            step = self.steps[name]
+            parts = {
+                "name": name,
+                "params": step.params,
+                "inputs": {needed: self.key(needed) for needed in step.inputs},
+                "code": code_hash(step.modules),
+                "files": [_file_hash(path, path.stat().st_mtime_ns) for path in step.files],
+            }
+            self._keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return self._keys[name]
+
+    def needed_jobs(self, name: str) -> list[str]:
+        """The jobs that a step stands on: its nearest ancestors that the workflow starts as processes."""
+        jobs: list[str] = []
+        for needed in self.steps[name].inputs:
+            jobs += [needed] if self.steps[needed].job else self.needed_jobs(needed)
+        return sorted(set(jobs))
+
+    def _make(self, step: Step) -> None:
+        key = self.key(step.name)
+        aside = self.folder / ".partial" / f"{step.name}-{key[:12]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{aside}.lock"):
+            if self.is_fresh(step.name):  # another process made it while this one waited
+                return
+            log.info("making %s", step.name)
+            aside.mkdir(exist_ok=True)
+            start = time.monotonic()
+            step.make(aside, self)
+            manifest = {
+                "name": step.name,
+                "key": key,
+                "params": step.params,
+                "inputs": {needed: self.key(needed) for needed in step.inputs},
+                "code": {"modules": list(step.modules), "hash": code_hash(step.modules)},
+                "seconds": round(time.monotonic() - start, 1),
+                "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+                **surroundings(),
+            }
+            write_json(aside / "manifest.json", manifest)
+            final, old = self.folder / step.name, aside.with_suffix(".old")
+            if final.exists():
+                final.replace(old)
+            aside.replace(final)
+            shutil.rmtree(old, ignore_errors=True)
+            log.info("made %s in %.0f s", step.name, manifest["seconds"])
+
+
+def write_json(path: Path, content) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@cache
+def surroundings() -> dict:
+    """Package versions, git commit and hardware, as a manifest records them."""
+    import torch
+
+    commit = subprocess.run(
+        ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
+        "commit": commit.stdout.strip() or None,
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu},
+        "made": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def code_hash(modules: tuple[str, ...]) -> str:
+    """Hash of modules of the library and of all that they import from it; comments and docstrings do not count."""
+    todo, seen = list(modules), {}
+    while todo:
+        module = todo.pop()
+        if module not in seen:
+            tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
+            todo += _imported(tree)
+            seen[module] = ast.dump(_without_docstrings(tree))
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """Modules of the library that a module imports, at its top or inside functions."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == LIBRARY.name:
+            parts = node.module.split(".")[1:]
+            found += parts or [alias.name for alias in node.names]
+    return [module for module in found if (LIBRARY / f"{module}.py").exists()]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body = body[1:] or [ast.Pass()]
+    return tree
+
+
+@cache
+def _file_hash(path: Path, mtime: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

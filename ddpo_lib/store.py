@@ -1,0 +1,58 @@
+"""Arrays on disk, keyed by content: what is costly to compute is computed once, by whichever process comes first."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+SLICE = 500  # keys asked for at once, below SQLite's limit on variables
+
+
+def cache_folder() -> Path:
+    """Where models and computed arrays are kept between runs: `ddpo` in XDG_CACHE_HOME, or in ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ddpo"
+
+
+def content_key(*parts: str) -> str:
+    """A key for a tuple of strings; different tuples never share one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
+
+
+class Store:
+    """float32 arrays by key, in one SQLite file that several processes may read and fill at once."""
+
+    def __init__(self, name: str, folder: Path | None = None):
+        folder = folder or cache_folder() / "arrays"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{name}.sqlite"
+        with closing(self._connect()) as database, database:
+            database.execute("create table if not exists arrays (key text primary key, value blob) without rowid")
+
+    def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """Those of `keys` that are there, each a one-dimensional float32 array."""
+        found = {}
+        with closing(self._connect()) as database:
+            for start in range(0, len(keys), SLICE):
+                part = list(keys[start : start + SLICE])
+                marks = ",".join("?" * len(part))
+                for key, value in database.execute(f"select key, value from arrays where key in ({marks})", part):
+                    found[key] = np.frombuffer(value, dtype=np.float32)
+        return found
+
+    def put(self, items: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Keep arrays, all of them or none; a key that is already there keeps its value."""
+        rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in items]
+        with closing(self._connect()) as database, database:
+            database.executemany("insert or ignore into arrays values (?, ?)", rows)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60)

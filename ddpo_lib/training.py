@@ -1,0 +1,158 @@
+"""A profile's settings and a table -> a trained adapter in a folder; goes on from a checkpoint where there is one.
+
+Imports torch: seconds on a small machine, so callers import this module where they use it.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig
+
+from ddpo_lib import models, profiles
+from ddpo_lib.runs import write_json
+from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
+from ddpo_lib.trunk import Trunk
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_STEPS = 20  # what a kill can lose
+
+
+def train_sft(
+    corpus: pd.DataFrame, model: profiles.Model, optimiser: profiles.Optimiser, max_tokens: int, seed: int, folder: Path
+) -> None:
+    """Supervised fine-tuning on the responses alone; the adapter lands in `folder/adapter`, the log in `log.json`.
+
+    Args:
+        corpus: rows with `prompt` and `text`.
+        model, optimiser: of the profile.
+        max_tokens: most tokens of prompt and response; the corpus was cut to it when it was read.
+        seed: of the adapter's start and of the order of the data.
+        folder: to fill; a checkpoint found there is gone on from.
+    """
+    data = Dataset.from_dict({"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()})
+    config = SFTConfig(
+        **_arguments(optimiser, model, seed, folder),
+        max_length=max_tokens,
+        train_sampling_strategy="group_by_length",
+        loss_type="nll",
+    )
+
+    def build(policy, tokenizer, trunk):
+        return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+
+    _train(build, model, None, seed, folder)
+
+
+def train_preferences(
+    pairs: pd.DataFrame,
+    arm: profiles.Arm,
+    start: Path | None,
+    model: profiles.Model,
+    preference: profiles.Preference,
+    max_tokens: int,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Train one arm; the adapter lands in `folder/adapter`, the log in `log.json`.
+
+    Args:
+        pairs: rows with `prompt`, `chosen`, `rejected`, and `weight` for a weighted arm.
+        arm: its loss and start.
+        start: folder of the SFT adapter to start from, which is also the frozen reference; None: the base model.
+        model, preference: of the profile.
+        max_tokens: most tokens of prompt and response; a longer pair is an error.
+        seed: of the adapter's start and of the order of the data.
+        folder: to fill; a checkpoint found there is gone on from.
+    """
+    optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
+    columns = {
+        "prompt": _templated(pairs["prompt"], model),
+        "chosen": pairs["chosen"].tolist(),
+        "rejected": pairs["rejected"].tolist(),
+    }
+    if "weight" in pairs:
+        columns["weight"] = pairs["weight"].tolist()
+    config = DeviationConfig(
+        **_arguments(optimiser, model, seed, folder),
+        loss=arm.loss,
+        beta=preference.beta,
+        lam=preference.lam,
+        max_length=max_tokens,
+        precompute_ref_batch_size=8,
+    )
+
+    def build(policy, tokenizer, trunk):
+        data = Dataset.from_dict(columns)
+        return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+
+    _train(build, model, start, seed, folder)
+
+
+def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int, folder: Path) -> None:
+    tokenizer = models.load_tokenizer(model.name, model.revision)
+    base = models.load_model(model.name, revision=model.revision, dtype=model.dtype)
+    depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
+    trunk = Trunk(base, depth, models.weights_version(model.name, model.revision)) if depth > 0 else None
+    set_seed(seed)
+    if start is None:
+        policy = get_peft_model(base, _lora(model, base.config.num_hidden_layers))
+    else:
+        policy = PeftModel.from_pretrained(base, str(start), is_trainable=True)
+    trainer = build(policy, tokenizer, trunk)
+    checkpoints = folder / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    if last:
+        log.info("going on from %s", Path(last).name)
+    trainer.train(resume_from_checkpoint=last)
+    if "ref" in policy.peft_config:
+        policy.delete_adapter("ref")
+    policy.save_pretrained(folder / "adapter")
+    write_json(folder / "log.json", trainer.state.log_history)
+    shutil.rmtree(checkpoints)
+
+
+def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, folder: Path) -> dict:
+    return {
+        "output_dir": str(folder / "checkpoints"),
+        "learning_rate": optimiser.learning_rate,
+        "num_train_epochs": optimiser.epochs,
+        "per_device_train_batch_size": optimiser.batch_size,
+        "gradient_accumulation_steps": optimiser.accumulation,
+        "warmup_steps": optimiser.warmup_steps,
+        "lr_scheduler_type": optimiser.schedule,
+        "max_grad_norm": optimiser.max_grad_norm,
+        "seed": seed,
+        "bf16": model.dtype == "bfloat16",
+        "gradient_checkpointing": torch.cuda.is_available(),
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "steps",
+        "save_steps": CHECKPOINT_STEPS,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _lora(model: profiles.Model, layers: int) -> LoraConfig:
+    last = model.last_layers
+    return LoraConfig(
+        r=model.lora_r,
+        lora_alpha=model.lora_alpha,
+        target_modules=model.lora_targets,
+        layers_to_transform=list(range(layers - last, layers)) if last else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _templated(prompts: pd.Series, model: profiles.Model) -> list[str]:
+    return [model.template.replace("{prompt}", prompt) for prompt in prompts]
