@@ -177,7 +177,7 @@ def _snakemake(folder: Path, profile: str, corpus: str | None, goal: str, cores:
     settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
     command += ["--directory", str(folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
-    command += ["--rerun-triggers", "mtime", "--quiet", "all", "--config", *settings]
+    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
     if status:

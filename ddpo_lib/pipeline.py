@@ -37,16 +37,17 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
         InputError: an unknown profile, a malformed one, or a corpus file that is not there.
     """
     settings = load_profile(profile)
+    profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
     source = str(corpus) if corpus else str(PACKAGE_CORPUS)
     hub = is_hub_name(source)
     if not hub and not Path(source).is_file():
         raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
     source = source if hub else str(Path(source).resolve())
     name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if corpus else "")
-    return Run(Path(folder).resolve() / name, _steps(settings, source, hub))
+    return Run(Path(folder).resolve() / name, _steps(settings, profile, source, hub))
 
 
-def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
+def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, Step]:
     p = profile
     spaces = p.spaces.model_dump()
     files = () if hub else (Path(source),)
@@ -123,18 +124,18 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         )
     )
     if (PROJECT / "notebooks").is_dir():
-        steps += _book_steps(profile, source)
+        steps += _book_steps(named, source)
     return {step.name: step for step in steps}
 
 
-def _book_steps(profile: Profile, source: str) -> list[Step]:
+def _book_steps(named: str, source: str) -> list[Step]:
     """Executed chapters and the HTML; only in a checkout, where the notebooks are."""
     steps = []
     corpus = None if source == str(PACKAGE_CORPUS) else source
     for stem, inputs in CHAPTERS.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"
-        params = {"profile": profile.name, "corpus": corpus and Path(corpus).name}
-        make = partial(_make_chapter, notebook, profile.name, corpus)
+        params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
+        make = partial(_make_chapter, notebook, named, corpus)
         modules = ("figures", "published")
         published = Path(__file__).with_name("published.yaml")
         steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))

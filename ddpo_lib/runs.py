@@ -7,8 +7,10 @@ leaves nothing half made, and a maker that keeps checkpoints goes on from them.
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -16,6 +18,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,7 +42,7 @@ class Step:
         make: called with the folder to fill and the `Run`; may find there what an interrupted call left.
         inputs: names of the artifacts that `make` reads.
         params: JSON values that `make` depends on.
-        modules: modules of the library that `make` calls; with what they import they are the artifact's code.
+        modules: modules of the library that `make` calls; with `make` itself and what they import, the artifact's code.
         files: other files that `make` reads.
         job: the workflow starts a process for this step; any other is made by the step that needs it.
     """
@@ -97,7 +100,7 @@ class Run:
                 "name": name,
                 "params": step.params,
                 "inputs": {needed: self.key(needed) for needed in step.inputs},
-                "code": code_hash(step.modules),
+                "code": [code_hash(step.modules), _function_hash(step.make)],
                 "files": [_file_hash(path, path.stat().st_mtime_ns) for path in step.files],
             }
             self._keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -182,6 +185,15 @@ def code_hash(modules: tuple[str, ...]) -> str:
             todo += _imported(tree)
             seen[module] = ast.dump(_without_docstrings(tree))
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _function_hash(function: Callable) -> str:
+    """Hash of a function's own code; comments and docstring do not count."""
+    function = getattr(function, "func", function)  # what a partial calls
+    source = textwrap.dedent(inspect.getsource(function))
+    with contextlib.suppress(SyntaxError):  # a lambda inside a longer expression stays as it is written
+        source = ast.dump(_without_docstrings(ast.parse(source)))
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def _imported(tree: ast.Module) -> list[str]:

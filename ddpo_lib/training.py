@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import set_seed
+from transformers import ProgressCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
@@ -108,6 +108,8 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     else:
         policy = PeftModel.from_pretrained(base, str(start), is_trainable=True)
     trainer = build(policy, tokenizer, trunk)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_QuietProgress)
     checkpoints = folder / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
     if last:
@@ -118,6 +120,14 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     policy.save_pretrained(folder / "adapter")
     write_json(folder / "log.json", trainer.state.log_history)
     shutil.rmtree(checkpoints)
+
+
+class _QuietProgress(ProgressCallback):
+    """The progress bar without a line of numbers at every step; they go to `log.json`."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
 def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, folder: Path) -> dict:

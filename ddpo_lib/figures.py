@@ -1,0 +1,129 @@
+"""One look for every chapter: an arm has one colour and one mark; figures carry what they show in words.
+
+For notebooks: the functions display, they return nothing.
+"""
+
+import base64
+import html
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+# Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
+COLOURS = {
+    "gold": "#6b6b6b",
+    "base": "#b8b8b8",
+    "sft": "#b8b8b8",
+    "dpo": "#0072b2",
+    "orpo": "#56b4e9",
+    "ddpo": "#d55e00",
+    "dorpo": "#e69f00",
+    "divpo": "#009e73",
+}
+MARKS = {"semantic": "o", "style": "s", "both": "D"}
+PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
+NAMES = {"gold": "Gold (the corpus)", "sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "divpo": "DivPO"}
+
+
+def colour(arm: str) -> str:
+    return COLOURS.get(arm.split("-")[0], "#000000")
+
+
+def mark(arm: str) -> str:
+    method, _, space = arm.partition("-")
+    return MARKS.get(space) or PLAIN_MARKS.get(method, "o")
+
+
+def name(arm: str) -> str:
+    """An arm as prose writes it: `ddpo-both` is DDPO-both."""
+    method, _, space = arm.partition("-")
+    return NAMES.get(arm) or (f"{method.upper()}-{space}" if space else method.upper())
+
+
+def use_style() -> None:
+    """Set matplotlib for the book: vector output, readable type, no frame."""
+    mpl.rcParams.update(
+        {
+            "svg.fonttype": "path",
+            "svg.hashsalt": "ddpo",
+            "font.size": 10.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "figure.dpi": 100,
+        }
+    )
+
+
+def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
+    """Display a figure as SVG with alternative text that states the finding and a caption that says where to look."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue().encode()).decode()
+    image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    display(HTML(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"))
+
+
+def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = ()) -> None:
+    """Display a table that scrolls on a phone: columns in `text` on the left, the rest right-aligned.
+
+    Cells are strings as they should be read. They are escaped.
+    """
+    head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
+    rows = [
+        "".join(f"<td{_side(c, text)}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
+        for row in frame.itertuples(index=False)
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    display(
+        HTML(
+            f'<div class="ddpo-table"><table><caption>{html.escape(caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    )
+
+
+def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
+    """Display stories as prose side by side, each under a line of facts; everything is escaped."""
+    cards = []
+    for facts, text in items:
+        paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines() if line.strip())
+        cards.append(f'<div class="ddpo-story"><div class="ddpo-facts">{html.escape(facts)}</div>{paragraphs}</div>')
+    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    display(HTML(f'<figure><div class="ddpo-stories">{"".join(cards)}</div>{note}</figure>'))
+
+
+def say(text: str) -> None:
+    """Display a sentence as prose; for sentences whose numbers come from the run."""
+    display(Markdown(text))
+
+
+def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
+    """`0.412 [0.398, 0.425]`, with a sign for a difference."""
+    style = f"{{:{'+' if sign else ''}.{digits}f}}"
+    return f"{style} [{style}, {style}]".format(values["mean"], values["low"], values["high"]).replace("-", "−")
+
+
+def provenance(run, artifacts: list[str]) -> None:
+    """The footer of a chapter: what it was computed from, where and how long that took."""
+    rows = []
+    for artifact in artifacts:
+        m = run.manifest(artifact)
+        hardware = m["hardware"]
+        machine = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} of {hardware['cores']} cores"
+        made = {"artifact": artifact, "made on": m["made"], "seconds": f"{m['seconds']:.0f}", "machine": machine}
+        rows.append(made | {"commit": m["commit"] or "", "key": m["key"][:12]})
+    versions = ", ".join(f"{package} {version}" for package, version in m["versions"].items())
+    table(
+        pd.DataFrame(rows), caption=f"Provenance. {versions}.", text=("artifact", "made on", "machine", "commit", "key")
+    )
+
+
+def _side(column: str, text: tuple[str, ...]) -> str:
+    return ' class="left"' if column in text else ""

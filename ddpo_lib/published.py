@@ -1,0 +1,36 @@
+"""The paper's numbers and claims, and verdicts on them computed from intervals; unknown stays unknown."""
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+
+@cache
+def published() -> dict:
+    """The content of `published.yaml`."""
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+
+
+def verdict(difference: dict, expect: str, margin: float = 0.0) -> str:
+    """What an interval of a difference says of a claim.
+
+    Args:
+        difference: `mean`, `low` and `high` of arm minus baseline.
+        expect: "higher", or "not lower" by more than `margin`.
+        margin: the loss that still counts as none, for "not lower"; in the measure's units.
+
+    Returns:
+        "reproduced" or "not reproduced" where the interval lies on one side, else "not enough data".
+
+    Raises:
+        ValueError: another `expect`.
+    """
+    if expect not in ("higher", "not lower"):
+        raise ValueError(f'expect: "higher" or "not lower", got {expect!r}')
+    bar = -margin if expect == "not lower" else 0.0
+    if difference["low"] > bar:
+        return "reproduced"
+    if difference["high"] < bar:
+        return "not reproduced"
+    return "not enough data"

