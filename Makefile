@@ -5,7 +5,7 @@
 PROFILE ?= embedded
 CORPUS ?=
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.13 python3,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
 ifeq ($(ENV),active)
 BIN :=
@@ -15,7 +15,7 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book test lab bench lint setup clean
+.PHONY: book test lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
@@ -26,9 +26,6 @@ test: setup
 
 lab: setup
 	$(BIN)jupyter lab --notebook-dir notebooks
-
-bench: setup
-	$(BIN)python benchmarks/run.py
 
 lint: setup
 	$(BIN)ruff check .

@@ -22,14 +22,26 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
         papermill.PapermillExecutionError: a cell failed; the notebook with the traceback stays in `folder`.
     """
     import jupytext
+    import nbformat
     import papermill
 
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / f"{notebook.stem}.ipynb"
     jupytext.write(jupytext.read(notebook), executed)
     papermill.execute_notebook(
-        executed, executed, parameters, kernel_name="python3", progress_bar=False, log_output=False, cwd=notebook.parent
+        executed,
+        executed,
+        parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=notebook.parent,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warning on TCP would greet every chapter
     )
+    done = nbformat.read(executed, as_version=4)
+    for cell in done.cells:  # the values that papermill put in are in the provenance; paths mean nothing to a reader
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+    nbformat.write(done, executed)
     return executed
 
 
@@ -49,7 +61,13 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
     for notebook in executed:
         shutil.copy(notebook, source)
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(source), "--warningiserror", "--keep-going"]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(source),
+        "--warningiserror",
+        "--keep-going",
+    ]
     command += ["--config", str(project / "_config.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ddpo_lib import models
 from ddpo_lib.corpus import PACKAGE_CORPUS

@@ -30,6 +30,7 @@ from filelock import FileLock
 log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).parent
+MACHINERY = ("runs", "errors")  # moves artifacts about and words errors; what is in an artifact does not depend on it
 VERSIONS = ("torch", "transformers", "trl", "peft", "sentence-transformers", "scikit-learn", "numpy", "pandas")
 
 
@@ -144,7 +145,7 @@ class Run:
 
 
 def write_json(path: Path, content) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @cache
@@ -203,7 +204,7 @@ def _imported(tree: ast.Module) -> list[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == LIBRARY.name:
             parts = node.module.split(".")[1:]
             found += parts or [alias.name for alias in node.names]
-    return [module for module in found if (LIBRARY / f"{module}.py").exists()]
+    return [module for module in found if module not in MACHINERY and (LIBRARY / f"{module}.py").exists()]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

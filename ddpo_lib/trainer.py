@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from trl import DPOConfig, DPOTrainer, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 

@@ -16,12 +16,10 @@ PROJECT = Path(__file__).parents[1]
 STEPS = ("sft", "dpo", "ddpo-both", "dorpo-both")
 
 
-def ddpo(place: Path, *words: str, wait: bool = True):
+def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ddpo_lib.cli", *words]
     environment = {**os.environ, "PYTHONPATH": str(place)}
-    if not wait:
-        return subprocess.Popen(command, cwd=place, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +105,35 @@ def test_a_second_run_makes_nothing_again(built, checkout):
     assert {path: path.stat().st_mtime_ns for path in run.glob("*/manifest.json")} == before
 
 
+def snakemake(place: Path) -> list[str]:
+    """The command at the head of the Snakefile, as far as the evaluation, in a second folder of runs."""
+    runs = place / "again"
+    (runs / "smoke").mkdir(parents=True, exist_ok=True)
+    words = ["--snakefile", str(place / "workflow" / "Snakefile"), "--directory", str(runs / "smoke"), "--cores", "2"]
+    settings = ["profile=smoke", "goal=evaluation", f"runs={runs}"]
+    return [sys.executable, "-m", "snakemake", *words, "--nolock", "--rerun-incomplete", "--config", *settings]
+
+
 def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, checkout):
     """One seed, one machine, two runs, one of them killed: the same results."""
-    killed = ddpo(checkout, "make", "arm-ddpo-both", "--profile", "smoke", "--runs", "again", wait=False)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    options = {"cwd": checkout, "env": {**os.environ, "PYTHONPATH": str(checkout), "PATH": path}}
     run = checkout / "again" / "smoke"
-    deadline = time.monotonic() + 300
-    while not list(run.glob(".partial/sft-*")) and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(2)
-    assert killed.poll() is None, "it ended before it could be killed"
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (run / "sft" / "manifest.json").exists()
-    done = ddpo(checkout, "make", "evaluation", "--profile", "smoke", "--runs", "again")
+    with (checkout / "killed.log").open("w") as log:
+        killed = subprocess.Popen(snakemake(checkout), **options, start_new_session=True, stdout=log, stderr=log)
+        deadline = time.monotonic() + 600
+        while not list(run.glob(".partial/arm-*")) and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2)
+        assert killed.poll() is None, (checkout / "killed.log").read_text()[-3000:]
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert (run / "sft" / "manifest.json").exists()
+    assert not (run / "evaluation").exists()
+    sft = (run / "sft" / "manifest.json").read_text()
+    done = subprocess.run(snakemake(checkout), **options, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert (run / "sft" / "manifest.json").read_text() == sft
     whole = json.loads((checkout / "runs" / "smoke" / "evaluation" / "results.json").read_text())
     assert json.loads((run / "evaluation" / "results.json").read_text()) == whole
 

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ddpo_lib.errors import InputError
+from ddpo_lib.profiles import load_profile, names
+
+
+def written(folder: Path, content: str | bytes, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_packaged_profile_loads_under_its_own_name(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.what
+    assert "{prompt}" in profile.model.template
+
+
+def test_the_packaged_profiles_are_there():
+    assert {"embedded", "smoke"} <= set(names())
+
+
+def test_a_profile_that_extends_changes_what_it_names_and_nothing_else(tmp_path):
+    path = written(tmp_path, "extends: embedded\nname: mine\nsampling: {samples: 9}\npreference: {dpo: {epochs: 5}}\n")
+    base, mine = load_profile("embedded").model_dump(), load_profile(path).model_dump()
+    base["name"], base["sampling"]["samples"], base["preference"]["dpo"]["epochs"] = "mine", 9, 5.0
+    assert mine == base
+
+
+def test_arms_are_replaced_whole(tmp_path):
+    path = written(tmp_path, "extends: smoke\narms: {orpo: {loss: orpo, start: base}}\n")
+    profile = load_profile(path)
+    assert set(profile.arms) == {"orpo"}
+    assert profile.arms["orpo"].weights == []
+    assert profile.data == load_profile("smoke").data
+
+
+def test_a_profile_may_extend_a_file_that_extends(tmp_path):
+    middle = written(tmp_path, "extends: smoke\ndata: {max_prompts: 3, gap: 2}\n", "middle.yaml")
+    profile = load_profile(written(tmp_path, f"extends: {middle}\ndata: {{max_prompts: 4}}\n"))
+    assert (profile.data.max_prompts, profile.data.gap) == (4, 2.0)
+    assert profile.data.max_responses == load_profile("smoke").data.max_responses
+
+
+BAD_KNOBS = {
+    "unknown knob": ("sampling: {sample: 4}", "sampling.sample"),
+    "unknown section": ("smapling: {samples: 4}", "smapling"),
+    "unknown knob of an arm": ("arms: {x: {loss: dpo, start: sft, weight: [style]}}", "arms.x.weight"),
+    "text for a number": ("data: {gap: five}", "data.gap"),
+    "number as text": ("sft: {learning_rate: '0.1'}", "sft.learning_rate"),
+    "fraction for a whole number": ("data: {max_prompts: 2.5}", "data.max_prompts"),
+    "truth value for a number": ("sampling: {samples: true}", "sampling.samples"),
+    "number for a text": ("what: 3", "what"),
+    "number for a section": ("model: 3", "model"),
+    "nothing for a number": ("seed:", "seed"),
+    "out of range": ("data: {held_out: 1.5}", "data.held_out"),
+    "below the least": ("sampling: {samples: 1}", "sampling.samples"),
+    "not a number": ("preference: {beta: .nan}", "preference.beta"),
+    "unknown loss": ("arms: {x: {loss: ppo, start: sft}}", "arms.x.loss"),
+    "unknown space": ("arms: {x: {loss: dpo, start: sft, weights: [colour]}}", "arms.x.weights.0"),
+    "remote code unpinned": ("spaces: {style: {model: a/b, trust_remote_code: true}}", "spaces.style"),
+}
+
+
+@pytest.mark.parametrize(("change", "field"), BAD_KNOBS.values(), ids=BAD_KNOBS)
+def test_a_bad_knob_is_named_with_its_file(tmp_path, change, field):
+    path = written(tmp_path, f"extends: embedded\n{change}\n")
+    with pytest.raises(InputError) as error:
+        load_profile(path)
+    assert str(error.value).startswith(f"{path}, field `{field}`: ")
+
+
+def test_a_knob_left_out_of_a_profile_that_extends_nothing_is_named(tmp_path):
+    path = written(tmp_path, "name: mine\nwhat: too little\nseed: 0\n")
+    with pytest.raises(InputError, match=r"mine\.yaml, field `data`"):
+        load_profile(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["data: [1", "- embedded\n- smoke\n", "embedded", "", b"what: caf\xe9\n", b"what: \x00\n"],
+    ids=["open bracket", "list", "word", "empty", "latin-1", "control character"],
+)
+def test_what_is_no_mapping_in_yaml_is_named(tmp_path, content):
+    path = written(tmp_path, content)
+    with pytest.raises(InputError) as error:
+        load_profile(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_profile_is_named_with_those_there_are(tmp_path):
+    for name in ("embeded", str(tmp_path / "missing.yaml")):
+        with pytest.raises(InputError) as error:
+            load_profile(name)
+        assert name in str(error.value)
+        assert "embedded, smoke" in str(error.value)
+
+
+def test_an_unknown_profile_in_extends_is_named_with_the_file_that_asks_for_it(tmp_path):
+    path = written(tmp_path, "extends: embeded\n")
+    with pytest.raises(InputError) as error:
+        load_profile(path)
+    assert str(path) in str(error.value)
+    assert "`extends`" in str(error.value)
+    assert "embeded" in str(error.value)
+
+
+def test_a_profile_that_extends_itself_is_named(tmp_path):
+    itself = tmp_path / "itself.yaml"
+    written(tmp_path, f"extends: {itself}\n", itself.name)
+    there, back = tmp_path / "there.yaml", tmp_path / "back.yaml"
+    written(tmp_path, f"extends: {back}\n", there.name)
+    written(tmp_path, f"extends: {there}\n", back.name)
+    for path in (itself, there):
+        with pytest.raises(InputError) as error:
+            load_profile(path)
+        assert "field `extends`" in str(error.value)
+        assert str(tmp_path) in str(error.value)
+
+
+def test_a_profile_is_frozen():
+    profile = load_profile("smoke")
+    for section, knob in ((profile, "seed"), (profile.data, "gap"), (profile.arms["dpo"], "loss")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, knob, getattr(section, knob))

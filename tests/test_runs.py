@@ -1,0 +1,305 @@
+"""The run folder with small steps: what is made, what is made again, and what a failure leaves."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpo_lib import runs
+from ddpo_lib.runs import Run, Step, code_hash
+
+
+class Workshop:
+    """Steps in a chain `corpus -> pairs -> arm`, and `map` that reads the corpus alone; counts what is made."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.made: list[str] = []
+
+    def run(self, **changes) -> Run:
+        """A run as a new process would open it. `changes` names a step and gives fields that differ."""
+
+        def step(name, *inputs):
+            return Step(**{"name": name, "make": partial(self._make, name), "inputs": inputs} | changes.get(name, {}))
+
+        steps = [step("corpus"), step("pairs", "corpus"), step("map", "corpus"), step("arm", "pairs")]
+        return Run(self.folder / "run", {s.name: s for s in steps})
+
+    def make_all(self, **changes) -> list[str]:
+        """The names of what had to be made."""
+        self.made = []
+        run = self.run(**changes)
+        for name in ("arm", "map"):
+            run.path(name)
+        return sorted(self.made)
+
+    def _make(self, name: str, folder: Path, run: Run) -> None:
+        self.made.append(name)
+        (folder / "result.txt").write_text(f"{name} {run.steps[name].params}")
+
+
+ALL = ["arm", "corpus", "map", "pairs"]
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """Writes modules into a library of the test's own: `library(name="source", ...)`."""
+    folder = tmp_path / "ddpo_lib"
+    folder.mkdir()
+    monkeypatch.setattr(runs, "LIBRARY", folder)
+
+    def write(**modules):
+        for name, source in modules.items():
+            (folder / f"{name}.py").write_text(source)
+        code_hash.cache_clear()
+
+    yield write
+    code_hash.cache_clear()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# What is made, and what is stale
+
+
+def test_an_artifact_is_made_once(workshop):
+    assert workshop.make_all() == ALL
+    assert workshop.make_all() == []
+    assert (workshop.run().path("arm") / "result.txt").read_text() == "arm {}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "remade"),
+    [("corpus", ALL), ("pairs", ["arm", "pairs"]), ("map", ["map"]), ("arm", ["arm"])],
+)
+def test_a_changed_parameter_makes_stale_what_stands_on_it_and_nothing_else(workshop, changed, remade):
+    workshop.make_all()
+    assert workshop.make_all(**{changed: {"params": {"seed": 1}}}) == remade
+    assert (workshop.folder / "run" / changed / "result.txt").read_text() == f"{changed} {{'seed': 1}}"
+    assert workshop.make_all(**{changed: {"params": {"seed": 1}}}) == []
+
+
+def test_a_changed_input_makes_an_artifact_stale(workshop):
+    workshop.make_all()
+    assert workshop.make_all(map={"inputs": ("corpus", "pairs")}) == ["map"]
+
+
+def test_a_changed_file_makes_stale_what_reads_it_and_what_stands_on_that(workshop, tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("a")
+    pairs = {"files": (file,)}
+    workshop.make_all(pairs=pairs)
+    os.utime(file, ns=(0, 10**9))
+    assert workshop.make_all(pairs=pairs) == []
+    file.write_text("b")
+    assert workshop.make_all(pairs=pairs) == ["arm", "pairs"]
+
+
+def test_changed_code_makes_stale_what_it_makes_and_what_stands_on_that(workshop, library):
+    library(draw="def draw():\n    return 1\n", plot="def plot():\n    return 1\n")
+    modules = {"pairs": {"modules": ("draw",)}, "map": {"modules": ("plot",)}}
+    workshop.make_all(**modules)
+    library(plot="# said better\ndef plot():\n    return 1\n")
+    assert workshop.make_all(**modules) == []
+    library(draw="def draw():\n    return 2\n")
+    assert workshop.make_all(**modules) == ["arm", "pairs"]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"key": ', b"\xff\xfe\x00", b"[]", b"null", None])
+def test_a_manifest_that_cannot_be_read_counts_as_missing(workshop, damage):
+    workshop.make_all()
+    manifest = workshop.folder / "run" / "pairs" / "manifest.json"
+    if damage is None:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(damage)
+    assert workshop.run().manifest("pairs") == {}
+    workshop.made = []
+    workshop.run().path("pairs")
+    assert workshop.made == ["pairs"]
+    assert json.loads(manifest.read_text())["name"] == "pairs"
+
+
+# Failures
+
+
+def fails_half_way(folder: Path, run: Run) -> None:
+    (folder / "half.txt").write_text("half")
+    raise RuntimeError("out of luck")
+
+
+def test_a_maker_that_fails_leaves_no_artifact(workshop):
+    run = workshop.run(arm={"make": fails_half_way})
+    with pytest.raises(RuntimeError, match="out of luck"):
+        run.path("arm")
+    assert not (workshop.folder / "run" / "arm").exists()
+    assert not run.is_fresh("arm")
+    assert workshop.made == ["corpus", "pairs"]
+
+
+def test_a_maker_that_fails_leaves_the_old_artifact_as_it_was(workshop):
+    workshop.make_all()
+    before = contents(workshop.folder / "run" / "arm")
+    with pytest.raises(RuntimeError, match="out of luck"):
+        workshop.run(arm={"make": fails_half_way, "params": {"seed": 1}}).path("arm")
+    assert contents(workshop.folder / "run" / "arm") == before
+    assert workshop.make_all() == []
+
+
+def test_a_maker_finds_what_its_interrupted_call_left_and_nothing_of_another(workshop):
+    found = []
+
+    def goes_on(folder: Path, run: Run) -> None:
+        found.append(sorted(p.name for p in folder.iterdir()))
+        if len(found) < 3:
+            (folder / f"checkpoint-{len(found)}").write_text("so far")
+            raise KeyboardInterrupt
+
+    for seed in (0, 1, 0):
+        run = workshop.run(arm={"make": goes_on, "params": {"seed": seed}})
+        if len(found) < 2:
+            with pytest.raises(KeyboardInterrupt):
+                run.path("arm")
+        else:
+            run.path("arm")
+    assert found == [[], [], ["checkpoint-1"]]
+    assert sorted(contents(workshop.folder / "run" / "arm")) == ["checkpoint-1", "manifest.json"]
+
+
+# Several at once
+
+
+def slow_mark(marks: Path, folder: Path, run: Run) -> None:
+    """Leaves one mark for each time that it runs."""
+    (marks / f"{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}").touch()
+    time.sleep(0.5)
+    (folder / "result.txt").write_text("whole")
+
+
+def ask(folder: Path, start) -> None:
+    run = Run(folder / "run", {"slow": Step("slow", partial(slow_mark, folder / "marks"))})
+    start.wait(60)
+    assert (run.path("slow") / "result.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_two_that_ask_at_once_make_it_once(tmp_path, kind):
+    (tmp_path / "marks").mkdir()
+    spawn = multiprocessing.get_context("spawn")
+    start, worker = (threading.Barrier(2), threading.Thread) if kind == "threads" else (spawn.Barrier(2), spawn.Process)
+    workers = [worker(target=ask, args=(tmp_path, start)) for _ in range(2)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join(100)
+    if kind == "processes":
+        assert [each.exitcode for each in workers] == [0, 0]
+    assert len(list((tmp_path / "marks").iterdir())) == 1
+    assert (tmp_path / "run" / "slow" / "result.txt").read_text() == "whole"
+
+
+# What a manifest holds
+
+
+def test_a_manifest_tells_where_an_artifact_comes_from(workshop, library):
+    library(draw="def draw():\n    return 1\n")
+
+    def takes_a_moment(folder: Path, run: Run) -> None:
+        time.sleep(0.2)
+
+    pairs = {"make": takes_a_moment, "params": {"gap": 5, "seed": 0}, "modules": ("draw",)}
+    run = workshop.run(pairs=pairs)
+    run.path("arm")
+    manifest = run.manifest("pairs")
+    assert manifest["name"] == "pairs"
+    assert manifest["params"] == {"gap": 5, "seed": 0}
+    assert manifest["inputs"] == {"corpus": run.manifest("corpus")["key"]}
+    assert manifest["key"] == run.key("pairs") == run.manifest("arm")["inputs"]["pairs"]
+    assert manifest["code"] == {"modules": ["draw"], "hash": code_hash(("draw",))}
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert {"python", "torch", "transformers", "trl"} <= manifest["versions"].keys()
+    assert manifest["hardware"]["cores"] == os.cpu_count()
+    assert manifest["hardware"]["processor"]
+    assert "commit" in manifest
+    assert 0.2 <= manifest["seconds"] < 60
+    assert 0.01 < manifest["peak_memory_gb"] < 1000
+
+
+def test_steps_know_the_jobs_that_they_stand_on(workshop):
+    run = workshop.run(corpus={"job": True}, map={"job": True})
+    assert run.needed_jobs("arm") == ["corpus"]
+    assert run.needed_jobs("map") == ["corpus"]
+    assert run.needed_jobs("corpus") == []
+    assert workshop.run(corpus={"job": True}, pairs={"job": True}).needed_jobs("arm") == ["pairs"]
+
+
+# The hash of code
+
+SOURCE = '"""What it is."""\n\n\ndef one(x):\n    """One more."""\n    return x + 1\n'
+
+
+@pytest.mark.parametrize(
+    "reworded",
+    [
+        SOURCE.replace("What it is.", "What it was."),
+        SOURCE.replace("One more.", "Adds one.\n\n    Says more."),
+        SOURCE.replace('    """One more."""\n', ""),
+        SOURCE.replace("return", "# why\n    return"),
+        SOURCE.replace("x + 1", "(x  +  1)"),
+    ],
+)
+def test_comments_docstrings_and_spaces_are_not_code(library, reworded):
+    library(low=SOURCE)
+    before = code_hash(("low",))
+    assert reworded != SOURCE
+    library(low=reworded)
+    assert code_hash(("low",)) == before
+
+
+@pytest.mark.parametrize(
+    "changed", [SOURCE.replace("+ 1", "+ 2"), SOURCE.replace("one", "two"), SOURCE + 'NAME = "a string that counts"\n']
+)
+def test_code_and_strings_that_are_values_are_code(library, changed):
+    library(low=SOURCE)
+    before = code_hash(("low",))
+    library(low=changed)
+    assert code_hash(("low",)) != before
+
+
+@pytest.mark.parametrize(
+    "high",
+    [
+        "from ddpo_lib.low import one\n",
+        "from ddpo_lib import low\n",
+        "from ddpo_lib import low as deep\n",
+        "def two():\n    from ddpo_lib.low import one\n    return one(1)\n",
+        "from ddpo_lib.middle import one\n",
+        "import ddpo_lib.low\n",
+        "from .low import one\n",
+        "from . import low\n",
+    ],
+)
+def test_the_code_of_a_module_includes_what_it_imports(library, high):
+    library(low=SOURCE, middle="from ddpo_lib.low import one\n", high=high, other="import json\n")
+    before, other = code_hash(("high",)), code_hash(("other",))
+    library(low=SOURCE.replace("+ 1", "+ 2"))
+    assert code_hash(("high",)) != before
+    assert code_hash(("other",)) == other
+
+
+def test_modules_that_import_each_other_have_a_hash(library):
+    library(low="from ddpo_lib import high\n", high="from ddpo_lib import low\n")
+    assert code_hash(("low",)) == code_hash(("high",))
