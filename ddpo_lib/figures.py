@@ -67,7 +67,7 @@ def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue().encode()).decode()
     image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-    display(HTML(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"))
+    _framed(image, caption)
 
 
 def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = ()) -> None:
@@ -81,12 +81,8 @@ def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = ()) -> N
         for row in frame.itertuples(index=False)
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    display(
-        HTML(
-            f'<div class="ddpo-table"><table><caption>{html.escape(caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-    )
+    grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    _framed(grid, caption)
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
@@ -123,6 +119,11 @@ def provenance(run, artifacts: list[str]) -> None:
     table(
         pd.DataFrame(rows), caption=f"Provenance. {versions}.", text=("artifact", "made on", "machine", "commit", "key")
     )
+
+
+def _framed(content: str, caption: str) -> None:
+    caption = html.escape(caption)
+    display(HTML(f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'))
 
 
 def _side(column: str, text: tuple[str, ...]) -> str:

@@ -157,20 +157,18 @@ def test_other_content_words_of_the_same_case_leave_the_vector_as_it_is(text, sw
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
+def test_how_a_text_is_put_together_moves_the_vector():
+    """Another function word, mark, case or number: no two of these are one style."""
+    texts = [
+        "The keeper walked to the lighthouse.",
         "A keeper walked to the lighthouse.",
         "The keeper walked to the lighthouse!",
         "The Keeper walked to the lighthouse.",
         "The KEEPER walked to the lighthouse.",
-        "The keeper walked to the 90 lighthouses.",
-    ],
-    ids=["function word", "punctuation", "capital", "capitals", "number"],
-)
-def test_how_a_text_is_put_together_moves_the_vector(changed):
-    one, two = stylometric_vectors(["The keeper walked to the lighthouse.", changed])
-    assert one @ two < 0.99
+        "The keeper walked to the 90 lighthouse.",
+    ]
+    vectors = stylometric_vectors(texts)
+    assert np.triu(vectors @ vectors.T, 1).max() < 0.99
 
 
 def test_curly_and_straight_quotes_are_one_style():
