@@ -9,7 +9,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 
 ifeq ($(ENV),active)
 BIN :=
-STAMP := .active-ready
+STAMP := $(shell python -c 'import sys; print(sys.prefix)')/ddpo-ready
 else
 BIN := .venv/bin/
 STAMP := .venv/ready
@@ -33,17 +33,19 @@ lint: setup
 
 setup: $(STAMP)
 
-.venv/ready: requirements.lock models.lock pyproject.toml
+ifeq ($(ENV),active)
+$(STAMP): requirements.lock models.lock pyproject.toml
+	@python -c 'import os, sys; sys.exit(sys.prefix == sys.base_prefix and "CONDA_PREFIX" not in os.environ)' \
+		|| { echo "error: ENV=active, and no virtual or conda environment is active" >&2; exit 2; }
+	@$(MAKE) --no-print-directory install IN=
+	@touch $@
+else
+$(STAMP): requirements.lock models.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@test -x .venv/bin/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@$(MAKE) --no-print-directory install IN=.venv/bin/
 	@touch $@
-
-.active-ready: requirements.lock models.lock pyproject.toml
-	@python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix and "CONDA_PREFIX" not in __import__("os").environ)' \
-		|| { echo "error: ENV=active, and no virtual or conda environment is active" >&2; exit 2; }
-	@$(MAKE) --no-print-directory install IN=
-	@touch $@
+endif
 
 # torch first: a package that depends on it would otherwise bring a build of its own choice.
 .PHONY: install
