@@ -190,6 +190,8 @@ def _write_parquet(table, out: Path) -> None:
     try:
         table.to_parquet(aside)
         aside.replace(out)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(out)) from error  # pyarrow leaves the name out
     finally:
         aside.unlink(missing_ok=True)
 

@@ -28,6 +28,7 @@ PACKAGE_CORPUS = Path(__file__).parent / "data" / "corpus.jsonl"
 COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
 MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
 REMOVED = ("[removed]", "[deleted]")
+LARGEST = 1e300  # a score beyond it is taken for a mistake, and would overflow in sums
 LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
 
 
@@ -183,6 +184,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict]]:
                 raise InputError(
                     f"{where}: not JSON at column {error.colno} ({error.msg}); one object a line"
                 ) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+                raise InputError(f"{where}: JSON that cannot be read ({error})") from None
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
@@ -190,13 +193,15 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
     from pyarrow import ArrowException
 
     try:
-        batches = pq.ParquetFile(path).iter_batches(1000)
         number = 0
+        batches = pq.ParquetFile(path).iter_batches(1000)
         for batch in batches:
             for record in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", record
-    except ArrowException as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path}, near row {number + 1}: not UTF-8; save the text as UTF-8") from None
+    except (ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
 
 
@@ -229,6 +234,9 @@ def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
     prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), where)
+    if not prompt.text:
+        drop("removed posts", "the post's text is gone", len(texts))
+        return None
     for i, (text, score) in enumerate(zip(texts, scores, strict=True), 1):
         text = _value_text(text, f"{where}, field `comment_texts`, entry {i}")
         score = _value_score(score, f"{where}, field `comment_scores`, entry {i}")
@@ -278,6 +286,9 @@ def _deduplicate(prompts: list[_Prompt], drop) -> list[_Prompt]:
 
 def _cut(prompts: list[_Prompt], limits: Limits, rng: np.random.Generator, drop) -> list[_Prompt]:
     """Apply the caps: whole prompts first, so that nothing is tokenised in vain; then tokens; then responses."""
+    empty = sum(not p.responses for p in prompts)
+    if empty:
+        log.info("%d prompts have no response and are passed over", empty)
     prompts = [p for p in prompts if p.responses]
     if limits.prompts is not None and len(prompts) > limits.prompts:
         keep = np.sort(rng.permutation(len(prompts))[: limits.prompts])
@@ -316,13 +327,15 @@ def _list(record: dict, name: str, where: str) -> list:
 def _value_text(value, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: expected text, got {'empty text' if isinstance(value, str) else _kind(value)}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{where}: half of a character (a lone surrogate); write the text anew as UTF-8")
     return value
 
 
 def _value_score(value, where: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         got = value if isinstance(value, float) else _kind(value)
         raise InputError(f"{where}: expected a finite number or null, got {got}")
     return value

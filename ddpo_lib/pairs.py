@@ -55,7 +55,7 @@ def _draw(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple[lis
     difference = np.abs(scores[first] - scores[second])
     used = np.zeros(len(scores), dtype=bool)
     chosen, rejected = [], []
-    for allowed in (difference >= gap, difference > 0):
+    for allowed in ((difference >= gap) & (difference > 0), difference > 0):
         for k in order[allowed[order]]:
             i, j = first[k], second[k]
             if used[i] or used[j]:

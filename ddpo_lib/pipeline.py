@@ -179,12 +179,20 @@ def _make_pairs(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.pairs import make_pairs
 
     corpus = run.table("corpus", "corpus.parquet")
-    pairs = make_pairs(corpus[corpus["split"] == "train"], profile.data.gap, profile.data.pair_seed)
+    try:
+        pairs = make_pairs(corpus[corpus["split"] == "train"], profile.data.gap, profile.data.pair_seed)
+    except InputError as error:
+        raise InputError(f"{run.steps['corpus'].params['source']}: {error}") from None
     if not corpus["split"].eq("test").any():
         prompts = corpus["prompt_id"].nunique()
         raise InputError(
             f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}; give more, or raise "
             "data.held_out in a profile"
+        )
+    if corpus[corpus["split"] == "test"].groupby("prompt_id").size().max() < 2:
+        raise InputError(
+            f"{run.steps['corpus'].params['source']}: no held-out prompt has two responses, and diversity "
+            "needs two; give prompts with several responses"
         )
     pairs.to_parquet(folder / "pairs.parquet")
 

@@ -141,11 +141,17 @@ def load_profile(name: str | Path) -> Profile:
         raise InputError(f"{file}, field `{knob}`: {first['msg']}{got}") from None
 
 
-def _resolve(name: str, seen: tuple[str, ...] = ()) -> tuple[Path, dict]:
-    """A profile's file and its content, with what it extends merged in."""
-    file = Path(name) if Path(name).suffix in (".yaml", ".yml") else Path(str(_folder() / f"{name}.yaml"))
+def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]:
+    """A profile's file and its content, with what it extends merged in; a YAML file is sought beside its extender."""
+    where = f"{extended_by[-1]}, field `extends`" if extended_by else "profile"
+    if Path(name).suffix in (".yaml", ".yml"):
+        file = extended_by[-1].parent / name if extended_by else Path(name)
+    else:
+        file = Path(str(_folder() / f"{name}.yaml"))
     if not file.exists():
-        raise InputError(f"profile {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
+        raise InputError(f"{where} {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
+    if file in extended_by:
+        raise InputError(f"{where}: {name} extends itself")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -155,9 +161,7 @@ def _resolve(name: str, seen: tuple[str, ...] = ()) -> tuple[Path, dict]:
     base = content.pop("extends", None)
     if base is None:
         return file, content
-    if base in seen:
-        raise InputError(f"{file}, field `extends`: {base} extends itself")
-    return file, _merge(_resolve(str(base), (*seen, name))[1], content)
+    return file, _merge(_resolve(str(base), (*extended_by, file))[1], content)
 
 
 def _merge(base: dict, change: dict) -> dict:

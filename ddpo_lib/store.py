@@ -1,10 +1,11 @@
 """Arrays on disk, keyed by content: what is costly to compute is computed once, by whichever process comes first."""
 
+import errno
 import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class Store:
         folder = folder or cache_folder() / "arrays"
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.sqlite"
-        with closing(self._connect()) as database, database:
+        with self._writing() as database:
             database.execute("create table if not exists arrays (key text primary key, value blob) without rowid")
 
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -51,8 +52,19 @@ class Store:
     def put(self, items: Iterable[tuple[str, np.ndarray]]) -> None:
         """Keep arrays, all of them or none; a key that is already there keeps its value."""
         rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in items]
-        with closing(self._connect()) as database, database:
+        with self._writing() as database:
             database.executemany("insert or ignore into arrays values (?, ?)", rows)
+
+    @contextmanager
+    def _writing(self):
+        """A transaction; a write that fails is an `OSError` that names the file, as for any other file."""
+        try:
+            with closing(self._connect()) as database, database:
+                yield database
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise OSError(errno.ENOSPC, str(error), str(self.path)) from error
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=60)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, PeftModel
 from tiny import (
     direct_logps,
@@ -131,14 +131,18 @@ def test_with_weights_of_one_loss_and_gradients_are_those_of_stock_dpo(saved, co
     assert size(stock_gradients) > 1e-3
 
 
-def test_orpo_is_the_formula_on_full_logits(saved, build):
-    weight = [0.5, 2.0, 0.0, 1.5]
-    trainer = build(tiny_pairs(4, weight), loss="orpo")
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_orpo_is_the_formula_on_full_logits(saved, build, variant):
+    weight = torch.tensor([0.5, 2.0, 0.0, 1.5])
+    trainer = build(tiny_pairs(4, weight.tolist()), loss="orpo", dorpo_variant=variant)
     batch = batch_of(trainer)
     logps = direct_logps(load_with_adapter(*saved), batch).sum(dim=1) / batch["completion_mask"].sum(dim=1)
-    probability_chosen, probability_rejected = logps.exp().chunk(2)
-    odds_ratio = (probability_chosen / (1 - probability_chosen)) / (probability_rejected / (1 - probability_rejected))
-    losses = torch.tensor(weight) * (-probability_chosen.log() + LAM * torch.log(1 + 1 / odds_ratio))
+    chosen, rejected = logps.exp().chunk(2)
+    odds_ratio = (chosen / (1 - chosen)) / (rejected / (1 - rejected))
+    if variant == "paper":
+        losses = weight * (-chosen.log() + LAM * torch.log(1 + 1 / odds_ratio))
+    else:
+        losses = weight * (-chosen.log()).mean() + LAM * torch.log(1 + odds_ratio**-weight)
     loss = trainer.compute_loss(trainer.model, batch)
     assert loss.item() == pytest.approx(losses.mean().item(), abs=1e-5)
 
@@ -254,9 +258,12 @@ def count_forwards(model) -> list:
 
 
 def test_reference_log_probs_are_those_of_the_initial_policy_and_are_computed_once(saved, build):
+    pairs = tiny_pairs(6)
+    moved = pairs.select_columns(["chosen", "rejected"]).add_column("prompt", pairs["prompt"][::-1])
+    pairs = concatenate_datasets([pairs, moved])  # the same responses under other prompts
     first = load_with_adapter(*saved)
     calls = count_forwards(first)
-    trainer = build(tiny_pairs(6), first)
+    trainer = build(pairs, first)
     assert len(calls) > 0
     torch.testing.assert_close(
         kept_reference(trainer), direct_reference(load_with_adapter(*saved), trainer), atol=1e-4, rtol=0
@@ -264,7 +271,7 @@ def test_reference_log_probs_are_those_of_the_initial_policy_and_are_computed_on
 
     second = load_with_adapter(*saved)
     calls = count_forwards(second)
-    again = build(tiny_pairs(6, [2.0] * 6), second, loss="dpo")
+    again = build(pairs.add_column("weight", [2.0] * 12), second)
     assert len(calls) == 0
     assert kept_reference(again).tolist() == kept_reference(trainer).tolist()
 
