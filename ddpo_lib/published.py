@@ -12,6 +12,15 @@ def published() -> dict:
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
+def quality_margin(results: dict) -> float:
+    """The loss of quality that counts as little: half of what DPO gained over SFT in the same run, 0 without a gain.
+
+    To keep half of an effect is the usual bar of a non-inferiority test. `results`: what `evaluation.summarise` gives.
+    """
+    gained = -results["differences"]["sft"]["quality"]["mean"]
+    return max(0.0, gained / 2)
+
+
 def verdict(difference: dict, expect: str, margin: float = 0.0) -> str:
     """What an interval of a difference says of a claim.
 

@@ -86,9 +86,10 @@ class Run:
     def manifest(self, name: str) -> dict:
         """What an artifact's manifest says; {} where there is none or it cannot be read."""
         try:
-            return json.loads((self.folder / name / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            content = json.loads((self.folder / name / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return {}
+        return content if isinstance(content, dict) else {}
 
     def is_fresh(self, name: str) -> bool:
         return self.manifest(name).get("key") == self.key(name)
@@ -137,6 +138,7 @@ class Run:
             }
             write_json(aside / "manifest.json", manifest)
             final, old = self.folder / step.name, aside.with_suffix(".old")
+            shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
             if final.exists():
                 final.replace(old)
             aside.replace(final)
@@ -201,9 +203,14 @@ def _imported(tree: ast.Module) -> list[str]:
     """Modules of the library that a module imports, at its top or inside functions."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == LIBRARY.name:
-            parts = node.module.split(".")[1:]
-            found += parts or [alias.name for alias in node.names]
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = [LIBRARY.name] * bool(node.level) + [node.module] * bool(node.module)
+            names = [".".join([*start, alias.name]) for alias in node.names]
+        else:
+            continue
+        found += [name.split(".")[1] for name in names if name.startswith(f"{LIBRARY.name}.")]
     return [module for module in found if module not in MACHINERY and (LIBRARY / f"{module}.py").exists()]
 
 

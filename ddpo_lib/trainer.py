@@ -9,20 +9,33 @@ The LM head runs on response tokens alone. The reference's log-probabilities are
 prompt, response) and kept on disk, so that arms which start from one model share them.
 """
 
-from contextlib import contextmanager
+import json
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from datasets import Dataset
 from filelock import FileLock
+from peft import PeftModel
 from tqdm import tqdm
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOConfig, DPOTrainer, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import use_adapter
 
 from ddpo_lib.losses import ddpo_loss, dorpo_loss
 from ddpo_lib.store import Store, content_key
 from ddpo_lib.trunk import Trunk
+
+_TRL_DEFAULTS = {
+    "loss_type": ["sigmoid"],
+    "loss_weights": None,
+    "label_smoothing": 0.0,
+    "ld_alpha": None,
+    "f_divergence_type": "reverse_kl",
+    "use_weighting": False,
+}
 
 
 @dataclass
@@ -38,11 +51,18 @@ class DeviationConfig(DPOConfig):
     def __post_init__(self):
         if self.loss not in ("dpo", "orpo"):
             raise ValueError(f'loss: expected "dpo" or "orpo", got {self.loss!r}')
+        if self.dorpo_variant not in ("paper", "released"):
+            raise ValueError(f'dorpo_variant: expected "paper" or "released", got {self.dorpo_variant!r}')
         for name in ("beta", "lam"):
             if not (0 < getattr(self, name) < float("inf")):
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         super().__post_init__()
-        self.precompute_ref_log_probs = self.loss == "dpo"
+        for name, value in _TRL_DEFAULTS.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r} belongs to TRL's own losses; here leave it at {value!r}"
+                )
+        self.precompute_ref_log_probs = True  # TRL then loads no second model; for ORPO nothing is computed
 
 
 @dataclass
@@ -56,7 +76,35 @@ class DeviationCollator(DataCollatorForPreference):
         return batch
 
 
-class DeviationTrainer(DPOTrainer):
+class _EpochSampler(LengthGroupedSampler):
+    """Batches of like length, in an order that depends on seed and epoch alone, so that a resumed run has it too."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+        super().__init__(batch_size, lengths=lengths)
+        self._seed, self._epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __iter__(self):
+        self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        return super().__iter__()
+
+
+class _ByLength:
+    """Gives a trainer whose strategy is "group_by_length" that order."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(data, Dataset):
+            return super()._get_train_sampler(train_dataset)
+        known = self.args.length_column_name in data.column_names
+        lengths = list(data[self.args.length_column_name]) if known else [len(ids) for ids in data["input_ids"]]
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return _EpochSampler(size, lengths, self.args.seed)
+
+
+class DeviationTrainer(_ByLength, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
 
     Args:
@@ -77,7 +125,8 @@ class DeviationTrainer(DPOTrainer):
         args = args or DeviationConfig("deviation-trainer")
         super().__init__(model, ref_model, args, **kwargs)
         if isinstance(self.data_collator, DataCollatorForPreference):
-            self.data_collator = DeviationCollator(self.data_collator.pad_token_id, args.max_length)
+            pad = self.data_collator.pad_token_id
+            self.data_collator = DeviationCollator(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logps, counts = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
@@ -151,10 +200,15 @@ class DeviationTrainer(DPOTrainer):
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """The reference's summed log-probabilities as two columns; each sequence once, shared on disk."""
+        if self.args.loss == "orpo":
+            return dataset
+        if not isinstance(dataset, Dataset):
+            return super()._precompute_ref_logps(dataset, name, batch_size)  # says that it needs a map-style data set
+        version = self._reference_version()
         keys = {}
         for side in ("chosen", "rejected"):
             texts = zip(dataset["prompt_ids"], dataset[f"{side}_ids"], strict=True)
-            keys[side] = [content_key(self._precompute_model_hash, str(p), str(r)) for p, r in texts]
+            keys[side] = [content_key(version, str(p), str(r)) for p, r in texts]
         store = Store("reference-logps")
         with FileLock(f"{store.path}.lock"):  # a second process waits, and then finds the work done
             known = store.get(list({*keys["chosen"], *keys["rejected"]}))
@@ -162,12 +216,11 @@ class DeviationTrainer(DPOTrainer):
             rows = [i for i, both in enumerate(sides) if not known.keys() >= set(both)]
             rows.sort(key=lambda i: len(dataset[i]["chosen_ids"]))
             collate = DeviationCollator(self._tokenizer.pad_token_id)
-            reference = self.ref_model or self.model
             for start in tqdm(range(0, len(rows), batch_size), desc="reference log-probs", disable=not rows):
                 part = rows[start : start + batch_size]
                 batch = collate([{k: dataset[i][k] for k in _IDS} for i in part])
                 batch = {k: v.to(self.accelerator.device) for k, v in batch.items()}
-                with torch.no_grad(), self.accelerator.autocast():
+                with self._reference() as reference, torch.no_grad(), self.accelerator.autocast():
                     logps, _ = response_logps(reference, batch, batch["completion_mask"], self._trunk)
                 values = logps.float().cpu().numpy().reshape(2, -1)
                 made = {keys[side][i]: values[s, n : n + 1] for n, i in enumerate(part) for s, side in enumerate(keys)}
@@ -178,8 +231,29 @@ class DeviationTrainer(DPOTrainer):
             dataset = dataset.add_column(f"ref_{side}_logps", column)
         return dataset
 
+    def _reference_version(self) -> str:
+        """What a reference log-probability depends on besides the tokens: weights, lower layers, adapter settings."""
+        adapters = {name: config.to_dict() for name, config in getattr(self.model, "peft_config", {}).items()}
+        plain = json.dumps(adapters, sort_keys=True, default=_plain)
+        return content_key(self._precompute_model_hash, self._trunk.version if self._trunk else "", plain)
 
-class ResponseSFTTrainer(SFTTrainer):
+    @contextmanager
+    def _reference(self):
+        """The frozen reference, without dropout: as before training, also when it is asked for after."""
+        reference = self.ref_model or self.accelerator.unwrap_model(self.model)
+        initial = nullcontext()
+        if self.ref_model is None and isinstance(reference, PeftModel):
+            initial = use_adapter(reference, "ref" if "ref" in reference.peft_config else None)
+        training = reference.training
+        reference.eval()
+        try:
+            with initial:
+                yield reference
+        finally:
+            reference.train(training)
+
+
+class ResponseSFTTrainer(_ByLength, SFTTrainer):
     """TRL's SFTTrainer with the LM head on response tokens alone and, where given, a kept trunk."""
 
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
@@ -238,6 +312,11 @@ def _head_on(model, keep: torch.Tensor):
 
 
 _IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def _plain(value):
+    """For JSON: sets in a fixed order, anything else by its words."""
+    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 
 def _check_weights(dataset: Dataset, name: str) -> None:

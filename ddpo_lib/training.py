@@ -101,7 +101,7 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     tokenizer = models.load_tokenizer(model.name, model.revision)
     base = models.load_model(model.name, revision=model.revision, dtype=model.dtype)
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
-    trunk = Trunk(base, depth, models.weights_version(model.name, model.revision)) if depth > 0 else None
+    trunk = Trunk(base, depth) if depth > 0 else None
     set_seed(seed)
     if start is None:
         policy = get_peft_model(base, _lora(model, base.config.num_hidden_layers))

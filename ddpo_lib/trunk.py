@@ -6,6 +6,7 @@ arm and epoch that has the same base model finds it. The model trains as before,
 """
 
 import torch
+from trl.trainer.utils import hash_module
 
 from ddpo_lib.store import Store, content_key
 
@@ -18,20 +19,25 @@ class Trunk:
             its first `depth` layers are passed over from now on, so it must be fed this trunk's output as
             `inputs_embeds`. Parameter names stay as they were, so adapters save and load as for the whole model.
         depth: number of layers, 1 or more.
-        version: words that change when the weights of these layers do.
+
+    Attributes:
+        version: a hash of the weights and settings that the kept states depend on.
 
     Raises:
         ValueError: a depth that leaves no layer above, or a decoder of another build.
     """
 
-    def __init__(self, model, depth: int, version: str):
-        decoder = model.model
+    def __init__(self, model, depth: int):
+        decoder = getattr(model, "model", None)
+        if not all(hasattr(decoder, part) for part in ("embed_tokens", "layers", "norm")):
+            raise ValueError(f"model: expected a Llama-like decoder at `model.model`, got {type(model).__name__}")
         if not 0 < depth < len(decoder.layers):
             raise ValueError(f"depth: expected 1 to {len(decoder.layers) - 1}, got {depth}")
         self._decoder = decoder
         self._lower = torch.nn.ModuleList(decoder.layers[:depth]).requires_grad_(False)
-        self._version = f"{version} {depth}"
-        self._store = Store("trunk-" + content_key(self._version)[:16])
+        weights = hash_module(self._lower), hash_module(decoder.embed_tokens)
+        self.version = content_key(*weights, model.config.to_json_string())
+        self._store = Store(f"trunk-{self.version[:16]}")
         for i in range(depth):
             decoder.layers[i] = _PassOver()
 
@@ -39,7 +45,7 @@ class Trunk:
         """Hidden states above the trunk, (B, L, d), zero on padding, for right-padded (B, L) tokens."""
         lengths = attention_mask.sum(dim=1).tolist()
         rows = [row[:length] for row, length in zip(input_ids.tolist(), lengths, strict=True)]
-        keys = [content_key(self._version, str(row)) for row in rows]
+        keys = [content_key(str(row)) for row in rows]
         known = self._store.get(list(set(keys)))
         missing = [i for i, key in enumerate(keys) if key not in known]
         if missing:

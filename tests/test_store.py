@@ -60,6 +60,10 @@ def test_tuples_that_look_alike_have_different_keys(one, other):
     assert content_key(*one) != content_key(*other)
 
 
+def test_no_letter_stands_for_the_border_between_parts():
+    assert content_key("a", "b") not in {content_key(f"a{letter}b") for letter in map(chr, range(256))}
+
+
 parts = st.lists(st.text(st.characters(), max_size=4), max_size=3)
 
 

@@ -72,12 +72,12 @@ def batch():
     return batch
 
 
-def split(saved, version: str = "tiny"):
+def split(saved):
     """The policy without its lower layers, those layers, and a list that grows at every call of the lowest."""
     base = AutoModelForCausalLM.from_pretrained(saved[0])
     calls = []
     base.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
-    trunk = Trunk(base, DEPTH, version)
+    trunk = Trunk(base, DEPTH)
     return load_with_adapter(base, saved[1]), trunk, calls
 
 
@@ -112,8 +112,8 @@ def test_the_second_use_reads_from_disk(saved, batch):
 def test_other_weights_and_other_depths_are_kept_apart(saved, batch):
     split(saved)[1](batch["input_ids"], batch["attention_mask"])
     base = tiny_model(seed=1)
-    states = Trunk(base, DEPTH, "another")(batch["input_ids"], batch["attention_mask"])
-    shallow = Trunk(AutoModelForCausalLM.from_pretrained(saved[0]), DEPTH - 1, "tiny")
+    states = Trunk(base, DEPTH)(batch["input_ids"], batch["attention_mask"])
+    shallow = Trunk(AutoModelForCausalLM.from_pretrained(saved[0]), DEPTH - 1)
     lower = shallow(batch["input_ids"], batch["attention_mask"])
 
     for found, model, depth in ((states, tiny_model(seed=1), DEPTH), (lower, tiny_model(), DEPTH - 1)):
@@ -150,7 +150,7 @@ def test_models_that_differ_below_do_not_share_reference_log_probs(saved, config
     other.model.layers[0].mlp.down_proj.weight.data *= 2
     other.save_pretrained(tmp_path / "other")
     for folder in (saved[0], tmp_path / "other"):
-        policy, trunk, _ = split((folder, saved[1]), version=str(folder))
+        policy, trunk, _ = split((folder, saved[1]))
         trainer = DeviationTrainer(
             policy, args=config, train_dataset=tiny_pairs(4), processing_class=tiny_tokenizer(), trunk=trunk
         )
@@ -191,9 +191,9 @@ def test_two_models_in_folders_do_not_share_a_trunk(tmp_path):
 @pytest.mark.parametrize("depth", [-1, 0, LAYERS, LAYERS + 1])
 def test_a_depth_that_leaves_no_layer_on_either_side_is_refused(depth):
     with pytest.raises(ValueError, match=rf"depth: expected 1 to {LAYERS - 1}, got {depth}"):
-        Trunk(tiny_model(), depth, "tiny")
+        Trunk(tiny_model(), depth)
 
 
 def test_a_decoder_of_another_build_is_refused():
     with pytest.raises(ValueError, match="GPT2"):
-        Trunk(GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=2, n_head=2)), 1, "tiny")
+        Trunk(GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=2, n_head=2)), 1)

@@ -1,0 +1,27 @@
+import pytest
+
+from ddpo_lib.published import published, quality_margin, verdict
+
+
+def results(sft_minus_dpo: float) -> dict:
+    return {"differences": {"sft": {"quality": {"mean": sft_minus_dpo}}}}
+
+
+def test_little_loss_is_half_of_what_dpo_gained_and_none_where_it_gained_nothing():
+    assert quality_margin(results(-0.03)) == pytest.approx(0.015)
+    assert quality_margin(results(0.02)) == 0
+
+
+def test_a_small_loss_passes_only_within_the_margin():
+    difference = {"mean": -0.01, "low": -0.014, "high": -0.002}
+    assert verdict(difference, "not lower", 0.015) == "reproduced"
+    assert verdict(difference, "not lower", 0.01) == "not enough data"
+    assert verdict(difference, "not lower", 0.001) == "not reproduced"
+
+
+def test_every_claim_of_the_scoreboard_can_be_judged_and_no_unknown_number_is_filled_in():
+    difference = {"mean": 0.0, "low": -1.0, "high": 1.0}
+    for claim in published()["claims"]:
+        assert verdict(difference, claim["expect"]) == "not enough data"
+        assert "not at hand" in claim["paper"]
+    assert published()["human_evaluation"]["dpo"]["quality"] is None
