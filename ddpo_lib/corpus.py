@@ -44,10 +44,9 @@ class Limits:
 
 @dataclass
 class _Prompt:
-    """One prompt as read: its text, its responses, and where it stands in its source."""
+    """One prompt as read: its text and its responses."""
 
     text: str
-    where: str
     responses: list[dict] = field(default_factory=list)
 
 
@@ -233,7 +232,7 @@ def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
     if body.strip() in REMOVED:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
-    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), where)
+    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))))
     if not prompt.text:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
@@ -250,7 +249,7 @@ def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
 
 
 def _grouped_prompt(record: dict, where: str) -> _Prompt:
-    prompt = _Prompt(_text(record, "prompt", where), where)
+    prompt = _Prompt(_text(record, "prompt", where))
     for i, response in enumerate(_list(record, "responses", where), 1):
         at = f"{where}, field `responses`, entry {i}"
         if not isinstance(response, dict):

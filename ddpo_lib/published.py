@@ -21,6 +21,26 @@ def quality_margin(results: dict) -> float:
     return max(0.0, gained / 2)
 
 
+def judge(claim: dict, results: dict, reward: dict, arm: str | None = None) -> str:
+    """The verdict on a claim of `published.yaml`, for its own arm or another.
+
+    A claim on quality cannot be judged by a reward that ranks held-out responses no better than chance.
+
+    Args:
+        claim: an entry of `claims`.
+        results: what `evaluation.summarise` gives.
+        reward: the stand-in's report, with `better_than_chance`.
+        arm: in place of the claim's.
+
+    Returns:
+        One of `verdict`'s three answers.
+    """
+    if claim["measure"] == "quality" and not reward["better_than_chance"]:
+        return "not enough data"
+    difference = results["differences"][arm or claim["arm"]][claim["measure"]]
+    return verdict(difference, claim["expect"], quality_margin(results) if claim["measure"] == "quality" else 0.0)
+
+
 def verdict(difference: dict, expect: str, margin: float = 0.0) -> str:
     """What an interval of a difference says of a claim.
 

@@ -1,6 +1,7 @@
 import pytest
 
-from ddpo_lib.published import published, quality_margin, verdict
+from ddpo_lib.evaluation import MEASURES
+from ddpo_lib.published import judge, published, quality_margin, verdict
 
 
 def results(sft_minus_dpo: float) -> dict:
@@ -25,3 +26,11 @@ def test_every_claim_of_the_scoreboard_can_be_judged_and_no_unknown_number_is_fi
         assert verdict(difference, claim["expect"]) == "not enough data"
         assert "not at hand" in claim["paper"]
     assert published()["human_evaluation"]["dpo"]["quality"] is None
+
+
+def test_quality_is_not_judged_by_a_reward_at_chance():
+    better = {"mean": 0.2, "low": 0.1, "high": 0.3}
+    measured = {"differences": {"sft": {"quality": {"mean": -0.1}}, "ddpo-both": dict.fromkeys(MEASURES, better)}}
+    at_chance = [judge(claim, measured, {"better_than_chance": False}) for claim in published()["claims"]]
+    assert at_chance == ["reproduced", "reproduced", "not enough data"]
+    assert {judge(claim, measured, {"better_than_chance": True}) for claim in published()["claims"]} == {"reproduced"}
