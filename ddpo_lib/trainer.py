@@ -5,27 +5,31 @@
     config = DeviationConfig("out", loss="dpo")
     trainer = DeviationTrainer(model, args=config, train_dataset=pairs, processing_class=tokenizer)
 
-The LM head runs on response tokens alone. The reference's log-probabilities are computed once for each (weights,
-prompt, response) and kept on disk, so that arms which start from one model share them.
+Log-probabilities come from `logps.response_logps`. The reference's are computed once for each (weights, prompt,
+response) and kept on disk, so that arms which start from one model share them.
 """
 
 import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
-from filelock import FileLock
 from peft import PeftModel
-from tqdm import tqdm
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
+from ddpo_lib.batches import ByLength, WeightedPairs, check_lengths, check_weights
+from ddpo_lib.checkpoints import check_arm, write_arm
+from ddpo_lib.logps import response_logps
 from ddpo_lib.losses import ddpo_loss, dorpo_loss
-from ddpo_lib.store import Store, content_key
+from ddpo_lib.reference import with_reference_logps
+from ddpo_lib.store import content_key
 from ddpo_lib.trunk import Trunk
 
 _TRL_DEFAULTS = {
@@ -65,47 +69,12 @@ class DeviationConfig(DPOConfig):
         self.precompute_ref_log_probs = True  # TRL then loads no second model; for ORPO nothing is computed
 
 
-@dataclass
-class DeviationCollator(DataCollatorForPreference):
-    """TRL's padded preference batch with the pairs' weights."""
-
-    def torch_call(self, examples: list[dict]) -> dict:
-        batch = super().torch_call(examples)
-        if "weight" in examples[0]:
-            batch["weight"] = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
-        return batch
-
-
-class _EpochSampler(LengthGroupedSampler):
-    """Batches of like length, in an order that depends on seed and epoch alone, so that a resumed run has it too."""
-
-    def __init__(self, batch_size: int, lengths: list[int], seed: int):
-        super().__init__(batch_size, lengths=lengths)
-        self._seed, self._epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def __iter__(self):
-        self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        return super().__iter__()
-
-
-class _ByLength:
-    """Gives a trainer whose strategy is "group_by_length" that order."""
-
-    def _get_train_sampler(self, train_dataset=None):
-        data = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(data, Dataset):
-            return super()._get_train_sampler(train_dataset)
-        known = self.args.length_column_name in data.column_names
-        lengths = list(data[self.args.length_column_name]) if known else [len(ids) for ids in data["input_ids"]]
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return _EpochSampler(size, lengths, self.args.seed)
-
-
-class DeviationTrainer(_ByLength, DPOTrainer):
+class DeviationTrainer(ByLength, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
+
+    The loss is the mean over the pairs of a step of weight times loss, however they are spread over micro-batches and
+    processes. A pair's weight is its winner's, and weights sum to n over a prompt's responses: their mean over a batch
+    is not 1, and they are not scaled again.
 
     Args:
         model, args, train_dataset, eval_dataset, processing_class, ...: as `trl.DPOTrainer` takes them. A data set
@@ -118,6 +87,8 @@ class DeviationTrainer(_ByLength, DPOTrainer):
             names the first such row.
     """
 
+    loss_is_scaled_for_ga = True  # compute_loss divides by the pairs of all micro-batches
+
     def __init__(
         self, model, ref_model=None, args: DeviationConfig | None = None, *, trunk: Trunk | None = None, **kwargs
     ):
@@ -126,7 +97,16 @@ class DeviationTrainer(_ByLength, DPOTrainer):
         super().__init__(model, ref_model, args, **kwargs)
         if isinstance(self.data_collator, DataCollatorForPreference):
             pad = self.data_collator.pad_token_id
-            self.data_collator = DeviationCollator(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
+            self.data_collator = WeightedPairs(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
+
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        """As TRL's; going on from a checkpoint of another arm is a ValueError."""
+        checkpoint = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = get_last_checkpoint(self.args.output_dir)
+        if checkpoint:
+            check_arm(Path(checkpoint), self._arm())
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logps, counts = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
@@ -140,8 +120,15 @@ class DeviationTrainer(_ByLength, DPOTrainer):
             means = (logps / counts).chunk(2)
             losses = dorpo_loss(*means, weight, self.args.lam, variant=self.args.dorpo_variant)
         self._record(losses.detach(), weight, rewards, logps.detach(), inputs["attention_mask"])
-        loss = losses.mean()
+        if num_items_in_batch is None:
+            loss = losses.mean()
+        else:  # the pairs of all processes; they average their gradients
+            loss = losses.sum() * self.accelerator.num_processes / num_items_in_batch
         return (loss, {"losses": losses}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        pairs = torch.tensor(sum(len(batch["input_ids"]) // 2 for batch in batch_samples), device=device)
+        return self.accelerator.gather(pairs).sum()
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -180,7 +167,7 @@ class DeviationTrainer(_ByLength, DPOTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         if isinstance(dataset, Dataset):
-            _check_weights(dataset, dataset_name)
+            check_weights(dataset, dataset_name)
         longest, args.max_length = args.max_length, None  # TRL would drop and cut; here a long pair is an error
         try:
             dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -188,48 +175,26 @@ class DeviationTrainer(_ByLength, DPOTrainer):
             args.max_length = longest
         if not isinstance(dataset, Dataset):
             return dataset
-        lengths = [len(p) + max(len(c), len(r)) for p, c, r in zip(*(dataset[k] for k in _IDS), strict=True)]
-        if longest is not None and lengths and max(lengths) > longest:
-            rows = [i for i, length in enumerate(lengths) if length > longest]
-            raise ValueError(
-                f"max_length: {len(rows)} of {len(lengths)} pairs of the {dataset_name} data are over {longest} "
-                f"tokens, first row {rows[0]} with {lengths[rows[0]]}; leave them out or raise max_length"
-            )
+        ids = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
+        lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in ids]
+        check_lengths(lengths, longest, dataset_name)
         name = args.length_column_name
         return dataset if name in dataset.column_names else dataset.add_column(name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """The reference's summed log-probabilities as two columns; each sequence once, shared on disk."""
+        """The reference's summed log-probabilities as two columns; TRL computes those that are not on disk."""
         if self.args.loss == "orpo":
             return dataset
-        if not isinstance(dataset, Dataset):
-            return super()._precompute_ref_logps(dataset, name, batch_size)  # says that it needs a map-style data set
-        version = self._reference_version()
-        keys = {}
-        for side in ("chosen", "rejected"):
-            texts = zip(dataset["prompt_ids"], dataset[f"{side}_ids"], strict=True)
-            keys[side] = [content_key(version, str(p), str(r)) for p, r in texts]
-        store = Store("reference-logps")
-        with FileLock(f"{store.path}.lock"):  # a second process waits, and then finds the work done
-            known = store.get(list({*keys["chosen"], *keys["rejected"]}))
-            sides = zip(keys["chosen"], keys["rejected"], strict=True)
-            rows = [i for i, both in enumerate(sides) if not known.keys() >= set(both)]
-            rows.sort(key=lambda i: len(dataset[i]["chosen_ids"]))
-            collate = DeviationCollator(self._tokenizer.pad_token_id)
-            for start in tqdm(range(0, len(rows), batch_size), desc="reference log-probs", disable=not rows):
-                part = rows[start : start + batch_size]
-                batch = collate([{k: dataset[i][k] for k in _IDS} for i in part])
-                batch = {k: v.to(self.accelerator.device) for k, v in batch.items()}
-                with self._reference() as reference, torch.no_grad(), self.accelerator.autocast():
-                    logps, _ = response_logps(reference, batch, batch["completion_mask"], self._trunk)
-                values = logps.float().cpu().numpy().reshape(2, -1)
-                made = {keys[side][i]: values[s, n : n + 1] for n, i in enumerate(part) for s, side in enumerate(keys)}
-                store.put(made.items())
-                known.update(made)
-        for side in keys:
-            column = np.array([known[key][0] for key in keys[side]], dtype=np.float32)
-            dataset = dataset.add_column(f"ref_{side}_logps", column)
-        return dataset
+        if not isinstance(dataset, Dataset) or is_deepspeed_zero3_enabled():  # sharded weights cannot be told apart
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        compute = partial(super()._precompute_ref_logps, name=name, batch_size=batch_size)
+        return with_reference_logps(dataset, self._reference_version(), compute)
+
+    def compute_ref_log_probs(self, model, inputs):
+        """(B,) summed log-probabilities of the chosen and of the rejected responses under the reference `model`."""
+        with torch.no_grad(), self._as_reference(model), self.accelerator.autocast():
+            logps, _ = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
+        return logps.chunk(2)
 
     def _reference_version(self) -> str:
         """What a reference log-probability depends on besides the tokens: weights, lower layers, adapter settings."""
@@ -238,23 +203,35 @@ class DeviationTrainer(_ByLength, DPOTrainer):
         return content_key(self._precompute_model_hash, self._trunk.version if self._trunk else "", plain)
 
     @contextmanager
-    def _reference(self):
-        """The frozen reference, without dropout: as before training, also when it is asked for after."""
-        reference = self.ref_model or self.accelerator.unwrap_model(self.model)
+    def _as_reference(self, model):
+        """The model as before training and without dropout, also when it is asked for after."""
+        policy = self.accelerator.unwrap_model(model)
         initial = nullcontext()
-        if self.ref_model is None and isinstance(reference, PeftModel):
-            initial = use_adapter(reference, "ref" if "ref" in reference.peft_config else None)
-        training = reference.training
-        reference.eval()
+        if self.ref_model is None and isinstance(policy, PeftModel):
+            initial = use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
+        training = model.training
+        model.eval()
         try:
             with initial:
-                yield reference
+                yield
         finally:
-            reference.train(training)
+            model.train(training)
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            write_arm(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}", self._arm())
+
+    def _arm(self) -> dict:
+        """What makes this arm another than those of the same pairs."""
+        names = ("loss", "beta") if self.args.loss == "dpo" else ("loss", "lam", "dorpo_variant")
+        weighted = isinstance(self.train_dataset, Dataset) and "weight" in self.train_dataset.column_names
+        weight = list(self.train_dataset["weight"]) if weighted else None
+        return {name: getattr(self.args, name) for name in names} | {"weight": weight}
 
 
-class ResponseSFTTrainer(_ByLength, SFTTrainer):
-    """TRL's SFTTrainer with the LM head on response tokens alone and, where given, a kept trunk."""
+class ResponseSFTTrainer(ByLength, SFTTrainer):
+    """TRL's SFTTrainer on the response alone, with `logps.response_logps` and, where given, a kept trunk."""
 
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
         self._trunk = trunk
@@ -272,57 +249,6 @@ class ResponseSFTTrainer(_ByLength, SFTTrainer):
         return (loss, {"logps": logps}) if return_outputs else loss
 
 
-def response_logps(model, batch: dict, response: torch.Tensor, trunk: Trunk | None = None):
-    """Summed log-probability of each row's response, and its number of tokens.
-
-    Args:
-        model: a causal language model, plain, PEFT or wrapped for several devices.
-        batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
-        response: (B, L), true on response tokens.
-        trunk: kept lower layers, or None.
-
-    Returns:
-        (B,) float32 sums and (B,) counts.
-    """
-    target = response[:, 1:].bool()
-    inputs = {"attention_mask": batch["attention_mask"], "use_cache": False}
-    if trunk is None:
-        inputs["input_ids"] = batch["input_ids"]
-    else:
-        inputs["inputs_embeds"] = trunk(batch["input_ids"], batch["attention_mask"])
-    keep = torch.nn.functional.pad(target, (0, 1))  # the position before a response token predicts it
-    with _head_on(model, keep):
-        logits = model(**inputs).logits
-    tokens = batch["input_ids"][:, 1:][target]
-    logp = -torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="none")
-    row = target.nonzero()[:, 0]
-    sums = torch.zeros(len(target), device=logp.device).index_add(0, row, logp)
-    return sums, target.sum(dim=1).to(logp.device)
-
-
-@contextmanager
-def _head_on(model, keep: torch.Tensor):
-    """Within, the LM head sees the (R, d) hidden states at `keep` alone, and the model returns (R, V) logits."""
-    head = getattr(model, "module", model).get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda module, args: (args[0][keep.to(args[0].device)],))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-_IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
-
-
 def _plain(value):
     """For JSON: sets in a fixed order, anything else by its words."""
     return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _check_weights(dataset: Dataset, name: str) -> None:
-    if "weight" not in dataset.column_names:
-        return
-    for row, weight in enumerate(dataset["weight"]):
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not number or not np.isfinite(weight) or weight < 0:
-            raise ValueError(f"weight: row {row} of the {name} data is {weight!r}; expected a finite number >= 0")

@@ -5,9 +5,11 @@ those layers out of the model; what they give for a sequence is computed at firs
 arm and epoch that has the same base model finds it. The model trains as before, to float rounding.
 """
 
+import numpy as np
 import torch
 from trl.trainer.utils import hash_module
 
+from ddpo_lib.logps import Packed, can_pack
 from ddpo_lib.store import Store, content_key
 
 
@@ -24,7 +26,7 @@ class Trunk:
         version: a hash of the weights and settings that the kept states depend on.
 
     Raises:
-        ValueError: a depth that leaves no layer above, or a decoder of another build.
+        ValueError: a depth that leaves no layer above, or a decoder of another build (see `logps.can_pack` too).
     """
 
     def __init__(self, model, depth: int):
@@ -33,6 +35,8 @@ class Trunk:
             raise ValueError(f"model: expected a Llama-like decoder at `model.model`, got {type(model).__name__}")
         if not 0 < depth < len(decoder.layers):
             raise ValueError(f"depth: expected 1 to {len(decoder.layers) - 1}, got {depth}")
+        if not can_pack(model):
+            raise ValueError('model: its attention cannot be packed; load it with attn_implementation="sdpa"')
         self._decoder = decoder
         self._lower = torch.nn.ModuleList(decoder.layers[:depth]).requires_grad_(False)
         weights = hash_module(self._lower), hash_module(decoder.embed_tokens)
@@ -41,33 +45,30 @@ class Trunk:
         for i in range(depth):
             decoder.layers[i] = _PassOver()
 
-    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Hidden states above the trunk, (B, L, d), zero on padding, for right-padded (B, L) tokens."""
-        lengths = attention_mask.sum(dim=1).tolist()
-        rows = [row[:length] for row, length in zip(input_ids.tolist(), lengths, strict=True)]
-        keys = [content_key(str(row)) for row in rows]
+    def __call__(self, packed: Packed) -> torch.Tensor:
+        """Hidden states above the trunk, (1, T, d), for the (1, T) tokens of a packed row."""
+        tokens = packed.tokens[0].tolist()
+        keys = [
+            content_key(str(tokens[low:high]), str(tokens[start:stop])) for (low, high), start, stop in packed.pieces
+        ]
         known = self._store.get(list(set(keys)))
-        missing = [i for i, key in enumerate(keys) if key not in known]
-        if missing:
-            made = self._run(input_ids[missing], attention_mask[missing])
-            new = {keys[i]: made[n, : lengths[i]].float().cpu().numpy().ravel() for n, i in enumerate(missing)}
-            self._store.put(new.items())
-            known.update(new)
-        width = self._decoder.config.hidden_size
-        dtype = self._decoder.norm.weight.dtype
-        states = torch.zeros(*input_ids.shape, width, dtype=dtype)
-        for i, key in enumerate(keys):
-            states[i, : lengths[i]] = torch.from_numpy(known[key].reshape(-1, width).copy()).to(dtype)
-        return states.to(input_ids.device)
+        if not known.keys() >= set(keys):
+            made = self._run(packed)[0].float().cpu().numpy()
+            parts = zip(keys, packed.pieces, strict=True)
+            known = {key: made[start:stop].ravel() for key, (_, start, stop) in parts} | known
+            self._store.put(known.items())
+        states = np.concatenate([known[key] for key in keys]).reshape(1, len(tokens), -1)
+        weight = self._decoder.norm.weight
+        return torch.from_numpy(states).to(weight.device, weight.dtype)
 
     @torch.no_grad()
-    def _run(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _run(self, packed: Packed) -> torch.Tensor:
         decoder = self._decoder
         upper, norm = decoder.layers, decoder.norm
         decoder.layers, decoder.norm = self._lower, torch.nn.Identity()
         try:
             # the slice over `num_hidden_layers` in the decoder's forward ends with the shorter list
-            return decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+            return decoder(**packed.inputs()).last_hidden_state
         finally:
             decoder.layers, decoder.norm = upper, norm
 

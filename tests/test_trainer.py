@@ -19,7 +19,8 @@ from tiny import (
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer, response_logps
+from ddpo_lib.logps import response_logps
+from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 BETA, LAM = 0.3, 0.5
 

@@ -1,0 +1,199 @@
+"""A policy and a batch -> log-probabilities of its responses, with nothing computed twice and nothing for padding.
+
+A padded batch is laid out as one row: each distinct prompt once, and its responses after it. A response attends to its
+prompt and to itself, through a variable-length kernel where there is one (bfloat16 or float16 on CUDA) and sequence by
+sequence elsewhere. The LM head runs on response tokens alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
+from peft import PeftModel
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from trl.kernels.chunked_logprob import _use_triton
+
+PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+
+
+@dataclass
+class Packed:
+    """Sequences without padding in one row of T tokens: for each distinct prompt its tokens, then its responses.
+
+    A response's piece begins with the prompt's last token, which predicts its first; that token is not in the prompt's.
+
+    Attributes:
+        tokens, positions: (1, T) token ids, and their places in their sequences.
+        predicting: (R,) places in the row whose next token is one of a response, row by row of the batch.
+        predicted: (R,) those next tokens.
+        row: (R,) the row of the batch that each belongs to.
+        pieces: (context, start, stop), each place from start to stop in the row following the sequence's first
+            `context` = (start, stop) places; an empty context for a prompt.
+        queries: as `pieces`, with a prompt and its first response, which stand side by side, as one.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    predicting: torch.Tensor
+    predicted: torch.Tensor
+    row: torch.Tensor
+    pieces: list[tuple[tuple[int, int], int, int]]
+    queries: list[tuple[tuple[int, int], int, int]]
+
+    def inputs(self) -> dict:
+        """For the model. The mask of one cell tells transformers that there is nothing for it to mask."""
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
+        inputs = {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
+        return inputs | {"packed": self, "use_cache": False}
+
+
+def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed log-probability of each row's response, and its number of tokens.
+
+    Args:
+        model: a causal language model that a TRL trainer holds (so its LM head is fused), plain, PEFT or wrapped for
+            several devices.
+        batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
+        response: (B, L), true on response tokens, which follow the prompt's.
+        trunk: lower layers whose output is kept (`trunk.Trunk`), or None.
+
+    Returns:
+        (B,) float32 sums and (B,) counts.
+    """
+    response = response.bool() & batch["attention_mask"].bool()
+    counts = response[:, 1:].sum(dim=1)  # nothing predicts a first token
+    if not can_pack(model):
+        labels = batch["input_ids"].masked_fill(~response, -100)
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        logps = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+        return logps.sum(dim=1, dtype=torch.float32), counts
+
+    packed = pack(batch["input_ids"], batch["attention_mask"], response)
+    inputs = packed.inputs()
+    if trunk is not None:
+        inputs["inputs_embeds"] = trunk(packed)
+        del inputs["input_ids"]
+    if _use_triton(packed.tokens.device):  # there TRL's fused head sees these tokens alone, and never holds all logits
+        labels = torch.full_like(packed.tokens, -100)
+        labels[0, packed.predicting] = packed.predicted
+        logps = model(**inputs, shift_labels=labels, fused_lm_head=True).log_probs[0, packed.predicting].float()
+    else:
+        logits = model(**inputs, logits_to_keep=packed.predicting).logits[0]
+        logps = -F.cross_entropy(logits.float(), packed.predicted, reduction="none")
+    return torch.zeros(len(counts), device=logps.device).index_add(0, packed.row, logps), counts
+
+
+def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.Tensor) -> Packed:
+    """Lay out (B, L) padded tokens as one row; rows of equal prompts share it."""
+    lengths = attention_mask.sum(dim=1).tolist()
+    prompt_lengths = (attention_mask.sum(dim=1) - response.sum(dim=1)).tolist()
+    rows_of: dict[tuple, list[int]] = {}
+    sequences = [ids[:length] for ids, length in zip(input_ids.tolist(), lengths, strict=True)]
+    for row, (sequence, prompt) in enumerate(zip(sequences, prompt_lengths, strict=True)):
+        rows_of.setdefault(tuple(sequence[:prompt]), []).append(row)
+
+    tokens, positions, pieces, queries = [], [], [], []
+    places: list[range] = [range(0)] * len(sequences)
+    for prompt, rows in rows_of.items():
+        shared = max(len(prompt) - 1, 0)
+        start = len(tokens)
+        context = (start, start + shared)
+        if shared:
+            tokens += prompt[:shared]
+            positions += range(shared)
+            pieces.append(((start, start), *context))
+        for row in rows:
+            begin = len(tokens)
+            own = sequences[row][shared:]
+            tokens += own
+            positions += range(shared, shared + len(own))
+            pieces.append((context, begin, len(tokens)))
+            first = begin == start + shared
+            queries.append(((start, start), start, len(tokens)) if first else (context, begin, len(tokens)))
+            places[row] = range(begin + max(len(prompt), 1) - 1 - shared, len(tokens) - 1)
+
+    predicting = [place for part in places for place in part]
+    device = input_ids.device
+
+    def tensor(values):
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Packed(
+        tokens=tensor([tokens]),
+        positions=tensor([positions]),
+        predicting=tensor(predicting),
+        predicted=tensor([tokens[place + 1] for place in predicting]),
+        row=tensor([row for row, part in enumerate(places) for _ in part]),
+        pieces=pieces,
+        queries=queries,
+    )
+
+
+def packed_attention(module, query, key, value, attention_mask, *, packed: Packed | None = None, **kwargs):
+    """Attention within each sequence of a packed row; torch's own where nothing is packed.
+
+    Args:
+        query, key, value: (1, H, T, d), with fewer heads in key and value where they are grouped.
+        packed: the layout; None for an ordinary batch.
+        kwargs: `scaling` among them.
+
+    Returns:
+        (1, T, H, d), and None for the attention weights.
+    """
+    if packed is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    scale = kwargs.get("scaling")
+    attend = _attend_at_once if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) else _attend_in_turn
+    return attend(query, key, value, packed.queries, scale), None
+
+
+def _attend_in_turn(query, key, value, queries, scale):
+    parts = []
+    for (low, high), start, stop in queries:
+        k, v = (torch.cat([x[:, :, low:high], x[:, :, start:stop]], dim=2) for x in (key, value))
+        mask = None
+        if high > low:
+            mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
+        options = {"attn_mask": mask, "is_causal": mask is None, "scale": scale, "enable_gqa": True}
+        parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, **options))
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _attend_at_once(query, key, value, queries, scale):
+    device = query.device
+    own = [stop - start for _, start, stop in queries]
+    seen = [high - low + n for ((low, high), _, _), n in zip(queries, own, strict=True)]
+    places = [place for (low, high), start, stop in queries for place in (*range(low, high), *range(start, stop))]
+    ends = [F.pad(torch.tensor(n, device=device).cumsum(0), (1, 0)).to(torch.int32) for n in (own, seen)]
+    index = torch.tensor(places, device=device)
+    q = query[0].transpose(0, 1)
+    k, v = (x[0].index_select(1, index).transpose(0, 1) for x in (key, value))
+    # causal from the right: the last query of a piece sees the last key
+    options = {"scale": scale, "window_size": (-1, 0), "enable_gqa": True}
+    return varlen_attn(q, k, v, *ends, max(own), max(seen), **options)[None]
+
+
+def can_pack(model) -> bool:
+    """Whether the model's attention can be told where sequences begin and end; if so, it is from now on."""
+    model = extract_model_from_parallel(model, recursive=True)
+    if isinstance(model, PeftModel):
+        if any(config.is_prompt_learning for config in model.peft_config.values()):
+            return False  # virtual tokens stand before the first
+        model = model.get_base_model()
+    config = model.config
+    if config._attn_implementation == PACKED_ATTENTION:
+        return True
+    whole = getattr(config, "sliding_window", None) is None and getattr(config, "attn_logit_softcapping", None) is None
+    plain = {"full_attention"}.issuperset(getattr(config, "layer_types", None) or ())
+    if not (whole and plain and config._attn_implementation == "sdpa" and model._can_set_attn_implementation()):
+        return False
+    model.set_attn_implementation(PACKED_ATTENTION)
+    return True
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+AttentionMaskInterface.register(PACKED_ATTENTION, sdpa_mask)
