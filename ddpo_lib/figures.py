@@ -1,6 +1,6 @@
 """One look for every chapter: an arm has one colour and one mark; figures carry what they show in words.
 
-For notebooks: the functions display, they return nothing.
+For notebooks: the functions display; only `later` returns something, the place that it keeps free.
 """
 
 import base64
@@ -10,7 +10,7 @@ import io
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, DisplayHandle, Markdown, display
 
 # Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
 COLOURS = {
@@ -70,10 +70,15 @@ def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
     _framed(image, caption)
 
 
-def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = ()) -> None:
+def later() -> DisplayHandle:
+    """Keep a place on the page free for a sentence or a table whose numbers are computed further down."""
+    return display(HTML(""), display_id=True)
+
+
+def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), place: DisplayHandle | None = None) -> None:
     """Display a table that scrolls on a phone: columns in `text` on the left, the rest right-aligned.
 
-    Cells are strings as they should be read. They are escaped.
+    Cells are strings as they should be read. They are escaped. With `place`, it goes where `later` kept one free.
     """
     head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
     rows = [
@@ -82,7 +87,7 @@ def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = ()) -> N
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    _framed(grid, caption)
+    _framed(grid, caption, place)
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
@@ -95,9 +100,9 @@ def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
     display(HTML(f'<figure><div class="ddpo-stories">{"".join(cards)}</div>{note}</figure>'))
 
 
-def say(text: str) -> None:
-    """Display a sentence as prose; for sentences whose numbers come from the run."""
-    display(Markdown(text))
+def say(text: str, place: DisplayHandle | None = None) -> None:
+    """Display a sentence as prose, here or in a `place` of `later`; for sentences whose numbers come from the run."""
+    _put(Markdown(text), place)
 
 
 def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
@@ -121,9 +126,14 @@ def provenance(run, artifacts: list[str]) -> None:
     )
 
 
-def _framed(content: str, caption: str) -> None:
+def _framed(content: str, caption: str, place: DisplayHandle | None = None) -> None:
     caption = html.escape(caption)
-    display(HTML(f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'))
+    framed = f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'
+    _put(HTML(framed), place)
+
+
+def _put(content: HTML | Markdown, place: DisplayHandle | None) -> None:
+    place.update(content) if place else display(content)
 
 
 def _side(column: str, text: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "00c-method": ("deviation", "pairs"),
     "00d-data": ("deviation", "pairs", "quality"),
     "02-training": ("evaluation", "quality", "pairs"),
+    "06-released-code": ("deviation", "pairs"),
 }
 
 
