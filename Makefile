@@ -1,5 +1,6 @@
 # make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
 # make test    set up and run the tests                                   make lab    JupyterLab on the chapters
+# make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
 # ENV=active   use the environment that is active and make none of its own
 
 PROFILE ?= embedded
@@ -15,7 +16,7 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book test lab lint setup clean
+.PHONY: book test bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
@@ -23,6 +24,9 @@ book: setup
 
 test: setup
 	$(BIN)python -m pytest -q
+
+bench: setup
+	$(BIN)python -m benchmarks
 
 lab: setup
 	$(BIN)jupyter lab --notebook-dir notebooks

@@ -4,20 +4,25 @@ A *group* is the set of responses to one prompt, winners and losers alike. `grou
 one id a row; rows come in any order, and no n x n matrix is ever built.
 """
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 TIE = 1e-6  # distances (range 0 to 2) closer than this are one value: vectors are float32, good to about 1e-7
-BLOCK_ROWS = 65_536  # rows that are turned to float64 at once: memory beyond the vectors stays small
+BLOCK = 2**19  # numbers that a core turns to float64 at once: 4 MB, still in its cache when they are read again
 
 
 def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Mean cosine distance of each response to the other responses of its group (paper, the definition of deviation).
 
     With u_i unit vectors, s their sum and n the size of the group, distance_i = 1 - (u_i . s - 1) / (n - 1),
-    so the cost is linear in the number of responses whatever the size of a group.
+    so the cost is linear in the number of responses whatever the size of a group. All cores share the work. The limit
+    is one pass over memory: a vector is read once, turned to float64, and gone over three times in cache; it is read
+    twice where its group holds more than BLOCK numbers. Memory beyond the vectors is about 70 bytes a response and
+    10 MB a core, so `vectors` may be a `np.memmap`.
 
     Args:
         vectors: (n, d) floats of any length but zero; rows are scaled to unit length here.
@@ -34,18 +39,11 @@ def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
         raise ValueError(f"vectors: expected shape (n, d), got {vectors.shape}")
     inverse, sizes = _index_groups(groups, len(vectors))
 
-    sums = np.zeros((len(sizes), vectors.shape[1]))
-    order = np.argsort(inverse, kind="stable")
-    for block, unit in _unit_blocks(vectors, order):
-        starts = np.flatnonzero(np.r_[True, np.diff(inverse[block]) > 0])
-        sums[inverse[block[starts]]] += np.add.reduceat(unit, starts, axis=0)
-
-    distance = np.full(len(vectors), np.nan)
-    others = np.maximum(sizes - 1, 1)
-    for block, unit in _unit_blocks(vectors, order):
-        group = inverse[block]
-        dot = np.einsum("ij,ij->i", unit, sums[group])
-        distance[block] = np.clip(1.0 - (dot - 1.0) / others[group], 0.0, 2.0)
+    length, dot = _lengths_and_dots(vectors, inverse, sizes)
+    bad = ~(np.isfinite(length) & (length > 0))
+    if bad.any():
+        raise ValueError(f"vectors: row {bad.argmax()} is zero, or holds NaN or infinity; it has no direction")
+    distance = np.clip(1.0 - (dot / length - 1.0) / np.maximum(sizes - 1, 1)[inverse], 0.0, 2.0)
 
     alone = sizes[inverse] == 1
     if alone.any():
@@ -82,30 +80,31 @@ def weights(
         raise ValueError(f'scale: expected "minmax" or "ratio", got {scale!r}')
     if not 0.0 <= floor <= 1.0:
         raise ValueError(f"floor: expected a number in [0, 1], got {floor}")
-    spaces = [distances] if isinstance(distances, np.ndarray) and distances.ndim == 1 else list(distances)
+    one = isinstance(distances, np.ndarray) and distances.ndim == 1
+    spaces = {"distances": distances} if one else {f"distances[{i}]": space for i, space in enumerate(distances)}
     if not spaces:
         raise ValueError("distances: expected at least one array")
     groups = np.asarray(groups)
     inverse, sizes = _index_groups(groups, len(groups))
 
     combined = np.ones(len(groups))
-    for space in spaces:
-        combined *= _scaled(np.asarray(space, dtype=np.float64), inverse, sizes, scale)
+    for name, space in spaces.items():
+        combined *= _scaled(name, np.asarray(space, dtype=np.float64), inverse, sizes, scale)
     combined **= 1.0 / len(spaces)
 
     weight = _sum_to_size(combined, inverse, sizes)
     return _lift(weight, inverse, sizes, floor) if floor > 0 else weight
 
 
-def _scaled(distance: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, scale: str) -> np.ndarray:
+def _scaled(name: str, distance: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, scale: str) -> np.ndarray:
     """One space's distances on a common scale within each group; groups of equal distances become constant."""
     if distance.shape != inverse.shape:
-        raise ValueError(f"distances: expected shape {inverse.shape}, got {distance.shape}")
+        raise ValueError(f"{name}: expected shape {inverse.shape}, got {distance.shape}")
     distance = np.where(sizes[inverse] == 1, 1.0, distance)
     bad = ~np.isfinite(distance) | (distance < 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"distances: row {row} is {distance[row]}; expected a finite number >= 0")
+        raise ValueError(f"{name}: row {row} is {distance[row]}; expected a finite number >= 0")
     low = np.full(len(sizes), np.inf)
     high = np.full(len(sizes), -np.inf)
     np.minimum.at(low, inverse, distance)
@@ -151,14 +150,51 @@ def _index_groups(groups: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     return inverse, sizes
 
 
-def _unit_blocks(vectors: np.ndarray, order: np.ndarray):
-    """Row indices in `order`, block by block, with their vectors as float64 of unit length."""
-    for start in range(0, len(order), BLOCK_ROWS):
-        block = order[start : start + BLOCK_ROWS]
-        rows = vectors[block].astype(np.float64)
-        length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        bad = ~(np.isfinite(length) & (length > 0))
-        if bad.any():
-            row = int(block[bad].min())
-            raise ValueError(f"vectors: row {row} is zero, or holds NaN or infinity; it has no direction")
-        yield block, rows / length[:, None]
+def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Length of each row, and its dot product with the sum of its group's unit vectors; (n,) float64 both.
+
+    Threads share the work, since numpy's loops let go of the interpreter. There is no matrix product here: it would
+    start the threads of BLAS inside each of ours, and they would wait for one another.
+    """
+    length, dot = np.empty(len(vectors)), np.empty(len(vectors))
+    limit = max(1, BLOCK // max(1, vectors.shape[1]))
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        return vectors[rows].astype(np.float64, copy=False)
+
+    def sums(rows: np.ndarray, block: np.ndarray) -> np.ndarray:
+        length[rows] = np.sqrt(np.vecdot(block, block))
+        return np.einsum("km,kmd->kd", 1.0 / length[rows], block)
+
+    def dots(rows: np.ndarray, block: np.ndarray, total: np.ndarray) -> None:
+        dot[rows] = np.vecdot(block, total[:, None, :])
+
+    def whole_groups(stacks: list[np.ndarray]) -> None:
+        for rows in stacks:
+            block = read(rows)
+            dots(rows, block, sums(rows, block))
+
+    cores = os.cpu_count() or 1
+    stacks = list(_stacks(inverse, sizes, limit))
+    small = [rows for rows in stacks if rows.size <= limit]
+    # A row of length zero or not finite divides badly; the caller names it.
+    with ThreadPoolExecutor(cores, initializer=np.seterr, initargs=("ignore",)) as pool:
+        list(pool.map(whole_groups, [small[part :: 4 * cores] for part in range(4 * cores)]))
+        for rows in stacks:
+            if rows.size > limit:
+                pieces = np.array_split(rows, -(-rows.size // limit), axis=1)
+                total = sum(pool.map(lambda piece: sums(piece, read(piece)), pieces))
+                list(pool.map(lambda piece, total=total: dots(piece, read(piece), total), pieces))
+    return length, dot
+
+
+def _stacks(inverse: np.ndarray, sizes: np.ndarray, limit: int) -> Iterator[np.ndarray]:
+    """Row indices, (k, m), of k groups of m rows: as many as `limit` rows hold, or one group that is larger."""
+    smallest = np.min_scalar_type(len(sizes))  # up to 16 bits sort in linear time
+    order = np.argsort(inverse.astype(smallest), kind="stable")
+    first = np.cumsum(sizes) - sizes
+    for size in np.unique(sizes):
+        starts = first[sizes == size]
+        together = max(1, limit // size)
+        for at in range(0, len(starts), together):
+            yield order[starts[at : at + together, None] + np.arange(size)]

@@ -1,0 +1,90 @@
+"""Measures contenders: each in a fresh process, one after the other in turns, and sets the result as a table.
+
+A contender is a function, or a `functools.partial` of one, that stands at the top of a module. It prepares what it
+needs and returns `timed(work)`, where `work` is the part that counts.
+"""
+
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+HEADER = "| what | against | asked | measured | spread | met |\n|---|---|---|---|---|---|\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a benchmark's table.
+
+    Attributes:
+        what: the thing measured.
+        against: what it is compared with.
+        asked: the number asked for; "" where the row only informs.
+        measured: the median over repeats.
+        spread: the least and the most over repeats.
+        met: whether the measured number is as asked; None where the row only informs.
+        note: said below the table, such as why a number is missed.
+    """
+
+    what: str
+    against: str
+    asked: str
+    measured: str
+    spread: str
+    met: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a contender: `grown` is how far the work raised its process's peak memory, `peak`. Both in bytes."""
+
+    seconds: float
+    peak: int
+    grown: int
+    result: Any
+
+
+def timed(work: Callable[[], Any]) -> Sample:
+    """Run the part of a contender that counts."""
+    before, start = _peak_memory(), time.perf_counter()
+    result = work()
+    seconds, peak = time.perf_counter() - start, _peak_memory()
+    return Sample(seconds, peak, peak - before, result)
+
+
+def take_turns(contenders: dict[str, Callable[[], Sample]], repeats: int) -> dict[str, list[Sample]]:
+    """Run every contender once, then every one again: what else the machine does then falls on all of them."""
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+                samples[name].append(fresh.submit(contender).result())
+    return samples
+
+
+def median_and_spread(values: Sequence[float], form: str) -> tuple[str, str]:
+    """The median, and "least to most", each written in `form`, as in "{:.2f} s"."""
+    return form.format(statistics.median(values)), f"{form.format(min(values))} to {form.format(max(values))}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown, with their notes below."""
+    met = {True: "yes", False: "no", None: ""}
+    lines = [f"| {r.what} | {r.against} | {r.asked} | {r.measured} | {r.spread} | {met[r.met]} |\n" for r in rows]
+    notes = [f"- {note}\n" for note in dict.fromkeys(r.note for r in rows if r.note)]
+    return HEADER + "".join(lines) + "\n" * bool(notes) + "".join(notes)
+
+
+def _peak_memory() -> int:
+    """Most bytes that this process has held so far. On Linux `getrusage` would start from what its parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS

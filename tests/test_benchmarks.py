@@ -1,0 +1,58 @@
+"""The benchmarks compare like with like; how fast anything is, is not tested."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks import weights
+from benchmarks.measure import Row, median_and_spread, table, take_turns, timed
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_all_contenders_give_the_same_mean_distances(shuffled):
+    sizes = weights.uneven_sizes(500, 20)
+    expected = weights.contender(weights.ours, sizes, 24, shuffled).result
+    assert 0.2 < expected.min() < expected.max() < 1.8
+    for method in (weights.in_turn, weights.in_turn_by_delete, weights.at_once):
+        found = weights.contender(method, sizes, 24, shuffled).result
+        weights.check_agreement(method.__name__, expected, found)
+        with pytest.raises(ValueError, match="at once: mean distances differ"):
+            weights.check_agreement("at once", expected, found + 2e-6)
+
+
+def test_prompts_are_of_very_uneven_size_and_hold_all_responses():
+    sizes = weights.uneven_sizes(421_330, 20_000)
+    assert sizes.sum() == 421_330
+    assert len(sizes) == 20_000
+    assert sizes.min() == 2
+    assert np.median(sizes) < 12
+    assert sizes.max() > 1_000
+
+
+def test_the_table_has_a_row_for_every_number_asked():
+    asked = [row.asked for row in weights.rows(total=300, prompts=12, dims=8, flat_total=4096, repeats=1)]
+    once = ["20x faster", "", "3x faster", "under 1.2x", "under 5 s", "", "time per response within 2x"]
+    assert asked == once * 2
+
+
+def grow(megabytes: int):
+    return timed(lambda: len(np.ones(megabytes * 2**17)))
+
+
+def test_contenders_take_turns_and_memory_is_what_the_work_added():
+    samples = take_turns({"small": partial(grow, 1), "large": partial(grow, 400)}, repeats=2)
+    assert [len(runs) for runs in samples.values()] == [2, 2]
+    assert all(390 * 2**20 < sample.grown < min(sample.peak, 410 * 2**20) for sample in samples["large"])
+    assert all(sample.grown < 10 * 2**20 for sample in samples["small"])
+
+
+def test_a_table_says_what_was_met_and_why_not():
+    assert median_and_spread([3.0, 1.0, 2.0], "{:.1f} s") == ("2.0 s", "1.0 s to 3.0 s")
+    rows = [Row("a", "b", "2x", "3x", "3x to 4x", True), Row("c", "d", "2x", "1x", "1x to 1x", False, "it is slow")]
+    assert table(rows).splitlines()[2:] == [
+        "| a | b | 2x | 3x | 3x to 4x | yes |",
+        "| c | d | 2x | 1x | 1x to 1x | no |",
+        "",
+        "- it is slow",
+    ]
