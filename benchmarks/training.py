@@ -1,0 +1,214 @@
+"""A DDPO step against stock TRL's DPOTrainer: SmolLM2-135M, LoRA on all layers, stories of uneven length, on the CPU.
+
+Contenders train on the same pairs of the package's corpus in the same batches, with the reference's log-probabilities
+computed before the clock starts. Tokens are those of prompts and responses, without padding. The first step of a run is
+not counted.
+"""
+
+import copy
+import os
+import statistics
+import tempfile
+import time
+from functools import partial
+
+from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
+
+AGREE = 1e-4  # most by which the losses of two contenders may differ at any step
+MODEL = "smollm2-135m-instruct"
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def rows(steps: int = 20, batch_size: int = 4, repeats: int = 3) -> list[Row]:
+    """The table: speed, memory and losses against stock, what weights cost, and how often the reference works."""
+    steps_row = against_stock(steps, batch_size, repeats)
+    weighting = timed_apart(partial(weighting_cost, steps, batch_size))
+    measured, spread = median_and_spread(weighting.result, "{:+.2%}")
+    work = {kind: timed_apart(partial(reference_work, kind, steps, batch_size)).result for kind in ("ours", "stock")}
+    share = sum(work["ours"]) / work["ours"][0]
+    theirs = sum(work["stock"]) / work["stock"][0]
+    cheap = statistics.median(weighting.result) < 0.01
+    what = "the reference's work for four arms that start from one model"
+    return [
+        *steps_row,
+        Row("weighting itself", "ours with weights of 1, one batch in turns", "under 1%", measured, spread, cheap),
+        Row(what, "one arm's", "done once", f"{share:.2f}x", "", share == 1),
+        Row("the same, stock TRL DPOTrainer", "one arm's", "", f"{theirs:.2f}x", "", None),
+    ]
+
+
+def against_stock(steps: int, batch_size: int, repeats: int) -> list[Row]:
+    contenders = {
+        "stock": partial(contender, "stock", "sequential", steps, batch_size),
+        "ours": partial(contender, "ours", "sequential", steps, batch_size),
+        "by length": partial(contender, "ours", "group_by_length", steps, batch_size),
+    }
+    samples = take_turns(contenders, repeats)
+    results = {name: [sample.result for sample in runs] for name, runs in samples.items()}
+    speed = {name: [run["tokens"] / run["seconds"] for run in runs] for name, runs in results.items()}
+    peak = {name: max(sample.peak for sample in runs) / 2**30 for name, runs in samples.items()}
+    pairs_of_runs = list(zip(results["ours"], results["stock"], strict=True))
+    apart = max(
+        abs(a - b) for ours, stock in pairs_of_runs for a, b in zip(ours["losses"], stock["losses"], strict=True)
+    )
+    what = (
+        f"a DDPO step of {batch_size} pairs, {MODEL}, LoRA r 16 on all layers, {results['ours'][0]['threads']} threads"
+    )
+    stock = "stock TRL DPOTrainer, the same batches"
+
+    def faster(name: str, against: str, least: float | None) -> Row:
+        ratios = [ours / theirs for ours, theirs in zip(speed[name], speed["stock"], strict=True)]
+        measured, spread = median_and_spread(ratios, "{:.2f}x")
+        measured += f" ({statistics.median(speed[name]):.0f} against {statistics.median(speed['stock']):.0f} tokens/s)"
+        asked = f"{least}x tokens/s" if least else ""
+        return Row(what, against, asked, measured, spread, statistics.median(ratios) >= least if least else None)
+
+    memory = f"{peak['ours']:.2f} against {peak['stock']:.2f} GiB"
+    return [
+        faster("ours", stock, 1.8),
+        faster("by length", "the same pairs, batches of like length for ours alone", None),
+        Row(what, stock, "peak memory not above", memory, "", peak["ours"] <= peak["stock"]),
+        Row(
+            what, stock, f"loss equal to {AGREE:g} over {steps} steps", f"{apart:.1g} apart at most", "", apart <= AGREE
+        ),
+    ]
+
+
+def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
+    """Train. Its result: losses, and tokens and seconds of all steps but the first."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self):
+            self.seconds, self.tokens = [], []
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.seconds.append(time.perf_counter() - self.begun)
+            self.tokens.append(trainer._total_train_tokens)
+
+    columns, _ = stories(steps * batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(kind, policy(), columns, folder, batch_size, train_sampling_strategy=strategy)
+        clock = Clock()
+        trainer.add_callback(clock)
+        sample = timed(trainer.train)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    counted = {"tokens": clock.tokens[-1] - clock.tokens[0], "seconds": sum(clock.seconds[1:])}
+    return Sample(
+        sample.seconds, sample.peak, sample.grown, counted | {"losses": losses, "threads": torch.get_num_threads()}
+    )
+
+
+def weighting_cost(steps: int, batch_size: int) -> list[float]:
+    """By how much forward and backward with deviation weights take longer than with ones, on one batch in turns."""
+    import torch
+
+    columns, weight = stories(batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build("ours", policy(), columns | {"weight": weight}, folder, batch_size)
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    seconds = {"weighted": [], "ones": []}
+    for _ in range(steps + 1):
+        for name, values in (("weighted", batch["weight"]), ("ones", torch.ones(batch_size))):
+            begun = time.perf_counter()
+            trainer.compute_loss(trainer.model, batch | {"weight": values}).backward()
+            seconds[name].append(time.perf_counter() - begun)
+    return [a / b - 1 for a, b in zip(seconds["weighted"][1:], seconds["ones"][1:], strict=True)]
+
+
+def reference_work(kind: str, steps: int, batch_size: int) -> list[int]:
+    """Forward passes that each of four arms of other weights makes before it trains, in an empty cache."""
+    columns, weight = stories(steps * batch_size)
+    start = policy()
+    passes = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        for power in (0, 1, 0.5, 2):
+            arm = copy.deepcopy(start)
+            calls = []
+            arm.get_base_model().get_input_embeddings().register_forward_hook(lambda *_, calls=calls: calls.append(1))
+            weights = {} if kind == "stock" else {"weight": [w**power for w in weight]}
+            build(kind, arm, columns | weights, folder, batch_size)
+            passes.append(len(calls))
+    return passes
+
+
+def build(kind: str, model, columns: dict, folder: str, batch_size: int, **options):
+    """A trainer of ours or TRL's own, with the reference's log-probabilities computed."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import DPOConfig, DPOTrainer
+
+    from ddpo_lib.models import load_tokenizer
+    from ddpo_lib.trainer import DeviationConfig, DeviationTrainer
+
+    config, trainer = (DPOConfig, DPOTrainer) if kind == "stock" else (DeviationConfig, DeviationTrainer)
+    settings = {
+        "per_device_train_batch_size": batch_size,
+        "num_train_epochs": 1,
+        "learning_rate": 5e-5,
+        "beta": 0.1,
+        "precompute_ref_log_probs": True,
+        "max_length": 1024,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    made = trainer(
+        model,
+        args=config(output_dir=folder, **settings | options),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=load_tokenizer(MODEL),
+    )
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def policy():
+    """The model with a new adapter on all layers, the same whenever it is made."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    from ddpo_lib.models import load_model
+
+    set_seed(0)
+    return get_peft_model(load_model(MODEL), LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS))
+
+
+def stories(number: int) -> tuple[dict, list[float]]:
+    """Columns of pairs of the package's corpus, templated, and the winners' deviation weights."""
+    from ddpo_lib.corpus import read_corpus
+    from ddpo_lib.deviation import mean_distance, weights
+    from ddpo_lib.embed import embed
+    from ddpo_lib.pairs import make_pairs
+    from ddpo_lib.profiles import load_profile
+
+    corpus = read_corpus(held_out=0.0)
+    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+    weight = weights(mean_distance(embed(corpus["text"].tolist(), "stylometric"), groups), groups)
+    weight_of = dict(zip(corpus["response_id"], weight, strict=True))
+    pairs = make_pairs(corpus).sample(number, random_state=0)
+    template = load_profile("embedded").model.template
+    columns = {
+        "prompt": [template.replace("{prompt}", prompt) for prompt in pairs["prompt"]],
+        "chosen": pairs["chosen"].tolist(),
+        "rejected": pairs["rejected"].tolist(),
+    }
+    return columns, [weight_of[winner] for winner in pairs["chosen_id"]]
+
+
+def timed_apart(work) -> Sample:
+    """One run of a contender in a process of its own."""
+    return take_turns({"": partial(timed, work)}, repeats=1)[""][0]
+
+
+if __name__ == "__main__":
+    print(table(rows()))
