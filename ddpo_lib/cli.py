@@ -52,6 +52,7 @@ def main() -> None:
 
 @app.callback()
 def check_processes(context: typer.Context) -> None:
+    # two processes of another command would do the same work twice, or wait for each other at a lock for ever
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
         raise InputError(f"{context.invoked_subcommand}: started as several processes; only `train` shares its work")
 
