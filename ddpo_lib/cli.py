@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROFILE = typer.Option(help="A profile of the package (embedded, smoke) or a YAML file.")
 CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the corpus of the package.")
@@ -31,7 +32,7 @@ Runs = Annotated[Path, RUNS]
 def main() -> None:
     """Entry point: turns errors that a user can mend into one line and status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ddpo_lib").setLevel(logging.INFO)
+    logging.getLogger("ddpo_lib").setLevel(logging.INFO if IS_MAIN else logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
@@ -47,6 +48,13 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+@app.callback()
+def check_processes(context: typer.Context) -> None:
+    # two processes of another command would do the same work twice, or wait for each other at a lock for ever
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
+        raise InputError(f"{context.invoked_subcommand}: started as several processes; only `train` shares its work")
 
 
 @app.command()
@@ -91,7 +99,9 @@ def train(
     """Train one arm on weighted responses: `--arm sft` first, then any other with `--from` the SFT adapter."""
     from ddpo_lib import tasks
 
-    typer.echo(tasks.train(source, out, arm, start, profile))
+    sentence = tasks.train(source, out, arm, start, profile)
+    if IS_MAIN:
+        typer.echo(sentence)
 
 
 @app.command()

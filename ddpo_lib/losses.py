@@ -28,9 +28,10 @@ def ddpo_loss(
         (B,) losses, not reduced.
 
     Raises:
-        ValueError: beta <= 0 or not finite.
+        ValueError: beta <= 0 or not finite, or an argument that is not (B,).
     """
     _check_positive("beta", beta)
+    _check_shapes(chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected, weight=weight)
     margin = (chosen - ref_chosen) - (rejected - ref_rejected)
     return weight * -F.logsigmoid(beta * margin)
 
@@ -56,9 +57,10 @@ def dorpo_loss(
         (B,) losses, not reduced.
 
     Raises:
-        ValueError: lam <= 0 or not finite, or an unknown variant.
+        ValueError: lam <= 0 or not finite, an argument that is not (B,), or an unknown variant.
     """
     _check_positive("lam", lam)
+    _check_shapes(chosen_mean=chosen_mean, rejected_mean=rejected_mean, weight=weight)
     log_odds_ratio = log_odds(chosen_mean) - log_odds(rejected_mean)
     if variant == "paper":
         return weight * (-chosen_mean - lam * F.logsigmoid(log_odds_ratio))
@@ -76,3 +78,13 @@ def log_odds(logp: torch.Tensor) -> torch.Tensor:
 def _check_positive(name: str, value: float) -> None:
     if not (0 < value < float("inf")):
         raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+def _check_shapes(**values: torch.Tensor) -> None:
+    """All (B,), with the B of the first: other shapes would broadcast to losses that mean nothing."""
+    first, *_ = values.items()
+    for name, value in values.items():
+        if value.ndim != 1:
+            raise ValueError(f"{name}: expected one number a pair, got shape {tuple(value.shape)}")
+        if len(value) != len(first[1]):
+            raise ValueError(f"{name}: expected {len(first[1])} numbers, as many as {first[0]}, got {len(value)}")

@@ -3,28 +3,31 @@
 Arms and ablations that start from one model share them, whatever their weights and whichever process comes first.
 """
 
+import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from filelock import FileLock
+from peft import PeftModel
+from trl.trainer.utils import use_adapter
 
 from ddpo_lib.store import Store, content_key
 
 SIDES = ("chosen", "rejected")
 
 
-def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset], Dataset]) -> Dataset:
+def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset], list[np.ndarray]]) -> Dataset:
     """Add `ref_chosen_logps` and `ref_rejected_logps`, float32 sums over response tokens.
 
     Args:
         data: rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
         version: a key of all that the log-probabilities depend on besides the tokens.
-        compute: adds both columns to the rows it is given: those that are not known in full. With several processes all
-            of them call it, with the same rows.
+        compute: gives both sides, (n,) each, for the rows that are not known in full. With several processes all of
+            them call it, with the same rows.
     """
     version = _from_main(version)
     keys = {}
@@ -38,10 +41,8 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
         known = _from_main(store.get(list({*keys["chosen"], *keys["rejected"]})))
         rows = [row for row, both in enumerate(zip(*keys.values(), strict=True)) if not known.keys() >= set(both)]
         if rows:
-            made = compute(data.select(rows))
             new = {}
-            for side in SIDES:
-                values = np.array(made[f"ref_{side}_logps"], dtype=np.float32)
+            for side, values in zip(SIDES, compute(data.select(rows)), strict=True):
                 new |= {keys[side][row]: values[i : i + 1] for i, row in enumerate(rows)}
             if processes.is_local_main_process:
                 store.put(new.items())
@@ -50,6 +51,43 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
         column = np.array([known[key][0] for key in keys[side]], dtype=np.float32)
         data = data.add_column(f"ref_{side}_logps", column)
     return data
+
+
+def version_of(model, weights: str, below: str) -> str:
+    """What a reference log-probability depends on besides the tokens.
+
+    Args:
+        model: whose adapters' settings count.
+        weights: a hash of its weights.
+        below: a hash of layers that were taken out of it, or "".
+    """
+    adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
+    return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain))
+
+
+@contextmanager
+def as_reference(model, policy):
+    """`model` without dropout, and with the adapter that `policy` had before training, also when asked for after.
+
+    Args:
+        model: as it is called, perhaps wrapped for several devices.
+        policy: the same unwrapped; None where the reference is a model of its own.
+    """
+    initial = nullcontext()
+    if isinstance(policy, PeftModel):
+        initial = use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
+    training = model.training
+    model.eval()
+    try:
+        with initial:
+            yield
+    finally:
+        model.train(training)
+
+
+def _plain(value):
+    """For JSON: sets in a fixed order, anything else by its words."""
+    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 
 def _from_main(value):

@@ -21,7 +21,12 @@ SPACES = {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "st
 
 
 def train(source: Path, out: Path, name: str, start: Path | None, profile_name: str) -> str:
-    """Train one arm on what `ddpo weights` wrote; returns a sentence on the result."""
+    """Train one arm on what `ddpo weights` wrote; returns a sentence on the result.
+
+    With several processes (`accelerate launch`) all of them call this; the main one puts the adapter in its place.
+    """
+    from accelerate import PartialState
+
     from ddpo_lib.training import train_preferences, train_sft
 
     profile = load_profile(profile_name)
@@ -43,9 +48,12 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
         settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed
         train_preferences(pairs, arm, start, *settings, aside)
         trained_on = f"{len(pairs)} pairs"
-    (aside / "log.json").replace(aside / "adapter" / "log.json")
-    (aside / "adapter").replace(out)
-    shutil.rmtree(aside)
+    processes = PartialState()
+    if processes.is_main_process:
+        (aside / "log.json").replace(aside / "adapter" / "log.json")
+        (aside / "adapter").replace(out)
+        shutil.rmtree(aside)
+    processes.destroy_process_group()
     return f"{out}: {name} trained on {trained_on}"
 
 

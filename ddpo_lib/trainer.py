@@ -9,27 +9,26 @@ Log-probabilities come from `logps.response_logps`. The reference's are computed
 response) and kept on disk, so that arms which start from one model share them.
 """
 
-import json
-from contextlib import contextmanager, nullcontext
+import uuid
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
-from peft import PeftModel
+from torch.utils.data import DataLoader
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer, SFTTrainer
+from trl.models import prepare_deepspeed
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-from trl.trainer.utils import use_adapter
 
 from ddpo_lib.batches import ByLength, WeightedPairs, check_lengths, check_weights
 from ddpo_lib.checkpoints import check_arm, write_arm
 from ddpo_lib.logps import response_logps
 from ddpo_lib.losses import ddpo_loss, dorpo_loss
-from ddpo_lib.reference import with_reference_logps
-from ddpo_lib.store import content_key
+from ddpo_lib.reference import as_reference, version_of, with_reference_logps
 from ddpo_lib.trunk import Trunk
 
 _TRL_DEFAULTS = {
@@ -182,40 +181,37 @@ class DeviationTrainer(ByLength, DPOTrainer):
         return dataset if name in dataset.column_names else dataset.add_column(name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """The reference's summed log-probabilities as two columns; TRL computes those that are not on disk."""
+        """The reference's summed log-probabilities as two columns; those that are not on disk are computed."""
         if self.args.loss == "orpo":
             return dataset
-        if not isinstance(dataset, Dataset) or is_deepspeed_zero3_enabled():  # sharded weights cannot be told apart
-            return super()._precompute_ref_logps(dataset, name, batch_size)
-        compute = partial(super()._precompute_ref_logps, name=name, batch_size=batch_size)
-        return with_reference_logps(dataset, self._reference_version(), compute)
+        if not isinstance(dataset, Dataset):
+            return super()._precompute_ref_logps(dataset, name, batch_size)  # TRL's error
+        if is_deepspeed_zero3_enabled():  # a process holds no whole weights to tell models apart by: for this run alone
+            version = uuid.uuid4().hex
+        else:
+            version = version_of(self.model, self._precompute_model_hash, self._trunk.version if self._trunk else "")
+        return with_reference_logps(dataset, version, partial(self._reference_logps, batch_size))
+
+    def _reference_logps(self, batch_size: int, dataset: Dataset) -> list[np.ndarray]:
+        """(n,) of the chosen and (n,) of the rejected; each process computes its share and has all of them.
+
+        TRL's own passes them on in a file, which the other processes do not find if the data set is one in memory.
+        """
+        model = self.ref_model or self.model
+        if self.ref_model is None and self.is_deepspeed_enabled:
+            self._precompute_engine = self._precompute_engine or prepare_deepspeed(self.model, self.accelerator)
+            model = self._precompute_engine
+        batches = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator))
+        gather = self.accelerator.gather_for_metrics
+        parts = [gather(self.compute_ref_log_probs(model, batch)) for batch in batches]
+        return [torch.cat(side).cpu().numpy() for side in zip(*parts, strict=True)]
 
     def compute_ref_log_probs(self, model, inputs):
         """(B,) summed log-probabilities of the chosen and of the rejected responses under the reference `model`."""
-        with torch.no_grad(), self._as_reference(model), self.accelerator.autocast():
+        policy = self.accelerator.unwrap_model(model) if self.ref_model is None else None
+        with torch.no_grad(), as_reference(model, policy), self.accelerator.autocast():
             logps, _ = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
         return logps.chunk(2)
-
-    def _reference_version(self) -> str:
-        """What a reference log-probability depends on besides the tokens: weights, lower layers, adapter settings."""
-        adapters = {name: config.to_dict() for name, config in getattr(self.model, "peft_config", {}).items()}
-        plain = json.dumps(adapters, sort_keys=True, default=_plain)
-        return content_key(self._precompute_model_hash, self._trunk.version if self._trunk else "", plain)
-
-    @contextmanager
-    def _as_reference(self, model):
-        """The model as before training and without dropout, also when it is asked for after."""
-        policy = self.accelerator.unwrap_model(model)
-        initial = nullcontext()
-        if self.ref_model is None and isinstance(policy, PeftModel):
-            initial = use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
-        training = model.training
-        model.eval()
-        try:
-            with initial:
-                yield
-        finally:
-            model.train(training)
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
@@ -247,8 +243,3 @@ class ResponseSFTTrainer(ByLength, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, {"logps": logps}) if return_outputs else loss
-
-
-def _plain(value):
-    """For JSON: sets in a fixed order, anything else by its words."""
-    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)

@@ -1,6 +1,7 @@
 """A profile's settings and a table -> a trained adapter in a folder; goes on from a checkpoint where there is one.
 
-Imports torch: seconds on a small machine, so callers import this module where they use it.
+With several processes (`accelerate launch`) all of them call the same function; the main one writes. Imports torch:
+seconds on a small machine, so callers import this module where they use it.
 """
 
 import logging
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import ProgressCallback, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
@@ -101,12 +104,16 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     tokenizer = models.load_tokenizer(model.name, model.revision)
     base = models.load_model(model.name, revision=model.revision, dtype=model.dtype)
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
-    trunk = Trunk(base, depth) if depth > 0 else None
+    # where processes share a model's weights out, none has a trunk's whole
+    shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
+    trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
     set_seed(seed)
+    one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters beside a bfloat16 base
     if start is None:
-        policy = get_peft_model(base, _lora(model, base.config.num_hidden_layers))
+        lora = _lora(model, base.config.num_hidden_layers)
+        policy = get_peft_model(base, lora, autocast_adapter_dtype=not one_dtype)
     else:
-        policy = PeftModel.from_pretrained(base, str(start), is_trainable=True)
+        policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
     trainer = build(policy, tokenizer, trunk)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_QuietProgress)
@@ -115,11 +122,11 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     if last:
         log.info("going on from %s", Path(last).name)
     trainer.train(resume_from_checkpoint=last)
-    if "ref" in policy.peft_config:
-        policy.delete_adapter("ref")
-    policy.save_pretrained(folder / "adapter")
-    write_json(folder / "log.json", trainer.state.log_history)
-    shutil.rmtree(checkpoints)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, where each has a share
+    if trainer.accelerator.is_main_process:
+        policy.save_pretrained(folder / "adapter", state_dict=weights, selected_adapters=["default"])
+        write_json(folder / "log.json", trainer.state.log_history)
+        shutil.rmtree(checkpoints)
 
 
 class _QuietProgress(ProgressCallback):
@@ -141,8 +148,10 @@ def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, 
         "lr_scheduler_type": optimiser.schedule,
         "max_grad_norm": optimiser.max_grad_norm,
         "seed": seed,
+        "use_cpu": models.device() == "cpu",  # several processes then know that they belong together
         "bf16": model.dtype == "bfloat16",
         "gradient_checkpointing": torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,  # every step uses the whole adapter
         "logging_steps": 1,
         "logging_first_step": True,
         "save_strategy": "steps",

@@ -71,3 +71,33 @@ def test_an_unknown_variant_is_refused():
     one = numbers(-1.0)
     with pytest.raises(ValueError, match="variant: expected"):
         dorpo_loss(one, one, one, 0.25, variant="mine")
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), enumerate(["chosen", "rejected", "ref_chosen", "ref_rejected", "weight"]), ids=lambda x: str(x)
+)
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 3)])
+def test_ddpo_refuses_what_is_not_a_number_a_pair(place, name, shape):
+    """Each of these would broadcast against (3,) or fail inside torch; the first sets how many pairs there are."""
+    arguments = [-torch.ones(3) for _ in range(5)]
+    arguments[place] = -torch.ones(shape)
+    blamed = "rejected" if name == "chosen" and len(shape) == 1 else name
+    with pytest.raises(ValueError, match=rf"^{blamed}: expected"):
+        ddpo_loss(*arguments, 0.1)
+
+
+@pytest.mark.parametrize(("place", "name"), enumerate(["chosen_mean", "rejected_mean", "weight"]), ids=lambda x: str(x))
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 3)])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_dorpo_refuses_what_is_not_a_number_a_pair(place, name, shape, variant):
+    arguments = [-torch.ones(3) for _ in range(3)]
+    arguments[place] = -torch.ones(shape)
+    blamed = "rejected_mean" if name == "chosen_mean" and len(shape) == 1 else name
+    with pytest.raises(ValueError, match=rf"^{blamed}: expected"):
+        dorpo_loss(*arguments, 0.25, variant=variant)
+
+
+def test_the_error_counts_weights_of_the_wrong_length():
+    three = -torch.ones(3)
+    with pytest.raises(ValueError, match=r"^weight: expected 3 numbers, as many as chosen, got 2$"):
+        ddpo_loss(three, three, three, three, torch.ones(2), 0.1)
