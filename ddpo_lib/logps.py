@@ -5,6 +5,8 @@ prompt and to itself, through a variable-length kernel where there is one (bfloa
 sequence elsewhere. The LM head runs on response tokens alone.
 """
 
+import inspect
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +19,13 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from trl.kernels.chunked_logprob import _use_triton
 
+log = logging.getLogger(__name__)
+
 PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+
+
+class NotToldError(ValueError):
+    """The model does not pass on to its attention what it was called with."""
 
 
 @dataclass
@@ -66,13 +74,22 @@ def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tu
     """
     response = response.bool() & batch["attention_mask"].bool()
     counts = response[:, 1:].sum(dim=1)  # nothing predicts a first token
-    if not can_pack(model):
-        labels = batch["input_ids"].masked_fill(~response, -100)
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        logps = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
-        return logps.sum(dim=1, dtype=torch.float32), counts
+    if can_pack(model):
+        packed = pack(batch["input_ids"], batch["attention_mask"], response)
+        try:
+            return _packed_logps(model, packed, len(counts), trunk), counts
+        except NotToldError:
+            if trunk is not None:
+                raise
+            log.warning("%s cannot run packed batches; it runs padded ones", type(_causal_model(model)).__name__)
+            _causal_model(model).set_attn_implementation("eager")
+    labels = batch["input_ids"].masked_fill(~response, -100)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    logps = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+    return logps.sum(dim=1, dtype=torch.float32), counts
 
-    packed = pack(batch["input_ids"], batch["attention_mask"], response)
+
+def _packed_logps(model, packed: Packed, rows: int, trunk) -> torch.Tensor:
     inputs = packed.inputs()
     if trunk is not None:
         inputs["inputs_embeds"] = trunk(packed)
@@ -84,7 +101,7 @@ def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tu
     else:
         logits = model(**inputs, logits_to_keep=packed.predicting).logits[0]
         logps = -F.cross_entropy(logits.float(), packed.predicted, reduction="none")
-    return torch.zeros(len(counts), device=logps.device).index_add(0, packed.row, logps), counts
+    return torch.zeros(rows, device=logps.device).index_add(0, packed.row, logps)
 
 
 def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.Tensor) -> Packed:
@@ -143,8 +160,13 @@ def packed_attention(module, query, key, value, attention_mask, *, packed: Packe
 
     Returns:
         (1, T, H, d), and None for the attention weights.
+
+    Raises:
+        NotToldError: a packed batch comes without its layout.
     """
     if packed is None:
+        if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:  # the mask of one cell
+            raise NotToldError(f"{type(module).__name__} is not told where the sequences of a packed batch begin")
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling")
     attend = _attend_at_once if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) else _attend_in_turn
@@ -179,20 +201,27 @@ def _attend_at_once(query, key, value, queries, scale):
 
 def can_pack(model) -> bool:
     """Whether the model's attention can be told where sequences begin and end; if so, it is from now on."""
-    model = extract_model_from_parallel(model, recursive=True)
-    if isinstance(model, PeftModel):
-        if any(config.is_prompt_learning for config in model.peft_config.values()):
-            return False  # virtual tokens stand before the first
-        model = model.get_base_model()
-    config = model.config
+    configs = getattr(extract_model_from_parallel(model, recursive=True), "peft_config", {}).values()
+    if any(config.is_prompt_learning for config in configs):
+        return False  # virtual tokens stand before the first
+    model = _causal_model(model)
+    config = model.config.get_text_config()
     if config._attn_implementation == PACKED_ATTENTION:
         return True
     whole = getattr(config, "sliding_window", None) is None and getattr(config, "attn_logit_softcapping", None) is None
     plain = {"full_attention"}.issuperset(getattr(config, "layer_types", None) or ())
-    if not (whole and plain and config._attn_implementation == "sdpa" and model._can_set_attn_implementation()):
+    placed = "position_ids" in inspect.signature(type(model).forward).parameters
+    settable = config._attn_implementation == "sdpa" and model._can_set_attn_implementation()
+    if not (whole and plain and placed and settable):
         return False
     model.set_attn_implementation(PACKED_ATTENTION)
     return True
+
+
+def _causal_model(model):
+    """The transformers model within what wraps it for several devices and for PEFT."""
+    model = extract_model_from_parallel(model, recursive=True)
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
