@@ -7,7 +7,10 @@ sequence elsewhere. The LM head runs on response tokens alone.
 
 import inspect
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +55,16 @@ class Packed:
     pieces: list[tuple[tuple[int, int], int, int]]
     queries: list[tuple[tuple[int, int], int, int]]
 
+    @cached_property
+    def spans(self) -> tuple:
+        """For a variable-length kernel: ends of queries and keys, most of each, and the places of the keys."""
+        own = [stop - start for _, start, stop in self.queries]
+        seen = [high - low + n for ((low, high), _, _), n in zip(self.queries, own, strict=True)]
+        places = [i for (low, high), start, stop in self.queries for i in (*range(low, high), *range(start, stop))]
+        device = self.tokens.device
+        ends = (F.pad(torch.tensor(n, device=device).cumsum(0), (1, 0)).to(torch.int32) for n in (own, seen))
+        return *ends, max(own), max(seen), torch.tensor(places, device=device)
+
     def inputs(self) -> dict:
         """For the model. The mask of one cell tells transformers that there is nothing for it to mask."""
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
@@ -59,8 +72,27 @@ class Packed:
         return inputs | {"packed": self, "use_cache": False}
 
 
-def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability of each row's response, and its number of tokens.
+class Scored(NamedTuple):
+    """What a model says of the responses of a batch: two values a response, (B,), and the others a token of one, (R,).
+
+    Attributes:
+        logps: (B,) float32 sums of log-probabilities, with their gradient.
+        counts: (B,) tokens that were predicted.
+        row: (R,) the response that a token belongs to.
+        entropy, mean_logits, top1: (R,) of the distribution in a token's place: its entropy in nats, its mean logit,
+            and whether the token is the likeliest; no gradient. None where TRL's head was not asked for it.
+    """
+
+    logps: torch.Tensor
+    counts: torch.Tensor
+    row: torch.Tensor
+    entropy: torch.Tensor | None
+    mean_logits: torch.Tensor | None
+    top1: torch.Tensor | None
+
+
+def score_responses(model, batch: dict, response: torch.Tensor, trunk=None) -> Scored:
+    """Log-probability of each row's response.
 
     Args:
         model: a causal language model that a TRL trainer holds (so its LM head is fused), plain, PEFT or wrapped for
@@ -68,16 +100,12 @@ def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tu
         batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
         response: (B, L), true on response tokens, which follow the prompt's.
         trunk: lower layers whose output is kept (`trunk.Trunk`), or None.
-
-    Returns:
-        (B,) float32 sums and (B,) counts.
     """
     response = response.bool() & batch["attention_mask"].bool()
-    counts = response[:, 1:].sum(dim=1)  # nothing predicts a first token
     if can_pack(model):
         packed = pack(batch["input_ids"], batch["attention_mask"], response)
         try:
-            return _packed_logps(model, packed, len(counts), trunk), counts
+            return _score_packed(model, packed, len(response), trunk)
         except NotToldError:
             if trunk is not None:
                 raise
@@ -85,11 +113,13 @@ def response_logps(model, batch: dict, response: torch.Tensor, trunk=None) -> tu
             _causal_model(model).set_attn_implementation("eager")
     labels = batch["input_ids"].masked_fill(~response, -100)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    logps = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
-    return logps.sum(dim=1, dtype=torch.float32), counts
+    outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
+    predicted = response[:, 1:]  # nothing predicts a first token
+    width = predicted.shape[1]  # prompt-learning adapters put more before it
+    return _fused(outputs, lambda values: values[:, -width:][predicted], predicted.nonzero()[:, 0], len(response))
 
 
-def _packed_logps(model, packed: Packed, rows: int, trunk) -> torch.Tensor:
+def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
     inputs = packed.inputs()
     if trunk is not None:
         inputs["inputs_embeds"] = trunk(packed)
@@ -97,11 +127,26 @@ def _packed_logps(model, packed: Packed, rows: int, trunk) -> torch.Tensor:
     if _use_triton(packed.tokens.device):  # there TRL's fused head sees these tokens alone, and never holds all logits
         labels = torch.full_like(packed.tokens, -100)
         labels[0, packed.predicting] = packed.predicted
-        logps = model(**inputs, shift_labels=labels, fused_lm_head=True).log_probs[0, packed.predicting].float()
-    else:
-        logits = model(**inputs, logits_to_keep=packed.predicting).logits[0]
-        logps = -F.cross_entropy(logits.float(), packed.predicted, reduction="none")
-    return torch.zeros(rows, device=logps.device).index_add(0, packed.row, logps)
+        outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
+        return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
+    logits = model(**inputs, logits_to_keep=packed.predicting).logits[0].float()
+    logps = logits.log_softmax(dim=-1)
+    with torch.no_grad():
+        entropy = torch.cat([-(part.exp() * part).sum(dim=-1) for part in logps.split(64)])  # small enough for a cache
+        statistics = entropy, logits.mean(dim=-1), logps.argmax(dim=-1) == packed.predicted
+    return _summed(logps.gather(1, packed.predicted[:, None])[:, 0], packed.row, rows, *statistics)
+
+
+def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:
+    """From what TRL's fused head gives; `at` takes the response tokens out of it."""
+    parts = (outputs.entropy, outputs.mean_logits, outputs.is_top1)
+    statistics = (None if part is None else at(part).detach() for part in parts)
+    return _summed(at(outputs.log_probs).float(), row, rows, *statistics)
+
+
+def _summed(logps: torch.Tensor, row: torch.Tensor, rows: int, *statistics) -> Scored:
+    sums = torch.zeros(rows, device=logps.device).index_add(0, row, logps)
+    return Scored(sums, row.bincount(minlength=rows), row, *statistics)
 
 
 def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.Tensor) -> Packed:
@@ -170,12 +215,12 @@ def packed_attention(module, query, key, value, attention_mask, *, packed: Packe
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling")
     attend = _attend_at_once if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) else _attend_in_turn
-    return attend(query, key, value, packed.queries, scale), None
+    return attend(query, key, value, packed, scale), None
 
 
-def _attend_in_turn(query, key, value, queries, scale):
+def _attend_in_turn(query, key, value, packed, scale):
     parts = []
-    for (low, high), start, stop in queries:
+    for (low, high), start, stop in packed.queries:
         k, v = (torch.cat([x[:, :, low:high], x[:, :, start:stop]], dim=2) for x in (key, value))
         mask = None
         if high > low:
@@ -185,18 +230,12 @@ def _attend_in_turn(query, key, value, queries, scale):
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 
-def _attend_at_once(query, key, value, queries, scale):
-    device = query.device
-    own = [stop - start for _, start, stop in queries]
-    seen = [high - low + n for ((low, high), _, _), n in zip(queries, own, strict=True)]
-    places = [place for (low, high), start, stop in queries for place in (*range(low, high), *range(start, stop))]
-    ends = [F.pad(torch.tensor(n, device=device).cumsum(0), (1, 0)).to(torch.int32) for n in (own, seen)]
-    index = torch.tensor(places, device=device)
-    q = query[0].transpose(0, 1)
-    k, v = (x[0].index_select(1, index).transpose(0, 1) for x in (key, value))
+def _attend_at_once(query, key, value, packed, scale):
+    *spans, places = packed.spans
+    k, v = (x[0].index_select(1, places).transpose(0, 1) for x in (key, value))
     # causal from the right: the last query of a piece sees the last key
     options = {"scale": scale, "window_size": (-1, 0), "enable_gqa": True}
-    return varlen_attn(q, k, v, *ends, max(own), max(seen), **options)[None]
+    return varlen_attn(query[0].transpose(0, 1), k, v, *spans, **options)[None]
 
 
 def can_pack(model) -> bool:

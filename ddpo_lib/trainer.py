@@ -5,7 +5,7 @@
     config = DeviationConfig("out", loss="dpo")
     trainer = DeviationTrainer(model, args=config, train_dataset=pairs, processing_class=tokenizer)
 
-Log-probabilities come from `logps.response_logps`. The reference's are computed once for each (weights, prompt,
+Log-probabilities come from `logps.score_responses`. The reference's are computed once for each (weights, prompt,
 response) and kept on disk, so that arms which start from one model share them.
 """
 
@@ -26,8 +26,9 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ddpo_lib.batches import ByLength, WeightedPairs, check_lengths, check_weights
 from ddpo_lib.checkpoints import check_arm, write_arm
-from ddpo_lib.logps import response_logps
+from ddpo_lib.logps import score_responses
 from ddpo_lib.losses import ddpo_loss, dorpo_loss
+from ddpo_lib.metrics import preference_metrics, response_metrics
 from ddpo_lib.reference import as_reference, version_of, with_reference_logps
 from ddpo_lib.trunk import Trunk
 
@@ -108,17 +109,19 @@ class DeviationTrainer(ByLength, DPOTrainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logps, counts = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
+        scored = score_responses(model, inputs, inputs["completion_mask"], self._trunk)
+        logps = scored.logps
         weight = inputs.get("weight", torch.ones(len(logps) // 2)).to(logps.device)
         if self.args.loss == "dpo":
             references = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]]).to(logps.device)
             losses = ddpo_loss(*logps.chunk(2), *references.chunk(2), weight, self.beta)
             rewards = self.beta * (logps.detach() - references)
         else:
-            rewards = logps.detach() / counts
-            means = (logps / counts).chunk(2)
-            losses = dorpo_loss(*means, weight, self.args.lam, variant=self.args.dorpo_variant)
-        self._record(losses.detach(), weight, rewards, logps.detach(), inputs["attention_mask"])
+            means = logps / scored.counts
+            losses = dorpo_loss(*means.chunk(2), weight, self.args.lam, variant=self.args.dorpo_variant)
+            rewards = means.detach()
+        gather = self.accelerator.gather
+        _note(self, preference_metrics(scored, losses.detach(), weight, rewards, gather), inputs["attention_mask"])
         if num_items_in_batch is None:
             loss = losses.mean()
         else:  # the pairs of all processes; they average their gradients
@@ -132,33 +135,6 @@ class DeviationTrainer(ByLength, DPOTrainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
-
-    def _record(self, losses, weight, rewards, logps, attention_mask) -> None:
-        """Means over the pairs of all processes, for the log."""
-        gather = self.accelerator.gather
-        losses, weight = gather(losses), gather(weight)
-        chosen, rejected = (gather(part) for part in rewards.chunk(2))
-        heavy = weight >= weight.quantile(0.75)
-        light = weight <= weight.quantile(0.25)
-        metrics = {
-            "weight/mean": weight.mean(),
-            "weight/effective_pairs": weight.sum() ** 2 / (weight**2).sum().clamp(min=1e-12),
-            "weight/zero": (weight == 0).float().mean(),
-            "loss/top_weights": losses[heavy].mean(),
-            "loss/bottom_weights": losses[light].mean(),
-            "rewards/chosen": chosen.mean(),
-            "rewards/rejected": rejected.mean(),
-            "rewards/accuracies": (chosen > rejected).float().mean(),
-            "rewards/margins": (chosen - rejected).mean(),
-            "logps/chosen": gather(logps.chunk(2)[0]).mean(),
-            "logps/rejected": gather(logps.chunk(2)[1]).mean(),
-        }
-        mode = "train" if self.model.training else "eval"
-        for name, value in metrics.items():
-            self._metrics[mode][name].append(value.item())
-        if mode == "train":
-            self._total_train_tokens += int(gather(attention_mask.sum()).sum())
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
@@ -210,8 +186,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
         """(B,) summed log-probabilities of the chosen and of the rejected responses under the reference `model`."""
         policy = self.accelerator.unwrap_model(model) if self.ref_model is None else None
         with torch.no_grad(), as_reference(model, policy), self.accelerator.autocast():
-            logps, _ = response_logps(model, inputs, inputs["completion_mask"], self._trunk)
-        return logps.chunk(2)
+            return score_responses(model, inputs, inputs["completion_mask"], self._trunk).logps.chunk(2)
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
@@ -227,19 +202,26 @@ class DeviationTrainer(ByLength, DPOTrainer):
 
 
 class ResponseSFTTrainer(ByLength, SFTTrainer):
-    """TRL's SFTTrainer on the response alone, with `logps.response_logps` and, where given, a kept trunk."""
+    """TRL's SFTTrainer on the response alone, with `logps.score_responses` and, where given, a kept trunk."""
 
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
         self._trunk = trunk
         super().__init__(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logps, counts = response_logps(model, inputs, inputs["labels"] != -100, self._trunk)
-        mode = "train" if self.model.training else "eval"
-        if mode == "train":
-            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-        loss = -logps.sum() / (counts.sum() if num_items_in_batch is None else num_items_in_batch)
+        scored = score_responses(model, inputs, inputs["labels"] != -100, self._trunk)
+        _note(self, response_metrics(scored, self.accelerator.gather), inputs["attention_mask"])
+        loss = -scored.logps.sum() / (scored.counts.sum() if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
-        return (loss, {"logps": logps}) if return_outputs else loss
+        return (loss, {"logps": scored.logps}) if return_outputs else loss
+
+
+def _note(trainer, metrics: dict[str, torch.Tensor], attention_mask: torch.Tensor) -> None:
+    """Keep a batch's metrics for the next entry of the log, as TRL does."""
+    mode = "train" if trainer.model.training else "eval"
+    for name, value in metrics.items():
+        trainer._metrics[mode][name].append(value.item())
+    if mode == "train":
+        trainer._total_train_tokens += int(trainer.accelerator.gather(attention_mask.sum()).sum())
+    trainer._metrics[mode]["num_tokens"] = [trainer._total_train_tokens]

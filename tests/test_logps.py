@@ -23,7 +23,7 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head
 
 from ddpo_lib import logps
-from ddpo_lib.logps import PACKED_ATTENTION, can_pack, pack, packed_attention, response_logps
+from ddpo_lib.logps import PACKED_ATTENTION, can_pack, pack, packed_attention
 
 VOCABULARY = len(WORDS) + 3  # of the tiny model: 0 is padding
 Row = tuple[list[int], list[int]]
@@ -140,7 +140,7 @@ def policies(tmp_path_factory):
 def check_against_padded(policies, rows: list[Row]) -> None:
     ours, plain = policies
     batch = padded(rows)
-    sums, counts = response_logps(ours, batch, batch["completion_mask"])
+    sums, counts = score_responses(ours, batch, batch["completion_mask"])[:2]
     expected = padded_logps(plain, batch)
     torch.testing.assert_close(sums, expected, atol=1e-4, rtol=0)
     assert counts.tolist() == [len(response) - (not prompt) for prompt, response in rows]
@@ -174,7 +174,7 @@ def test_gradient_checkpointing_changes_nothing(policies):
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         model.train()
-        found.append(gradients(response_logps(model, batch, batch["completion_mask"])[0].mean(), model))
+        found.append(gradients(score_responses(model, batch, batch["completion_mask"])[0].mean(), model))
     assert size({name: found[0][name] - found[1][name] for name in found[0]}) < 1e-6
     assert size(found[0]) > 1e-2
 
@@ -184,7 +184,7 @@ def test_bfloat16_is_as_close_as_its_padded_forward():
     exact, plain, ours = tiny_model(), tiny_model().bfloat16(), tiny_model().bfloat16()
     batch = padded(ROWS)
     with torch.no_grad():
-        sums = response_logps(ours, batch, batch["completion_mask"])[0]
+        sums = score_responses(ours, batch, batch["completion_mask"])[0]
         expected, other = padded_logps(exact, batch), padded_logps(plain, batch)
     assert sums.dtype == torch.float32
     assert can_pack(ours)
@@ -196,7 +196,7 @@ def test_generation_and_padded_forwards_stay_as_they_were():
     plain, ours = tiny_model(), tiny_model()
     assert can_pack(ours)
     batch = padded(ROWS)
-    response_logps(ours, batch, batch["completion_mask"])
+    score_responses(ours, batch, batch["completion_mask"])
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     left = {name: tensor.flip(1) for name, tensor in inputs.items()}  # padding on the left, as generation needs it
     for each in (inputs, left):
@@ -252,7 +252,7 @@ def check_model(model, virtual: int = 0) -> None:
         expected = padded_logps(model, batch, virtual)
         add_fused_lm_head(getattr(model, "base_model", model) if virtual else model)
         for _ in range(2):  # a model that turned out not to be packed stays so
-            sums = response_logps(model, batch, batch["completion_mask"])[0]
+            sums = score_responses(model, batch, batch["completion_mask"])[0]
             torch.testing.assert_close(sums, expected, atol=1e-4, rtol=0)
     assert len(set(expected.tolist())) == len(ROWS)
 
@@ -317,7 +317,7 @@ def test_a_prompt_that_is_learned_runs_padded():
     with torch.no_grad():
         expected = padded_logps(plain, batch, virtual=3)
         add_fused_lm_head(model.get_base_model())
-        sums = response_logps(model, batch, batch["completion_mask"])[0]
+        sums = score_responses(model, batch, batch["completion_mask"])[0]
     assert not can_pack(model)
     torch.testing.assert_close(sums, expected, atol=1e-4, rtol=0)
 

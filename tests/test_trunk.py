@@ -18,7 +18,7 @@ from tiny import (
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from ddpo_lib.batches import WeightedPairs
-from ddpo_lib.logps import pack, response_logps
+from ddpo_lib.logps import pack, score_responses
 from ddpo_lib.profiles import Arm, Model, Optimiser, Preference
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer
 from ddpo_lib.training import train_preferences
@@ -92,7 +92,7 @@ def test_log_probs_and_gradients_are_those_of_the_whole_model(saved, batch, chec
         policy.train()
     results = []
     for model, lower in ((whole, None), (policy, trunk)):
-        logps, counts = response_logps(model, batch, batch["completion_mask"], lower)
+        logps, counts = score_responses(model, batch, batch["completion_mask"], lower)[:2]
         results.append((logps.detach(), gradients((logps / counts).sum(), model)))
     (whole_logps, whole_gradients), (logps, found) = results
     torch.testing.assert_close(logps, whole_logps, atol=1e-5, rtol=0)
@@ -103,10 +103,10 @@ def test_log_probs_and_gradients_are_those_of_the_whole_model(saved, batch, chec
 
 def test_the_second_use_reads_from_disk(saved, batch):
     first, trunk, calls = split(saved)
-    made = response_logps(first, batch, batch["completion_mask"], trunk)[0]
+    made = score_responses(first, batch, batch["completion_mask"], trunk)[0]
     assert len(calls) == 1
     second, trunk, calls = split(saved)
-    read = response_logps(second, batch, batch["completion_mask"], trunk)[0]
+    read = score_responses(second, batch, batch["completion_mask"], trunk)[0]
     assert len(calls) == 0
     torch.testing.assert_close(read, made, atol=0, rtol=0)
 
@@ -129,14 +129,14 @@ def test_other_weights_and_other_depths_are_kept_apart(saved, batch):
 
 def test_an_adapter_trained_over_a_trunk_fits_the_whole_model(saved, batch, config, tmp_path):
     policy, trunk, _ = split(saved)
-    before = response_logps(policy, batch, batch["completion_mask"], trunk)[0]
+    before = score_responses(policy, batch, batch["completion_mask"], trunk)[0]
     trainer = DeviationTrainer(
         policy, args=config, train_dataset=tiny_pairs(6), processing_class=tiny_tokenizer(), trunk=trunk
     )
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
     with torch.no_grad():
-        ours = response_logps(policy.eval(), batch, batch["completion_mask"], trunk)[0]
+        ours = score_responses(policy.eval(), batch, batch["completion_mask"], trunk)[0]
     theirs = direct_logps(load_with_adapter(saved[0], tmp_path / "adapter").eval(), batch).sum(dim=1).float()
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
     assert (theirs - before).abs().max() > 1e-2
