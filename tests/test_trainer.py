@@ -226,6 +226,26 @@ def test_accumulation_over_two_micro_batches_is_one_batch(saved, build, loss):
     assert distance(adapters[0], trained(load_with_adapter(*saved))) > 1e-3
 
 
+@LOSSES
+def test_pairs_count_alike_in_a_micro_batch_that_is_not_full(build, loss):
+    """Five pairs as two, two and one: the last is a fifth of the mean, not a third."""
+    results = []
+    for batch_size, accumulation in ((5, 1), (2, 3)):
+        trainer = build(
+            tiny_pairs(5, [0.2, 3.0, 0.0, 0.8, 1.5]),
+            loss=loss,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=0.1,
+            max_steps=1,
+        )
+        trainer.train()
+        results.append((trainer.state.log_history[0]["loss"], trained(trainer.model)))
+    (whole_loss, whole), (parts_loss, parts) = results
+    assert parts_loss == pytest.approx(whole_loss, abs=1e-5)
+    assert distance(parts, whole) < 1e-5
+
+
 def test_the_log_tells_how_the_weights_spread(build):
     trainer = build(tiny_pairs(4, [0.0, 1.0, 2.0, 1.0]), per_device_train_batch_size=4, max_steps=1)
     trainer.train()
@@ -366,6 +386,40 @@ def test_evaluation_gives_the_weighted_mean_over_all_pairs(build, loss):
         whole = trainer.compute_loss(trainer.model, trainer.data_collator(list(trainer.eval_dataset)))
     assert metrics["eval_loss"] == pytest.approx(whole.item(), abs=1e-5)
     assert "eval_rewards/margins" in metrics
+
+
+@LOSSES
+def test_several_held_out_sets_are_told_apart(build, loss):
+    sets = {"first": tiny_pairs(3, seed=9), "second": tiny_pairs(4, [0.0, 1.0, 2.0, 1.0], seed=10)}
+    trainer = build(tiny_pairs(4), eval_dataset=sets, loss=loss)
+    move_policy(trainer)
+    metrics = trainer.evaluate()
+    for name, pairs in sets.items():
+        alone = build(tiny_pairs(4), eval_dataset=pairs, loss=loss)
+        move_policy(alone)
+        assert metrics[f"eval_{name}_loss"] == pytest.approx(alone.evaluate()["eval_loss"], abs=1e-5)
+    assert metrics["eval_first_loss"] != pytest.approx(metrics["eval_second_loss"], abs=1e-2)
+
+
+def test_full_fine_tuning_against_a_reference_model_of_its_own(config):
+    policy, reference = tiny_model(), tiny_model(seed=1)
+    trainer = DeviationTrainer(
+        policy,
+        reference,
+        args=config(beta=BETA, per_device_train_batch_size=4, max_steps=1, learning_rate=0.01),
+        train_dataset=tiny_pairs(4),
+        processing_class=tiny_tokenizer(),
+    )
+    batch = batch_of(trainer)
+    expected = direct_logps(tiny_model(seed=1), batch).sum(dim=1).float()
+    torch.testing.assert_close(kept_reference(trainer), expected, atol=1e-4, rtol=0)
+    trainer.train()
+    moved = direct_logps(tiny_model(), batch).sum(dim=1) - expected
+    first = trainer.state.log_history[0]
+    assert first["rewards/chosen"] == pytest.approx(BETA * moved.chunk(2)[0].mean().item(), abs=1e-4)
+    assert first["rewards/rejected"] == pytest.approx(BETA * moved.chunk(2)[1].mean().item(), abs=1e-4)
+    assert distance(trained(reference), trained(tiny_model(seed=1))) == 0, "the reference was trained"
+    assert distance(trained(policy), trained(tiny_model())) > 1e-4
 
 
 def test_data_first_seen_after_training_is_compared_with_the_initial_policy(saved, build):
