@@ -23,7 +23,7 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head
 
 from ddpo_lib import logps
-from ddpo_lib.logps import PACKED_ATTENTION, can_pack, pack, packed_attention
+from ddpo_lib.logps import PACKED_ATTENTION, can_pack, pack, packed_attention, score_responses
 
 VOCABULARY = len(WORDS) + 3  # of the tiny model: 0 is padding
 Row = tuple[list[int], list[int]]
@@ -355,6 +355,6 @@ def test_attending_at_once_is_attending_in_turn(rows, heads):
     query, key, value = (torch.randn(1, h, length, 8, generator=generator) for h in (heads[0], heads[1], heads[1]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logps, "varlen_attn", varlen_by_its_contract)
-        at_once = logps._attend_at_once(query, key, value, layout.queries, 0.3)
+        at_once = logps._attend_at_once(query, key, value, layout, 0.3)
     in_turn, _ = packed_attention(None, query, key, value, None, packed=layout, scaling=0.3)
     torch.testing.assert_close(at_once, in_turn, atol=1e-5, rtol=0)

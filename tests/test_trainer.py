@@ -258,6 +258,24 @@ def test_the_log_tells_how_the_weights_spread(build):
     assert first["loss/bottom_weights"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_the_log_has_what_stock_dpo_logs(saved, config, build):
+    settings = {"per_device_train_batch_size": 4, "max_steps": 2, "learning_rate": 0.1}
+    ours = build(tiny_pairs(4), train_sampling_strategy="sequential", **settings)
+    stock = DPOTrainer(
+        load_with_adapter(*saved),
+        args=config(DPOConfig, beta=BETA, train_sampling_strategy="sequential", **settings),
+        train_dataset=tiny_pairs(4),
+        processing_class=tiny_tokenizer(),
+    )
+    ours.train()
+    stock.train()
+    for found, expected in zip(ours.state.log_history[:2], stock.state.log_history[:2], strict=True):
+        assert found.keys() >= expected.keys()
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-4), name
+    assert stock.state.log_history[1]["rewards/margins"] != 0
+
+
 # The reference
 
 
