@@ -195,12 +195,15 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.
     )
 
 
-def packed_attention(module, query, key, value, attention_mask, *, packed: Packed | None = None, **kwargs):
+def packed_attention(
+    module, query, key, value, attention_mask, *, packed: Packed | None = None, dropout: float = 0.0, **kwargs
+):
     """Attention within each sequence of a packed row; torch's own where nothing is packed.
 
     Args:
         query, key, value: (1, H, T, d), with fewer heads in key and value where they are grouped.
         packed: the layout; None for an ordinary batch.
+        dropout: of attention weights, 0 outside training.
         kwargs: `scaling` among them.
 
     Returns:
@@ -212,20 +215,27 @@ def packed_attention(module, query, key, value, attention_mask, *, packed: Packe
     if packed is None:
         if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:  # the mask of one cell
             raise NotToldError(f"{type(module).__name__} is not told where the sequences of a packed batch begin")
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
     scale = kwargs.get("scaling")
-    attend = _attend_at_once if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) else _attend_in_turn
-    return attend(query, key, value, packed, scale), None
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0:
+        return _attend_at_once(query, key, value, packed, scale), None
+    return _attend_in_turn(query, key, value, packed, scale, dropout), None
 
 
-def _attend_in_turn(query, key, value, packed, scale):
+def _attend_in_turn(query, key, value, packed, scale, dropout):
     parts = []
     for (low, high), start, stop in packed.queries:
         k, v = (torch.cat([x[:, :, low:high], x[:, :, start:stop]], dim=2) for x in (key, value))
         mask = None
         if high > low:
             mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
-        options = {"attn_mask": mask, "is_causal": mask is None, "scale": scale, "enable_gqa": True}
+        options = {
+            "attn_mask": mask,
+            "is_causal": mask is None,
+            "dropout_p": dropout,
+            "scale": scale,
+            "enable_gqa": True,
+        }
         parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, **options))
     return torch.cat(parts, dim=2).transpose(1, 2)
 

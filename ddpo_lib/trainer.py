@@ -95,6 +95,8 @@ class DeviationTrainer(ByLength, DPOTrainer):
         self._trunk = trunk
         args = args or DeviationConfig("deviation-trainer")
         super().__init__(model, ref_model, args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ValueError("router_aux_loss_coef: a router's auxiliary loss is not part of these losses; set it to 0")
         if isinstance(self.data_collator, DataCollatorForPreference):
             pad = self.data_collator.pad_token_id
             self.data_collator = WeightedPairs(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)

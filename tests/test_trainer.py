@@ -16,7 +16,7 @@ from tiny import (
     tiny_pairs,
     tiny_tokenizer,
 )
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ddpo_lib.logps import score_responses
@@ -547,3 +547,14 @@ def test_weights_that_are_words_are_refused(build):
 def test_a_bad_setting_is_named(config, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected"):
         config(**{name: value})
+
+
+def test_a_mixture_of_experts_trains_only_without_its_auxiliary_loss(build):
+    words = len(tiny_tokenizer())
+    sizes = {"vocab_size": words, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    experts = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
+    mixture = MixtralForCausalLM(MixtralConfig(**sizes, **experts, pad_token_id=0, eos_token_id=1))
+    with pytest.raises(ValueError, match="^router_aux_loss_coef: "):
+        build(tiny_pairs(2), mixture, loss="orpo")
+    trainer = build(tiny_pairs(2), mixture, loss="orpo", router_aux_loss_coef=0.0, max_steps=1)
+    assert trainer.train().training_loss > 0
