@@ -236,7 +236,7 @@ def _attend_in_turn(query, key, value, packed, scale, dropout):
             "scale": scale,
             "enable_gqa": True,
         }
-        parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, **options))
+        parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, enable_gqa=True, **options))
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 

@@ -554,7 +554,7 @@ def test_a_mixture_of_experts_trains_only_without_its_auxiliary_loss(build):
     sizes = {"vocab_size": words, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     experts = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
     mixture = MixtralForCausalLM(MixtralConfig(**sizes, **experts, pad_token_id=0, eos_token_id=1))
-    with pytest.raises(ValueError, match="^router_aux_loss_coef: "):
+    with pytest.raises(ValueError, match=r"^router_aux_loss_coef: "):
         build(tiny_pairs(2), mixture, loss="orpo")
     trainer = build(tiny_pairs(2), mixture, loss="orpo", router_aux_loss_coef=0.0, max_steps=1)
     assert trainer.train().training_loss > 0
