@@ -229,13 +229,7 @@ def _attend_in_turn(query, key, value, packed, scale, dropout):
         mask = None
         if high > low:
             mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
-        options = {
-            "attn_mask": mask,
-            "is_causal": mask is None,
-            "dropout_p": dropout,
-            "scale": scale,
-            "enable_gqa": True,
-        }
+        options = {"attn_mask": mask, "is_causal": mask is None, "dropout_p": dropout, "scale": scale}
         parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, enable_gqa=True, **options))
     return torch.cat(parts, dim=2).transpose(1, 2)
 
