@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
+
 
 def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     """Run a MyST Markdown notebook with papermill.
@@ -49,7 +51,7 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     """Build the HTML from prose pages and executed notebooks; any warning is an error.
 
     Args:
-        project: the checkout, with `book/` and `_config.yml`.
+        project: the checkout, with `book/`, `_config.yml` and what `make bench` wrote.
         executed: executed notebooks, one a chapter.
         folder: the pages land in its `_build/html`.
 
@@ -61,6 +63,7 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
     for notebook in executed:
         shutil.copy(notebook, source)
+    shutil.copy(project / BENCHMARKS, source / "benchmarks.md")
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",

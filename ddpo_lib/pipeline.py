@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpo_lib.book import BENCHMARKS
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Arm, Profile, load_profile
@@ -142,7 +143,7 @@ def _book_steps(named: str, source: str) -> list[Step]:
         steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))
     pages = tuple(sorted(p for p in (PROJECT / "book").rglob("*") if p.is_file() and "_build" not in p.parts))
     chapters = tuple(f"chapter-{stem}" for stem in CHAPTERS)
-    files = (*pages, PROJECT / "_config.yml")
+    files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
     steps.append(Step("book", _make_book, chapters, modules=("book",), files=files, job=True))
     return steps
 
