@@ -5,6 +5,7 @@ one id a row; rows come in any order, and no n x n matrix is ever built.
 """
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     so the cost is linear in the number of responses whatever the size of a group. All cores share the work. The limit
     is one pass over memory: a vector is read once, turned to float64, and gone over three times in cache; it is read
     twice where its group holds more than BLOCK numbers. Memory beyond the vectors is about 70 bytes a response and
-    10 MB a core, so `vectors` may be a `np.memmap`.
+    16 MB a core, so `vectors` may be a `np.memmap`.
 
     Args:
         vectors: (n, d) floats of any length but zero; rows are scaled to unit length here.
@@ -156,15 +157,23 @@ def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarra
     Threads share the work, since numpy's loops let go of the interpreter. There is no matrix product here: it would
     start the threads of BLAS inside each of ours, and they would wait for one another.
     """
-    length, dot = np.empty(len(vectors)), np.empty(len(vectors))
-    limit = max(1, BLOCK // max(1, vectors.shape[1]))
+    n, d = vectors.shape
+    length, dot = np.empty(n), np.empty(n)
+    limit = max(1, min(n, BLOCK // max(1, d)))
+    own = threading.local()
+
+    def start_thread() -> None:
+        np.seterr(all="ignore")  # a row of length zero or not finite divides badly; the caller names it
+        own.block, own.sums = np.empty((limit, d)), np.empty((limit, d))  # kept: fresh pages cost more than the sums
 
     def read(rows: np.ndarray) -> np.ndarray:
-        return vectors[rows].astype(np.float64, copy=False)
+        block = own.block[: rows.size].reshape(*rows.shape, d)
+        block[...] = vectors[rows]
+        return block
 
     def sums(rows: np.ndarray, block: np.ndarray) -> np.ndarray:
         length[rows] = np.sqrt(np.vecdot(block, block))
-        return np.einsum("km,kmd->kd", 1.0 / length[rows], block)
+        return np.einsum("km,kmd->kd", 1.0 / length[rows], block, out=own.sums[: len(rows)])
 
     def dots(rows: np.ndarray, block: np.ndarray, total: np.ndarray) -> None:
         dot[rows] = np.vecdot(block, total[:, None, :])
@@ -177,13 +186,12 @@ def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarra
     cores = os.cpu_count() or 1
     stacks = list(_stacks(inverse, sizes, limit))
     small = [rows for rows in stacks if rows.size <= limit]
-    # A row of length zero or not finite divides badly; the caller names it.
-    with ThreadPoolExecutor(cores, initializer=np.seterr, initargs=("ignore",)) as pool:
+    with ThreadPoolExecutor(cores, initializer=start_thread) as pool:
         list(pool.map(whole_groups, [small[part :: 4 * cores] for part in range(4 * cores)]))
         for rows in stacks:
             if rows.size > limit:
                 pieces = np.array_split(rows, -(-rows.size // limit), axis=1)
-                total = sum(pool.map(lambda piece: sums(piece, read(piece)), pieces))
+                total = sum(pool.map(lambda piece: sums(piece, read(piece)).copy(), pieces))
                 list(pool.map(lambda piece, total=total: dots(piece, read(piece), total), pieces))
     return length, dot
 
