@@ -27,7 +27,7 @@ def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("checkout")
-    for name in ("ddpo_lib", "notebooks", "book", "workflow"):
+    for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow"):
         shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
     shutil.copy(PROJECT / "_config.yml", place)
     return place
