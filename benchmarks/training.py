@@ -21,29 +21,32 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 def rows(steps: int = 20, batch_size: int = 4, repeats: int = 2) -> list[Row]:
     """The table: speed, memory and losses against stock, what weights cost, and how often the reference works."""
-    steps_row = against_stock(steps, batch_size, repeats)
-    weighting = timed_apart(partial(weighting_cost, steps // 2, batch_size))
-    measured, spread = median_and_spread(weighting.result, "{:+.2%}")
+    samples = take_turns(contenders(steps, batch_size), repeats)
+    step = statistics.median(sample.seconds for sample in samples["ours"]) / steps
+    added = timed_apart(partial(weighting_seconds, batch_size)).result
+    measured, spread = median_and_spread([seconds / step for seconds in added], "{:+.4%}")
     work = {kind: timed_apart(partial(reference_work, kind, 2, batch_size)).result for kind in ("ours", "stock")}
     share = sum(work["ours"]) / work["ours"][0]
     theirs = sum(work["stock"]) / work["stock"][0]
-    cheap = statistics.median(weighting.result) < 0.01
+    cheap = statistics.median(added) < 0.01 * step
     what = "the reference's work for four arms that start from one model"
     return [
-        *steps_row,
-        Row("weighting itself", "ours with weights of 1, one batch in turns", "under 1%", measured, spread, cheap),
+        *against_stock(samples, steps, batch_size),
+        Row("weighting itself", "a step of ours; the same loss without weights", "under 1%", measured, spread, cheap),
         Row(what, "one arm's", "done once", f"{share:.2f}x", "", share == 1),
         Row("the same, stock TRL DPOTrainer", "one arm's", "", f"{theirs:.2f}x", "", None),
     ]
 
 
-def against_stock(steps: int, batch_size: int, repeats: int) -> list[Row]:
-    contenders = {
+def contenders(steps: int, batch_size: int) -> dict:
+    return {
         "stock": partial(contender, "stock", "sequential", steps, batch_size),
         "ours": partial(contender, "ours", "sequential", steps, batch_size),
         "by length": partial(contender, "ours", "group_by_length", steps, batch_size),
     }
-    samples = take_turns(contenders, repeats)
+
+
+def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int) -> list[Row]:
     results = {name: [sample.result for sample in runs] for name, runs in samples.items()}
     speed = {name: [run["tokens"] / run["seconds"] for run in runs] for name, runs in results.items()}
     peak = {name: max(sample.peak for sample in runs) / 2**30 for name, runs in samples.items()}
@@ -103,21 +106,27 @@ def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
     )
 
 
-def weighting_cost(steps: int, batch_size: int) -> list[float]:
-    """By how much forward and backward with deviation weights take longer than with ones, on one batch in turns."""
+def weighting_seconds(batch_size: int, rounds: int = 5, calls: int = 2_000) -> list[float]:
+    """Seconds that the weights add to one loss and its gradient, by round. A step is too long and uneven to show it."""
     import torch
+    from torch.nn.functional import logsigmoid
 
-    columns, weight = stories(batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = build("ours", policy(), columns | {"weight": weight}, folder, batch_size)
-    batch = trainer.data_collator(list(trainer.train_dataset))
-    seconds = {"weighted": [], "ones": []}
-    for _ in range(steps + 1):
-        for name, values in (("weighted", batch["weight"]), ("ones", torch.ones(batch_size))):
-            begun = time.perf_counter()
-            trainer.compute_loss(trainer.model, batch | {"weight": values}).backward()
-            seconds[name].append(time.perf_counter() - begun)
-    return [a / b - 1 for a, b in zip(seconds["weighted"][1:], seconds["ones"][1:], strict=True)]
+    from ddpo_lib.losses import ddpo_loss
+
+    chosen, rejected, ref_chosen, ref_rejected, weight = torch.rand(5, batch_size)
+    chosen.requires_grad_()
+
+    def plain():
+        margin = (chosen - ref_chosen) - (rejected - ref_rejected)
+        return -logsigmoid(0.1 * margin)
+
+    def weighted():
+        return ddpo_loss(chosen, rejected, ref_chosen, ref_rejected, weight, 0.1)
+
+    def seconds(loss) -> float:
+        return timed(lambda: [loss().mean().backward() for _ in range(calls)]).seconds / calls
+
+    return [seconds(weighted) - seconds(plain) for _ in range(rounds)]
 
 
 def reference_work(kind: str, steps: int, batch_size: int) -> list[int]:

@@ -18,7 +18,7 @@ SIZES = [2**k for k in range(1, 13)]
 
 
 def rows(
-    total: int = 421_330, prompts: int = 20_000, dims: int = 1_024, flat_total: int = 131_072, repeats: int = 5
+    total: int = 421_330, prompts: int = 20_000, dims: int = 1_024, flat_total: int = 131_072, repeats: int = 3
 ) -> list[Row]:
     """The table: `total` responses to `prompts` prompts, and `flat_total` responses in groups of each of `SIZES`."""
     return [

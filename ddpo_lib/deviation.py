@@ -183,16 +183,23 @@ def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarra
             block = read(rows)
             dots(rows, block, sums(rows, block))
 
+    def sum_of_piece(rows: np.ndarray) -> np.ndarray:
+        return sums(rows, read(rows)).copy()
+
+    def dots_of_piece(rows: np.ndarray) -> None:
+        dots(rows, read(rows), total[inverse[rows[0, 0]]])
+
     cores = os.cpu_count() or 1
     stacks = list(_stacks(inverse, sizes, limit))
     small = [rows for rows in stacks if rows.size <= limit]
+    large = [rows for rows in stacks if rows.size > limit]
+    pieces = [piece for rows in large for piece in np.array_split(rows, -(-rows.size // limit), axis=1)]
+    total = {inverse[rows[0, 0]]: np.zeros((1, d)) for rows in large}
     with ThreadPoolExecutor(cores, initializer=start_thread) as pool:
         list(pool.map(whole_groups, [small[part :: 4 * cores] for part in range(4 * cores)]))
-        for rows in stacks:
-            if rows.size > limit:
-                pieces = np.array_split(rows, -(-rows.size // limit), axis=1)
-                total = sum(pool.map(lambda piece: sums(piece, read(piece)).copy(), pieces))
-                list(pool.map(lambda piece, total=total: dots(piece, read(piece), total), pieces))
+        for piece, part in zip(pieces, pool.map(sum_of_piece, pieces), strict=True):
+            total[inverse[piece[0, 0]]] += part
+        list(pool.map(dots_of_piece, pieces))
     return length, dot
 
 

@@ -1,11 +1,12 @@
 """The benchmarks compare like with like; how fast anything is, is not tested."""
 
+import math
 from functools import partial
 
 import numpy as np
 import pytest
 
-from benchmarks import weights
+from benchmarks import training, weights
 from benchmarks.measure import Row, median_and_spread, table, take_turns, timed
 
 
@@ -56,3 +57,14 @@ def test_a_table_says_what_was_met_and_why_not():
         "",
         "- it is slow",
     ]
+
+
+def test_the_training_benchmark_compares_like_with_like():
+    """Two steps of the real model: equal losses, and tokens that are counted alike."""
+    samples = {name: [one()] for name, one in training.contenders(2, 2).items() if name != "by length"}
+    samples["by length"] = samples["ours"]
+    rows = training.against_stock(samples, 2, 2)
+    assert [row.asked for row in rows][::2] == ["1.8x tokens/s", "peak memory not above"]
+    assert rows[-1].met
+    assert samples["ours"][0].result["tokens"] == samples["stock"][0].result["tokens"] > 0
+    assert samples["ours"][0].result["losses"][0] == pytest.approx(math.log(2), abs=1e-4)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import (
     direct_logps,
     gradients,
@@ -19,7 +19,10 @@ from tiny import (
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from ddpo_lib.corpus import read_corpus
 from ddpo_lib.logps import score_responses
+from ddpo_lib.models import load_model, load_tokenizer
+from ddpo_lib.pairs import make_pairs
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 BETA, LAM = 0.3, 0.5
@@ -130,6 +133,35 @@ def test_with_weights_of_one_loss_and_gradients_are_those_of_stock_dpo(saved, co
     assert abs(stock_loss.item() - math.log(2)) > 0.01
     assert distance(our_gradients, stock_gradients) < 1e-5
     assert size(stock_gradients) > 1e-3
+
+
+def test_so_it_is_on_a_real_model(config, monkeypatch):
+    """SmolLM2-135M and two pairs of the package's corpus."""
+    monkeypatch.undo()  # the model lies in the cache that all share
+    name = "smollm2-135m-instruct"
+    pairs = make_pairs(read_corpus(held_out=0.0)).head(2)
+    pairs = Dataset.from_pandas(pairs[["prompt", "chosen", "rejected"]], preserve_index=False)
+    results = []
+    for kind, settings in ((DeviationTrainer, DeviationConfig), (DPOTrainer, DPOConfig)):
+        torch.manual_seed(0)
+        lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+        trainer = kind(
+            get_peft_model(load_model(name), lora),
+            args=config(settings, beta=BETA, precompute_ref_log_probs=True),
+            train_dataset=pairs,
+            processing_class=load_tokenizer(name),
+        )
+        generator = torch.Generator().manual_seed(5)
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # as if some steps were taken
+                parameter.data += 0.005 * torch.randn(parameter.shape, generator=generator)
+        results.append(loss_and_gradients(trainer))
+    (our_loss, our_gradients), (stock_loss, stock_gradients) = results
+    assert our_loss.item() == pytest.approx(stock_loss.item(), abs=1e-5)
+    assert abs(stock_loss.item() - math.log(2)) > 0.01
+    difference, largest = distance(our_gradients, stock_gradients), size(stock_gradients)
+    assert largest > 1e-2
+    assert difference < 1e-5 * max(largest, 1)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
