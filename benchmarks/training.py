@@ -188,8 +188,9 @@ def policy():
 
     from ddpo_lib.models import load_model
 
-    set_seed(0)
-    return get_peft_model(load_model(MODEL), LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS))
+    base = load_model(MODEL)
+    set_seed(0)  # after the model is there: the first to want it turns it into safetensors, and draws numbers
+    return get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS))
 
 
 def stories(number: int) -> tuple[dict, list[float]]:

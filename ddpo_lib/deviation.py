@@ -36,8 +36,8 @@ def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
         ValueError: wrong shapes, or a row that is zero or holds NaN or infinity (names the first such row).
     """
     vectors, groups = np.asarray(vectors), np.asarray(groups)
-    if vectors.ndim != 2:
-        raise ValueError(f"vectors: expected shape (n, d), got {vectors.shape}")
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
+        raise ValueError(f"vectors: expected numbers of shape (n, d), got {vectors.dtype} of {vectors.shape}")
     inverse, sizes = _index_groups(groups, len(vectors))
 
     length, dot = _lengths_and_dots(vectors, inverse, sizes)

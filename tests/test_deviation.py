@@ -219,7 +219,8 @@ def test_where_every_response_is_lowest_in_one_space_all_weigh_one():
 @pytest.mark.parametrize(
     ("vectors", "groups", "words"),
     [
-        (np.ones(3), np.zeros(3, int), r"vectors: expected shape \(n, d\)"),
+        (np.ones(3), np.zeros(3, int), r"vectors: expected numbers of shape \(n, d\)"),
+        (np.array([["a"]]), np.zeros(1, int), r"vectors: expected numbers of shape"),
         (np.ones((3, 2)), np.zeros(2, int), "groups: expected 3 integers"),
         (np.ones((3, 2)), np.zeros(3), "groups: expected 3 integers"),
         (np.array([[1.0, 0], [0, 0], [np.nan, 1]]), np.zeros(3, int), "vectors: row 1 is zero"),

@@ -143,10 +143,11 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
     pairs = Dataset.from_pandas(pairs[["prompt", "chosen", "rejected"]], preserve_index=False)
     results = []
     for kind, settings in ((DeviationTrainer, DeviationConfig), (DPOTrainer, DPOConfig)):
-        torch.manual_seed(0)
+        base = load_model(name)
+        torch.manual_seed(0)  # after the model is there, which is made at first use and draws numbers
         lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
         trainer = kind(
-            get_peft_model(load_model(name), lora),
+            get_peft_model(base, lora),
             args=config(settings, beta=BETA, precompute_ref_log_probs=True),
             train_dataset=pairs,
             processing_class=load_tokenizer(name),
