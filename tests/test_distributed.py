@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,7 @@ def launch(*command, cache: Path) -> subprocess.CompletedProcess:
     environment = {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": folders, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     config = ["--config_file", CONFIGS / "cpu.yaml", "--main_process_port", "0"]
     done = subprocess.run(
-        ["accelerate", "launch", *map(str, [*config, *command])],
+        [sys.executable, "-m", "accelerate.commands.launch", *map(str, [*config, *command])],
         env={**os.environ, **environment, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

@@ -136,7 +136,7 @@ def test_with_weights_of_one_loss_and_gradients_are_those_of_stock_dpo(saved, co
 
 
 def test_so_it_is_on_a_real_model(config, monkeypatch):
-    """SmolLM2-135M and two pairs of the package's corpus."""
+    """SmolLM2-135M, two pairs of the package's corpus, and the paper's beta."""
     monkeypatch.undo()  # the model lies in the cache that all share
     name = "smollm2-135m-instruct"
     pairs = make_pairs(read_corpus(held_out=0.0)).head(2)
@@ -148,14 +148,14 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
         lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
         trainer = kind(
             get_peft_model(base, lora),
-            args=config(settings, beta=BETA, precompute_ref_log_probs=True),
+            args=config(settings, beta=0.1, precompute_ref_log_probs=True),
             train_dataset=pairs,
             processing_class=load_tokenizer(name),
         )
         generator = torch.Generator().manual_seed(5)
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:  # as if some steps were taken
-                parameter.data += 0.005 * torch.randn(parameter.shape, generator=generator)
+                parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
         results.append(loss_and_gradients(trainer))
     (our_loss, our_gradients), (stock_loss, stock_gradients) = results
     assert our_loss.item() == pytest.approx(stock_loss.item(), abs=1e-5)
