@@ -130,11 +130,13 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
         outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
         return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
     logits = model(**inputs, logits_to_keep=packed.predicting).logits[0].float()
-    logps = logits.log_softmax(dim=-1)
+    total = logits.logsumexp(dim=-1)  # on the CPU log_softmax is off by 1e-5 over a vocabulary, always to one side
+    logps = logits.gather(1, packed.predicted[:, None])[:, 0] - total
     with torch.no_grad():
-        entropy = torch.cat([-(part.exp() * part).sum(dim=-1) for part in logps.split(64)])  # small enough for a cache
-        statistics = entropy, logits.mean(dim=-1), logps.argmax(dim=-1) == packed.predicted
-    return _summed(logps.gather(1, packed.predicted[:, None])[:, 0], packed.row, rows, *statistics)
+        parts = zip(logits.split(64), total[:, None].split(64), strict=True)  # small enough for a cache
+        entropy = total - torch.cat([((part - z).exp() * part).sum(dim=-1) for part, z in parts])
+        statistics = entropy, logits.mean(dim=-1), logits.argmax(dim=-1) == packed.predicted
+    return _summed(logps, packed.row, rows, *statistics)
 
 
 def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:

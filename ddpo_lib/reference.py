@@ -6,6 +6,7 @@ Arms and ablations that start from one model share them, whatever their weights 
 import json
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
@@ -15,6 +16,7 @@ from filelock import FileLock
 from peft import PeftModel
 from trl.trainer.utils import use_adapter
 
+from ddpo_lib import logps
 from ddpo_lib.store import Store, content_key
 
 SIDES = ("chosen", "rejected")
@@ -54,7 +56,7 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
 
 
 def version_of(model, weights: str, below: str) -> str:
-    """What a reference log-probability depends on besides the tokens.
+    """What a reference log-probability depends on besides the tokens; the code that computes it counts too.
 
     Args:
         model: whose adapters' settings count.
@@ -62,7 +64,8 @@ def version_of(model, weights: str, below: str) -> str:
         below: a hash of layers that were taken out of it, or "".
     """
     adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
-    return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain))
+    code = Path(logps.__file__).read_text(encoding="utf-8")
+    return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain), code)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_with_weights_of_one_loss_and_gradients_are_those_of_stock_dpo(saved, co
 
 
 def test_so_it_is_on_a_real_model(config, monkeypatch):
-    """SmolLM2-135M, two pairs of the package's corpus, and the paper's beta."""
+    """SmolLM2-135M in float64, so that rounding in 30 layers hides nothing; two pairs of the package's corpus."""
     monkeypatch.undo()  # the model lies in the cache that all share
     name = "smollm2-135m-instruct"
     pairs = make_pairs(read_corpus(held_out=0.0)).head(2)
@@ -147,7 +147,7 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
         torch.manual_seed(0)  # after the model is there, which is made at first use and draws numbers
         lora = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
         trainer = kind(
-            get_peft_model(base, lora),
+            get_peft_model(base, lora).double(),
             args=config(settings, beta=0.1, precompute_ref_log_probs=True),
             train_dataset=pairs,
             processing_class=load_tokenizer(name),
@@ -160,9 +160,8 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
     (our_loss, our_gradients), (stock_loss, stock_gradients) = results
     assert our_loss.item() == pytest.approx(stock_loss.item(), abs=1e-5)
     assert abs(stock_loss.item() - math.log(2)) > 0.01
-    difference, largest = distance(our_gradients, stock_gradients), size(stock_gradients)
-    assert largest > 1e-2
-    assert difference < 1e-5 * max(largest, 1)
+    assert distance(our_gradients, stock_gradients) < 1e-5
+    assert size(stock_gradients) > 1e-2
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
