@@ -75,9 +75,13 @@ def median_and_spread(values: Sequence[float], form: str) -> tuple[str, str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown, with their notes below."""
+    """The rows in Markdown, with their notes below; what is measured again in the next row is not said again."""
     met = {True: "yes", False: "no", None: ""}
-    lines = [f"| {r.what} | {r.against} | {r.asked} | {r.measured} | {r.spread} | {met[r.met]} |\n" for r in rows]
+    said = ["", *(row.what for row in rows)]
+    lines = []
+    for r, before in zip(rows, said, strict=False):
+        what = "" if r.what == before else r.what
+        lines.append(f"| {what} | {r.against} | {r.asked} | {r.measured} | {r.spread} | {met[r.met]} |\n")
     notes = [f"- {note}\n" for note in dict.fromkeys(r.note for r in rows if r.note)]
     return HEADER + "".join(lines) + "\n" * bool(notes) + "".join(notes)
 
