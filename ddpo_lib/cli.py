@@ -53,8 +53,9 @@ def main() -> None:
 @app.callback()
 def check_processes(context: typer.Context) -> None:
     # two processes of another command would do the same work twice, or wait for each other at a lock for ever
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "train":
-        raise InputError(f"{context.invoked_subcommand}: started as several processes; only `train` shares its work")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in ("train", "weights"):
+        command = context.invoked_subcommand
+        raise InputError(f"{command}: started as several processes; only `train` and `weights` share their work")
 
 
 @app.command()
@@ -65,25 +66,27 @@ def weights(
     style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
     scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
     floor: Annotated[float, typer.Option(help="Least weight that a response keeps, 0 to 1.")] = 0.0,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
 ) -> None:
     """How far each response is from the others to its prompt, and the weight that follows."""
-    from ddpo_lib.corpus import read_corpus
-    from ddpo_lib.deviation import mean_distance
-    from ddpo_lib.deviation import weights as deviation_weights
-    from ddpo_lib.embed import embed
+    from ddpo_lib import tasks
 
-    table = read_corpus(source, held_out=0.0)
-    groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
-    for name, model in (("semantic", semantic), ("style", style)):
-        table[name] = mean_distance(embed(table["text"].tolist(), model), groups)
-    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
-        distances = [table[s].to_numpy() for s in spaces]
-        try:
-            table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    _write_parquet(table, out)
-    typer.echo(f"{out}: {len(table)} responses to {table['prompt_id'].nunique()} prompts")
+    table = tasks.weights(source, semantic, style, scale, floor, shard)
+    if IS_MAIN:
+        _write_aside(out, table.to_parquet)
+        typer.echo(f"{out}: {len(table)} responses to {table['prompt_id'].nunique()} prompts")
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="What `ddpo weights` would have written.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What `ddpo weights --shard` wrote.")],
+) -> None:
+    """Put the shards of a table of weights together; none is held in memory whole."""
+    from ddpo_lib import shards
+
+    rows = _write_aside(out, lambda aside: shards.merge(parts, aside))
+    typer.echo(f"{out}: {rows} responses from {len(parts)} shards")
 
 
 @app.command()
@@ -194,16 +197,18 @@ def _snakemake(folder: Path, profile: str, corpus: str | None, goal: str, cores:
         raise typer.Exit(1)
 
 
-def _write_parquet(table, out: Path) -> None:
+def _write_aside(out: Path, write):
+    """Call `write` with a path beside `out` and move the file into place; returns what it returned."""
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.partial")
     try:
-        table.to_parquet(aside)
+        result = write(aside)
         aside.replace(out)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(out)) from error  # pyarrow leaves the name out
     finally:
         aside.unlink(missing_ok=True)
+    return result
 
 
 if __name__ == "__main__":

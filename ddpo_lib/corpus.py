@@ -9,6 +9,7 @@ Cleaning, the split and the upvote transform follow the paper's released prepara
 Everything left out is counted, with the reason, in the table's `attrs["dropped"]`.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -44,9 +45,10 @@ class Limits:
 
 @dataclass
 class _Prompt:
-    """One prompt as read: its text and its responses."""
+    """One prompt as read: its text, the number of the record where it came first, from 0, and its responses."""
 
     text: str
+    number: int
     responses: list[dict] = field(default_factory=list)
 
 
@@ -57,8 +59,12 @@ def read_corpus(
     seed: int = 42,
     limits: Limits | None = None,
     keep_repeats: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Read, clean and split a corpus (paper, data: 90/10 by prompt, seed 42).
+
+    A prompt's id tells the record of the source, counted from 0, where the prompt stood first, so it is the same
+    whatever else is read or left out.
 
     Args:
         source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` (needs a network).
@@ -66,6 +72,8 @@ def read_corpus(
         seed: of the split and of the cuts.
         limits: caps on prompts, responses a prompt and tokens.
         keep_repeats: keep a response that repeats another under its prompt, as samples of a model may.
+        shard: (k, n) for the k-th of n parts, k from 1. A prompt's text decides its part, so all its responses are in
+            one. Only that part is held in memory; it may be empty.
 
     Returns:
         A row a response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
@@ -73,7 +81,12 @@ def read_corpus(
 
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
+        ValueError: a shard that is none of 1 to n, or one with a held-out share or caps, which need all prompts.
     """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
+    if shard is not None and (held_out or limits):
+        raise ValueError("shard: a held-out share and caps are drawn from all prompts, which a shard does not have")
     dropped: dict[str, dict] = {}
 
     def drop(what: str, why: str, count: int = 1) -> None:
@@ -81,12 +94,12 @@ def read_corpus(
         entry["count"] += count
 
     read = {"prompts": 0, "responses": 0}
-    prompts = _merge(_prompts(source, drop, read), drop)
+    prompts = _merge(_prompts(source, drop, read, shard), drop)
     rng = np.random.default_rng(seed)
     if not keep_repeats:
         prompts = _deduplicate(prompts, drop)
     prompts = _cut(prompts, limits or Limits(), rng, drop)
-    if not prompts:
+    if not prompts and shard is None:
         raise InputError(f"{source}: no response is left after cleaning; dropped: {_sentence(dropped.values())}")
 
     test = set(rng.permutation(len(prompts))[: round(held_out * len(prompts))].tolist())
@@ -95,10 +108,10 @@ def read_corpus(
         split = "test" if i in test else "train"
         for j, response in enumerate(prompt.responses):
             score = math.nan if response["score"] is None else float(response["score"])
-            rows.append(
-                (f"p{i:05d}", prompt.text, f"p{i:05d}-{j:04d}", response["text"], score, response["source"], split)
-            )
-    table = pd.DataFrame(rows, columns=COLUMNS)
+            name = f"p{prompt.number:05d}"
+            rows.append((name, prompt.text, f"{name}-{j:04d}", response["text"], score, response["source"], split))
+    kinds = {name: "float64" if name == "score" else "str" for name in COLUMNS}
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(kinds)
     table.attrs["read"] = read
     table.attrs["dropped"] = list(dropped.values())
     if dropped:
@@ -134,19 +147,29 @@ def transform_scores(scores, low: float, high: float, compression: int = 100) ->
     return 2.0 * (scores - ends[0]) / (ends[1] - ends[0]) - 1.0
 
 
-def _prompts(source: str | Path, drop, read: dict) -> Iterator[_Prompt]:
-    for where, record in _records(source):
+def _prompts(source: str | Path, drop, read: dict, shard: tuple[int, int] | None) -> Iterator[_Prompt]:
+    for number, (where, record) in enumerate(_records(source)):
         if not isinstance(record, dict):
             raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(record)}")
+        left_out: list[tuple] = []
         if "comment_texts" in record or "post_title" in record:
-            read["responses"] += len(_list(record, "comment_texts", where))
-            prompt = _raw_prompt(record, where, drop)
+            responses = len(_list(record, "comment_texts", where))
+            prompt = _raw_prompt(record, number, where, lambda *what, to=left_out: to.append(what))
         else:
-            prompt = _grouped_prompt(record, where)
-            read["responses"] += len(prompt.responses)
+            prompt = _grouped_prompt(record, number, where)
+            responses = len(prompt.responses)
+        if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
+            continue
+        for what in left_out:
+            drop(*what)
         read["prompts"] += 1
+        read["responses"] += responses
         if prompt is not None:
             yield prompt
+
+
+def _belongs(text: str, k: int, n: int) -> bool:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % n == k - 1
 
 
 def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
@@ -221,7 +244,7 @@ def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
             yield f"{name}, split {split}, row {number}", record
 
 
-def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
+def _raw_prompt(record: dict, number: int, where: str, drop) -> _Prompt | None:
     title = _text(record, "post_title", where)
     body = record.get("post_text") or ""
     if not isinstance(body, str):
@@ -232,7 +255,7 @@ def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
     if body.strip() in REMOVED:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
-    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))))
+    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), number)
     if not prompt.text:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
@@ -248,8 +271,8 @@ def _raw_prompt(record: dict, where: str, drop) -> _Prompt | None:
     return prompt
 
 
-def _grouped_prompt(record: dict, where: str) -> _Prompt:
-    prompt = _Prompt(_text(record, "prompt", where))
+def _grouped_prompt(record: dict, number: int, where: str) -> _Prompt:
+    prompt = _Prompt(_text(record, "prompt", where), number)
     for i, response in enumerate(_list(record, "responses", where), 1):
         at = f"{where}, field `responses`, entry {i}"
         if not isinstance(response, dict):

