@@ -143,9 +143,13 @@ def run(
 ) -> None:
     """Everything: data, training, samples, evaluation and the book. What is fresh is not made again."""
     from ddpo_lib.book import publish
-    from ddpo_lib.pipeline import PROJECT, open_run
+    from ddpo_lib.pipeline import ALONE, PROJECT, open_run
 
     opened = open_run(profile, corpus, runs)
+    if "sft" not in opened.steps:  # a profile without arms
+        alone = f"chapter-{ALONE}"
+        typer.echo(opened.path(alone if alone in opened.steps else "maps"))
+        return
     goal = "book" if "book" in opened.steps else "evaluation"
     if not opened.is_fresh("pairs"):  # reads and checks the corpus first, so that its errors come plainly
         _make_apart("pairs", profile, corpus, runs)

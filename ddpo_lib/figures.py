@@ -9,6 +9,7 @@ import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
 
@@ -26,6 +27,9 @@ COLOURS = {
 MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 NAMES = {"gold": "Gold (the corpus)", "sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "divpo": "DivPO"}
+SPLIT_MARKS = {"train": "o", "test": "s"}
+SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
+VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
 
 
 def colour(arm: str) -> str:
@@ -88,6 +92,43 @@ def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), plac
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     _framed(grid, caption, place)
+
+
+def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
+    """Draw responses at their places in a space's map; with `own`, in the map of their own prompt.
+
+    Colour is deviation, size the score, and the mark says which split or arm a response is of.
+
+    Args:
+        axes: to draw on.
+        points: of `explore.make_points`.
+        space: the name of one of its spaces.
+        own: the points are of one prompt, and it has a map.
+    """
+    x, y = (f"{'prompt ' if own else ''}{axis} {space}" for axis in "xy")
+    score = points["score"]
+    span = score.max() - score.min()
+    size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
+    most = 110 if own else float(np.clip(24_000 / len(points), 6, 60))
+    limits = {"vmin": points[f"deviation {space}"].min(), "vmax": points[f"deviation {space}"].max()}
+    for who, rows in points.groupby("who", sort=False):
+        drawn = axes.scatter(
+            rows[x],
+            rows[y],
+            s=most * size[rows.index],
+            c=rows[f"deviation {space}"],
+            cmap="cividis",
+            marker=SPLIT_MARKS.get(who) or mark(who),
+            linewidths=0,
+            label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
+            rasterized=len(points) > VECTOR_MARKS,
+            **limits,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:

@@ -22,9 +22,11 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "00b-read-and-run": ("evaluation",),
     "00c-method": ("deviation", "pairs"),
     "00d-data": ("deviation", "pairs", "quality"),
+    "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
     "02-training": ("evaluation", "quality", "pairs"),
     "06-released-code": ("deviation", "pairs"),
 }
+ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
 
 def open_run(profile: str = "embedded", corpus: str | None = None, folder: str | Path = "runs") -> Run:
@@ -51,12 +53,12 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
 
 def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, Step]:
     p = profile
-    spaces = p.spaces.model_dump()
+    spaces = p.spaces.model_dump(include={"semantic", "style"})
+    arms = ("sft", *p.arms) if p.arms else ()
+    samples = tuple(f"samples-{name}" for name in arms)
     files = () if hub else (Path(source),)
     label = source if hub else Path(source).name
     data = p.data.model_dump(include={"max_prompts", "max_responses", "max_tokens", "held_out", "split_seed"})
-    model = p.model.model_dump()
-    training = {"model": model, "seed": p.seed, "max_tokens": p.data.max_tokens}
     steps = [
         Step(
             "corpus",
@@ -88,6 +90,41 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
             ("quality",),
         ),
         Step(
+            "spaces",
+            partial(_make_spaces, p),
+            ("corpus", "deviation"),
+            {"spaces": p.spaces.model_dump()},
+            ("embed", "deviation"),
+        ),
+        Step(
+            "findings",
+            partial(_make_findings, p),
+            ("corpus", "spaces"),
+            {"evaluation": p.evaluation.model_dump(), "seed": p.seed, "gap": p.data.gap, "pair_seed": p.data.pair_seed},
+            ("analysis",),
+        ),
+        Step(
+            "maps",
+            partial(_make_maps, p, arms),
+            ("corpus", "spaces", *samples),
+            {"seed": p.seed},
+            ("explore", "embed", "evaluation"),
+            job=True,
+        ),
+    ]
+    if arms:
+        steps += _training_steps(p, spaces, samples)
+    if (PROJECT / "notebooks").is_dir():
+        steps += _book_steps(p, named, source)
+    return {step.name: step for step in steps}
+
+
+def _training_steps(p: Profile, spaces: dict, samples: tuple[str, ...]) -> list[Step]:
+    """SFT, every arm, what they write, and what that is worth."""
+    model = p.model.model_dump()
+    training = {"model": model, "seed": p.seed, "max_tokens": p.data.max_tokens}
+    steps = [
+        Step(
             "sft",
             partial(_make_sft, p),
             ("corpus", "pairs"),
@@ -114,7 +151,6 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
         adapter = "sft" if name == "sft" else f"arm-{name}"
         make = partial(_make_samples, p, adapter)
         steps.append(Step(f"samples-{name}", make, ("corpus", adapter), sampling, ("generate", "models"), job=True))
-    samples = tuple(f"samples-{name}" for name in ("sft", *p.arms))
     steps.append(
         Step(
             "evaluation",
@@ -125,26 +161,26 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
             job=True,
         )
     )
-    if (PROJECT / "notebooks").is_dir():
-        steps += _book_steps(named, source)
-    return {step.name: step for step in steps}
+    return steps
 
 
-def _book_steps(named: str, source: str) -> list[Step]:
+def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
     """Executed chapters and the HTML; only in a checkout, where the notebooks are."""
     steps = []
     corpus = None if source == str(PACKAGE_CORPUS) else source
-    for stem, inputs in CHAPTERS.items():
+    chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
+    for stem, inputs in chapters.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
         make = partial(_make_chapter, notebook, named, corpus)
         modules = ("figures", "published")
         published = Path(__file__).with_name("published.yaml")
         steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))
-    pages = tuple(sorted(p for p in (PROJECT / "book").rglob("*") if p.is_file() and "_build" not in p.parts))
-    chapters = tuple(f"chapter-{stem}" for stem in CHAPTERS)
-    files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
-    steps.append(Step("book", _make_book, chapters, modules=("book",), files=files, job=True))
+    if p.arms:
+        pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
+        files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
+        executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
+        steps.append(Step("book", _make_book, executed, modules=("book",), files=files, job=True))
     return steps
 
 
@@ -175,6 +211,51 @@ def _make_deviation(profile: Profile, folder: Path, run: Run) -> None:
     for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
         table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
     table.to_parquet(folder / "deviation.parquet")
+
+
+def _make_spaces(profile: Profile, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.deviation import mean_distance
+    from ddpo_lib.embed import count_overlong, embed
+
+    corpus = run.table("corpus", "corpus.parquet")
+    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+    distances, overlong = pd.DataFrame({"response_id": corpus["response_id"]}), {}
+    for name in profile.spaces.choices():
+        vectors = embed(corpus["text"].tolist(), space(profile, name))
+        np.save(folder / f"{name}.npy", vectors)
+        distances[name] = mean_distance(vectors, groups)
+        overlong[name] = count_overlong(corpus["text"].tolist(), space(profile, name))
+    distances.to_parquet(folder / "distances.parquet")
+    write_json(folder / "overlong.json", overlong)
+
+
+def _make_findings(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.analysis import summarise
+
+    vectors = {name: np.load(run.path("spaces") / f"{name}.npy") for name in profile.spaces.choices()}
+    write_json(folder / "findings.json", summarise(run.table("corpus", "corpus.parquet"), vectors))
+
+
+def _make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:
+    from ddpo_lib.embed import embed
+    from ddpo_lib.evaluation import EMPTY
+    from ddpo_lib.explore import draw_prompts, make_points
+
+    corpus = run.table("corpus", "corpus.parquet")
+    rows = draw_prompts(corpus, seed=profile.seed)
+    spaces = profile.spaces.choices()
+    vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in spaces}
+    samples = {arm: run.table(f"samples-{arm}", "samples.parquet") for arm in arms}
+    for made in samples.values():
+        made["text"] = made["text"].replace("", EMPTY)
+    made_vectors = {
+        arm: {name: embed(made["text"].tolist(), space(profile, name)) for name in spaces}
+        for arm, made in samples.items()
+    }
+    points = make_points(corpus.iloc[rows].reset_index(drop=True), vectors, samples, made_vectors, profile.seed)
+    points.to_parquet(folder / "points.parquet")
 
 
 def _make_pairs(profile: Profile, folder: Path, run: Run) -> None:
@@ -280,8 +361,8 @@ def _make_book(folder: Path, run: Run) -> None:
 
 
 def space(profile: Profile, name: str):
-    """The space that a profile means by "semantic" or "style"."""
+    """The space that a profile means by "semantic", "style" or the name of another."""
     from ddpo_lib.embed import Space
 
-    choice = getattr(profile.spaces, name)
+    choice = profile.spaces.choices()[name]
     return Space(choice.model, choice.revision, choice.trust_remote_code)

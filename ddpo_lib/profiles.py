@@ -46,6 +46,16 @@ class SpaceChoice(Section):
 class Spaces(Section):
     semantic: SpaceChoice
     style: SpaceChoice
+    others: dict[str, SpaceChoice] = {}  # compared with the two in chapter 1; nothing is trained on them
+
+    @model_validator(mode="after")
+    def _named_once(self):
+        if taken := {"semantic", "style"} & set(self.others):
+            raise ValueError(f"others: {taken.pop()} is the name of a space that trains")
+        return self
+
+    def choices(self) -> dict[str, SpaceChoice]:
+        return {"semantic": self.semantic, "style": self.style, **self.others}
 
 
 class Model(Section):
@@ -110,7 +120,7 @@ class Profile(Section):
     model: Model
     sft: Optimiser
     preference: Preference
-    arms: dict[str, Arm]
+    arms: dict[str, Arm]  # none: nothing is trained, and there is chapter 1 alone
     sampling: Sampling
     evaluation: Evaluation
 
