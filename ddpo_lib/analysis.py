@@ -222,7 +222,7 @@ def split_half(
     The judged stand outside both panels. Were each half the panel of the other too, the distance between a response
     here and one there would count in both halves' means: n^2/4 distances that each have a share of 2/n^2 in the mean
     over the n responses against either half. The means of pure noise of variance s would have a covariance of s/n^2;
-    the centred deviations would have -s/n^2 a response, beside a variance of 2s/n: a correlation of -1/(2n).
+    the centred deviations would have -s/n^2 a response beside a variance of about 2s/n: a correlation near -1/(2n).
 
     For responses drawn independently around a mean direction m with covariance C, r is m'Cm / (m'Cm + trace(C^2)/h):
     nothing where they lie evenly around nothing, much where a prompt has a common take.

@@ -247,7 +247,7 @@ def test_without_winners_agreement_says_nothing_of_them():
 
 
 def test_noise_alone_gives_no_reliability_and_no_bias():
-    """The bound leaves no room for -1/(2n), what panels that share distances would give."""
+    """The bound leaves no room for the -1/(2n) or so that panels with distances in common would give."""
     vectors, groups = cloud(prompts=4000, n=8, mean=0, spread=0, dims=30)
     row = split_half(vectors, groups, [8], splits=10, **SETTINGS).iloc[0]
     assert abs(row["r"]) < 0.25 / (2 * 8)
