@@ -101,7 +101,7 @@ def zero_share(
     scores = np.full(len(groups), np.nan) if scores is None else np.asarray(scores, dtype=np.float64)
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     counts = {n: [] for n in sizes}  # of each prompt: responses, those at zero, winners, those at zero
-    for group, rows in _prompts(groups, *vectors, scores):
+    for group, rows in _prompts(groups, scores, *vectors):  # scores first: the same cuts whatever the space
         for n in (n for n in sizes if n <= len(rows)):
             rng = _generator(seed, group, n)
             kept = [rng.choice(rows, n, replace=False) for _ in range(cuts)]
@@ -352,7 +352,7 @@ def summarise(
     pairs = [("words", "score"), *((space, y) for space in vectors for y in ("words", "score"))]
     correlations = [(x, y, None) for x, y in pairs]
     correlations += [(x, y, "words") for x, y in [*pairs[2::2], *combinations(vectors, 2)]]
-    prompts = list(_prompts(groups, *vectors.values(), scores))
+    prompts = list(_prompts(groups, scores, *vectors.values()))
     winners = [rows[draw_rows(scores[rows], gap, _generator(seed, group))[0]] for group, rows in prompts]
     result = {
         "prompts": len(prompts),
