@@ -26,7 +26,7 @@ def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFr
     parts = []
     for prompt_id, group in corpus[corpus["score"].notna()].groupby("prompt_id", sort=True):
         rng = np.random.default_rng([seed, *prompt_id.encode()])
-        chosen, rejected = _draw(group["score"].to_numpy(), gap, rng)
+        chosen, rejected = draw_rows(group["score"].to_numpy(), gap, rng)
         winner, loser = group.iloc[chosen], group.iloc[rejected]
         parts.append(
             pd.DataFrame(
@@ -48,8 +48,11 @@ def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFr
     return pairs
 
 
-def _draw(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Rows of winners and of losers: two rounds over all pairs in random order, each row used at most once."""
+def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+    """Rows of the winners and of the losers among one prompt's scores: the rule of `make_pairs`, without its table.
+
+    Two rounds over all pairs in random order, each row used at most once. A score that is NaN is in no pair.
+    """
     first, second = np.triu_indices(len(scores), 1)
     order = rng.permutation(len(first))
     difference = np.abs(scores[first] - scores[second])

@@ -16,7 +16,7 @@ from ddpo_lib.embed import Space
 from ddpo_lib.evaluation import score_by_prompt, summarise
 from ddpo_lib.published import verdict
 from ddpo_lib.quality import fit_stand_in
-from ddpo_lib.stats import bootstrap_mean
+from ddpo_lib.stats import bootstrap_mean, bootstrap_ratio
 
 SETTINGS = {"draws": 400, "confidence": 0.95, "seed": 0}
 STYLE = Space("stylometric")
@@ -59,6 +59,20 @@ def test_a_seed_fixes_the_interval():
 def test_values_without_a_mean_are_named(values, message):
     with pytest.raises(ValueError, match=f"values: {message}"):
         bootstrap_mean(values, **SETTINGS)
+
+
+def test_a_ratio_of_sums_counts_each_prompt_by_its_whole_and_passes_over_empty_ones():
+    interval = bootstrap_ratio([1, 0, 0], [1, 3, 0], **SETTINGS)
+    assert (interval.mean, interval.prompts) == (0.25, 2)
+    # two prompts are drawn: the first twice, each once, or the second twice
+    assert (interval.low, interval.high) == (0.0, 1.0)
+    assert bootstrap_ratio([2, 4, 6], [4, 8, 12], **SETTINGS).low == 0.5
+
+
+@pytest.mark.parametrize("wholes", [[1, 2, 3], [1, -1], [0, 0]])
+def test_wholes_that_make_no_ratio_are_refused(wholes):
+    with pytest.raises(ValueError, match="wholes: expected 2 numbers >= 0"):
+        bootstrap_ratio([1, 2], wholes, **SETTINGS)
 
 
 # Diversity
