@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from benchmarks import training, weights
+from benchmarks import maps, training, weights
 from benchmarks.measure import table
 
-BENCHMARKS = {"Weights": weights.rows, "Training": training.rows}
+BENCHMARKS = {"Weights": weights.rows, "Embedding and maps": maps.rows, "Training": training.rows}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

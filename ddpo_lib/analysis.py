@@ -165,16 +165,17 @@ def agreement(
 
     Returns:
         A row each two spaces, `first second`, in the order given; every number is the same with the two exchanged, so
-        that a square table takes it twice. All but the counts and `chance` have `_low` and `_high` too.
+        that a square table takes it twice. All but the counts and chances have `_low` and `_high` too.
         `prompts rho`: Spearman's rho within a prompt, NaN if none qualifies. `top chance`: of the tenth that deviates
         most in one space, ceil(n/10) of a prompt, the share that is in the other's, mean over prompts of 3 or more;
-        chance gives ceil(n/10)/n. `winners apart`: share of winners whose weight (minmax, from one space) in one space
-        is below half of that in the other; two zeros are equal; NaN without winners.
+        chance gives ceil(n/10)/n. `winners apart apart_chance`: share of winners whose weight (minmax, from one space)
+        in one space is below half of that in the other, and what it would be, were the other weight that of any
+        response to the prompt; two zeros are equal; NaN without winners.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     distances = {name: np.asarray(space) for name, space in distances.items()}
     table = pd.DataFrame({"prompt_id": groups, **distances})
-    weight = {name: weights(space, groups)[winners] for name, space in distances.items()}
+    weight = {name: weights(space, groups) for name, space in distances.items()}
     tenth = {name: _share_of_top(table, name) for name in distances}
     size = table.groupby("prompt_id").size()
     top = np.ceil(size / 10)
@@ -183,13 +184,32 @@ def agreement(
         rho = correlate_within(table, first, second, **settings)
         common = ((tenth[first] * tenth[second]).groupby(table["prompt_id"]).sum() / top)[size >= 3]
         overlap = bootstrap_mean(common, **settings) if len(common) else None
-        less, more = np.sort([weight[first], weight[second]], axis=0)
-        by_prompt = pd.Series(less < more / 2).groupby(groups[winners]).agg(["sum", "size"])
+        one, other = weight[first], weight[second]
+        by_prompt = pd.Series(_far(one[winners], other[winners])).groupby(groups[winners]).agg(["sum", "size"])
         apart = bootstrap_ratio(by_prompt["sum"], by_prompt["size"], **settings) if len(winners) else None
         row = {"first": first, "second": second, "prompts": rho.prompts if rho else 0, **_columns("rho", rho)}
         row |= _columns("top", overlap) | {"chance": float((top / size)[size >= 3].mean())}
         rows.append(row | {"winners": len(winners)} | _columns("apart", apart))
+        rows[-1]["apart_chance"] = _far_by_chance(one, other, groups, winners)
     return pd.DataFrame(rows)
+
+
+def _far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether the lesser of two weights is below half of the greater."""
+    return np.minimum(one, other) < np.maximum(one, other) / 2
+
+
+def _far_by_chance(one: np.ndarray, other: np.ndarray, groups: np.ndarray, winners: np.ndarray) -> float:
+    """Share of winners with far weights, were one of the two drawn from all responses of the prompt; exact."""
+    far = []
+    rows_of = pd.Series(groups).groupby(groups).indices
+    for group, won in pd.Series(winners).groupby(groups[winners]):
+        rows, won = rows_of[group], won.to_numpy()
+        there, back = (
+            _far(mine[won, None], its[None, rows]).mean(axis=1) for mine, its in ((one, other), (other, one))
+        )
+        far.append(there + back)
+    return float(np.concatenate(far).mean() / 2) if far else math.nan
 
 
 def _share_of_top(table: pd.DataFrame, column: str) -> pd.Series:

@@ -173,15 +173,27 @@ def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
         notebook = PROJECT / "notebooks" / f"{stem}.md"
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
         make = partial(_make_chapter, notebook, named, corpus)
-        modules = ("figures", "published")
         published = Path(__file__).with_name("published.yaml")
-        steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))
+        name, modules = f"chapter-{stem}", _imported_by(notebook)
+        steps.append(Step(name, make, ("corpus", *inputs), params, modules, (notebook, published, *_kept_results())))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
         files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(Step("book", _make_book, executed, modules=("book",), files=files, job=True))
     return steps
+
+
+def _imported_by(notebook: Path) -> tuple[str, ...]:
+    """Modules of the library that a notebook imports, but this one: what it makes has keys of its own."""
+    found = re.findall(r"^from ddpo_lib(?:\.(\w+))? import (.+)", notebook.read_text(encoding="utf-8"), re.M)
+    modules = {name for module, names in found for name in ([module] if module else re.findall(r"\w+", names))}
+    return tuple(sorted(modules - {"pipeline"}))
+
+
+def _kept_results() -> list[Path]:
+    """Findings on other data that are kept with the project."""
+    return sorted((PROJECT / "results").rglob("*.json"))
 
 
 def _make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:

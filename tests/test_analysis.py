@@ -22,9 +22,9 @@ from ddpo_lib.analysis import (
     zero_share,
 )
 from ddpo_lib.corpus import read_corpus
+from ddpo_lib.counting import stylometric_vectors
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.pairs import draw_rows, make_pairs
-from ddpo_lib.stylometry import stylometric_vectors
 
 SETTINGS = {"draws": 400, "confidence": 0.95, "seed": 0}
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -207,6 +207,13 @@ def test_agreement_worked_by_hand():
     assert row["apart"] == 0.5  # rows 0 and 10 are at zero in one space and not in the other
 
 
+def test_what_chance_sets_apart_worked_by_hand():
+    distance = np.array([0.25, 0.5, 0.75])  # weights 0, 1 and 2
+    row = agreement({"a": distance, "b": distance}, np.zeros(3, int), np.array([1, 2]), **SETTINGS).iloc[0]
+    assert row["apart"] == 0
+    assert row["apart_chance"] == pytest.approx(1 / 3)  # 1 and 2 are far from 0, and not from each other
+
+
 def test_a_space_agrees_with_itself_and_ties_at_the_top_count_as_chance_would_have_it():
     rng = np.random.default_rng(0)
     groups = np.arange(6).repeat(20)
@@ -233,6 +240,7 @@ def test_spaces_of_noise_agree_as_chance_does_and_are_the_same_exchanged():
     assert abs(there["rho"]) < 4 / math.sqrt(200 * 24)
     # of two uniform numbers the lesser is below half the greater half of the time
     assert abs(there["apart"] - 0.5) < 0.1
+    assert abs(there["apart"] - there["apart_chance"]) < 4 * math.sqrt(0.25 / 1000)
 
 
 def test_without_winners_agreement_says_nothing_of_them():
