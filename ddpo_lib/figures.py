@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
+from matplotlib.markers import MarkerStyle
 
 # Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
 COLOURS = {
@@ -27,7 +28,7 @@ COLOURS = {
 MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 NAMES = {"gold": "Gold (the corpus)", "sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "divpo": "DivPO"}
-SPLIT_MARKS = {"train": "o", "test": "s"}
+SPLIT_MARKS = {"train": "o", "test": MarkerStyle("o", fillstyle="none")}
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
 VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
 
@@ -119,7 +120,7 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
             c=rows[f"deviation {space}"],
             cmap="cividis",
             marker=SPLIT_MARKS.get(who) or mark(who),
-            linewidths=0,
+            linewidths=1.2 if who == "test" else 0,
             label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
             rasterized=len(points) > VECTOR_MARKS,
             **limits,
