@@ -172,6 +172,7 @@ window.ddpoMap = (() => {
     const type = hasWebGL() ? "scattergl" : "scatter";
     let lower = null; // texts in lower case, made for the first search
     let narrow = false, drawn = false, shown = [];
+    let busy = 0; // while plotly draws it tells of selections that no user made
 
     const plot = make("div", { class: "ddpo-map-plot" });
     const reader = make("section", { class: "ddpo-map-reader", tabindex: "0", "aria-label": "Reader", "aria-live": "polite" });
@@ -205,8 +206,12 @@ window.ddpoMap = (() => {
       const edge = getComputedStyle(root).getPropertyValue("--map-muted");
       const data = traces(points, state, place, colour, scale.size, hover, isBright, type, edge);
       const key = `${state.prompt} ${state.space}`;
-      const config = { responsive: false, displaylogo: false, scrollZoom: true, displayModeBar: true, modeBarButtonsToRemove: ["autoScale2d", "toImage"] };
-      Plotly.react(plot, data, layout(root, narrow, colour, limits, key), config);
+      const config = {
+        displaylogo: false, scrollZoom: true, displayModeBar: true, modeBarButtonsToRemove: ["autoScale2d", "toImage"],
+        showSendToCloud: false, plotlyServerURL: "", // stories stay here
+      }; // not `responsive`, which sees the window's size alone
+      busy += 1;
+      Plotly.react(plot, data, layout(root, narrow, colour, limits, key), config).then(() => { busy -= 1; });
       if (!drawn) listen();
       drawn = true;
       describe(place, colour, scale);
@@ -288,8 +293,8 @@ window.ddpoMap = (() => {
         read();
         if (narrow) reader.scrollIntoView({ block: "nearest" });
       });
-      plot.on("plotly_selected", (event) => { if (event) select(event.points.map((point) => point.customdata).filter(isHit)); });
-      plot.on("plotly_deselect", () => select([]));
+      plot.on("plotly_selected", (event) => { if (event && !busy) select(event.points.map((point) => point.customdata).filter(isHit)); });
+      plot.on("plotly_deselect", () => { if (!busy) select([]); });
     }
 
     // --- controls ---
