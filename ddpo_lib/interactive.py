@@ -219,7 +219,7 @@ def _shapes(names: list[str]) -> dict[str, tuple[str, str]]:
     """Symbol and character for each: circles for people; the book's mark for an arm, or another where that is taken."""
     given = {"train": ("circle", "●"), "test": ("circle-open", "○")}
     free = [(sign, form) for form in (0, 1) for sign in SHAPES]
-    for name in names:
+    for name in sorted(names, key=lambda name: mark(name) not in SHAPES):  # first those whose mark there is
         if name not in given:
             sign, form = next((choice for choice in free if choice[0] == mark(name)), free[0])
             if len(free) > 1:

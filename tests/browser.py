@@ -11,16 +11,23 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu")
 
 
-def launched(*arguments: str) -> Iterator:
-    """A headless browser; skips where there is none."""
+@pytest.fixture(scope="session")
+def launch() -> Iterator:
+    """`launch(*arguments)` starts a headless browser; skips where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS, *arguments])
-        yield browser
-        browser.close()
+        yield lambda *arguments: playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS, *arguments])
+
+
+@pytest.fixture(scope="session")
+def browser(launch) -> Iterator:
+    """One browser for all tests that want nothing special of it."""
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 class Watched:
