@@ -58,12 +58,16 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
     """
+    from ddpo_lib.interactive import assets
+
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
     for notebook in executed:
         shutil.copy(notebook, source)
     shutil.copy(project / BENCHMARKS, source / "benchmarks.md")
+    for name, content in assets().items():
+        (source / "_static" / name).write_bytes(content)
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",

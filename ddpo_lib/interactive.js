@@ -134,7 +134,7 @@ window.ddpoMap = (() => {
         marker: {
           symbol: who.shape, size: rows.map(size), coloraxis: "coloraxis",
           color: rows.map((row) => colour.values[row] ?? NOWHERE),
-          opacity: faded ? rows.map((row) => (isBright(row) ? 0.95 : 0.1)) : 0.85,
+          opacity: faded ? rows.map((row) => (isBright(row) ? 0.95 : 0.15)) : 0.85,
           line: { width: who.shape.endsWith("-open") ? 1.5 : 0.5, ...(who.shape.endsWith("-open") ? {} : { color: edge }) },
         },
       }];

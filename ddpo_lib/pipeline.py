@@ -143,7 +143,8 @@ def _book_steps(named: str, source: str) -> list[Step]:
         steps.append(Step(f"chapter-{stem}", make, ("corpus", *inputs), params, modules, (notebook, published)))
     pages = tuple(sorted(p for p in (PROJECT / "book").rglob("*") if p.is_file() and "_build" not in p.parts))
     chapters = tuple(f"chapter-{stem}" for stem in CHAPTERS)
-    files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
+    drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))
+    files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS, *drawing)
     steps.append(Step("book", _make_book, chapters, modules=("book",), files=files, job=True))
     return steps
 

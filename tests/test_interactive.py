@@ -165,7 +165,7 @@ def lasso(page, rows: list[int], corners=((1, 0), (1, 1), (0, 1), (0, 0.05))) ->
 
 
 def words(page) -> str:
-    return page.locator(".ddpo-map-reader").text_content()
+    return page.locator(".ddpo-map-reader").first.text_content()
 
 
 def test_every_response_is_a_point_where_the_table_puts_it(seen):
@@ -475,6 +475,14 @@ CELLS = (
 )
 
 
+RUN_ALL = """async () => {
+  const notebook = window.jupyterapp.shell.currentWidget;
+  await notebook.sessionContext.ready;
+  await notebook.sessionContext.session.kernel.info;
+  await window.jupyterapp.commands.execute("notebook:run-all-cells");
+}"""
+
+
 @pytest.fixture
 def lab(tmp_path):
     """The address of a notebook in a JupyterLab of its own, and its folder."""
@@ -522,7 +530,7 @@ def test_in_jupyterlab_a_lasso_reaches_the_kernel(browser, lab):
         except Exception:  # the server is not up yet
             time.sleep(0.3)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=40_000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate(RUN_ALL)
     page.wait_for_function(
         "() => { const plots = [...document.querySelectorAll('.ddpo-map-plot')];"
         " return plots.length === 2 && plots.every(plot => plot._fullData?.length) }",
