@@ -354,8 +354,12 @@ window.ddpoMap = (() => {
       if (!plot.clientWidth) return;
       const was = narrow;
       narrow = plot.clientWidth < 480;
-      if (!drawn || was !== narrow) redraw();
-      else Plotly.Plots.resize(plot);
+      if (drawn && was !== narrow) { // plotly keeps the margin of a bar that changes sides
+        Plotly.purge(plot);
+        drawn = false;
+      }
+      if (drawn) Plotly.Plots.resize(plot);
+      else redraw();
     });
     resized.observe(plot);
     const themed = new MutationObserver(() => redraw());

@@ -304,6 +304,18 @@ def test_the_box_selects_too(seen):
     assert words(seen).startswith("4 responses selected.")
 
 
+def test_a_window_made_narrow_draws_the_map_anew_and_answers(seen):
+    height = "document.querySelector('.ddpo-map-plot')._fullLayout._size.h"
+    seen.set_viewport_size({"width": 500, "height": 900})
+    seen.wait_for_function(
+        "document.querySelector('.ddpo-map-plot')._fullLayout.coloraxis.colorbar.orientation === 'h'"
+    )
+    assert seen.evaluate(height) > 300
+    seen.locator(".ddpo-map-plot").scroll_into_view_if_needed()
+    lasso(seen, [5, 6])
+    assert words(seen).startswith("2 responses selected.")
+
+
 def test_dark_mode_redraws_in_its_own_colours(seen):
     colour = "document.querySelector('.ddpo-map-plot')._fullLayout.font.color"
     assert seen.evaluate(colour) == "rgb(17, 17, 17)"
