@@ -58,12 +58,16 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
     """
+    from ddpo_lib.interactive import LOOK, assets
+
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
     for notebook in executed:
         shutil.copy(notebook, source)
     shutil.copy(project / BENCHMARKS, source / "benchmarks.md")
+    scripts = assets()
+    (source / "_static" / LOOK.name).write_bytes(scripts.pop(LOOK.name))
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",
@@ -75,6 +79,8 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    for name, content in scripts.items():  # afterwards: Jupyter Book loads every script of the source on every page
+        (folder / "_build" / "html" / "_static" / name).write_bytes(content)
 
 
 def publish(html: Path, project: Path) -> Path:

@@ -178,7 +178,8 @@ def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
         steps.append(Step(name, make, ("corpus", *inputs), params, modules, (notebook, published, *_kept_results())))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
-        files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS)
+        drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))
+        files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS, *drawing)
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(Step("book", _make_book, executed, modules=("book",), files=files, job=True))
     return steps

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from browser import browser, launch  # noqa: F401, fixtures for every test file
 
 SHARED = Path(__file__).parents[2] / "shared"
 
