@@ -350,14 +350,12 @@ def summarise(
         draws, confidence, seed: as everywhere here.
 
     Returns:
-        - `prompts responses scored words`: how many, and the median length;
-        - `correlations`: rows `x y given prompts rho rho_low rho_high`, within prompts: of words with score, of
-          deviation in each space with words and with score, and, words held fixed, with score and between spaces;
-        - `agreement`: the rows of `agreement`, over winners drawn as training pairs are;
-        - `effective_share`: for each space, by scale of the weights;
-        - `zero_share`: the rows of `zero_share` for each space and each two, `spaces`;
-        - `reliability`: the rows of `split_half` for each `space`, with `needed` for 0.7.
-        None where the corpus cannot say, or where no number of responses is enough.
+        `prompts responses scored words`: how many, and the median length. `correlations`: rows `x y given prompts rho
+        rho_low rho_high`, within prompts: of words with score, of deviation in each space with words and with score,
+        and, words held fixed, with score and between spaces. `agreement`: the rows of `agreement`, over winners drawn
+        as training pairs are. `effective_share`: for each space, by scale of the weights. `zero_share`: the rows of
+        `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each `space`,
+        with `needed` for 0.7. None stands where the corpus cannot say, or where no number of responses is enough.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     several = (table.groupby("prompt_id")["prompt_id"].transform("size") >= 2).to_numpy()

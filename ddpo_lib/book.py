@@ -83,6 +83,20 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
         (folder / "_build" / "html" / "_static" / name).write_bytes(content)
 
 
+def setup(app) -> dict:
+    """As an extension of Sphinx: pages go without Thebe, which would run cells on a server of others.
+
+    Jupyter Book puts its settings on each page twice, and the browser calls the second an error.
+    """
+    app.connect("html-page-context", _drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _drop_thebe(app, page: str, template: str, context: dict, doctree) -> None:
+    scripts = context["script_files"]
+    context["script_files"] = [s for s in scripts if "thebe" not in f"{s.filename} {s.attributes.get('body')}"]
+
+
 def publish(html: Path, project: Path) -> Path:
     """Copy built pages to `book/_build/html` of the checkout, where a reader looks; returns the first page."""
     place = project / "book" / "_build" / "html"

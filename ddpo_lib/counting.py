@@ -1,14 +1,14 @@
 """Spaces made by counting, with no model: what a text's vector holds can be read off this page.
 
-| space | counts | blind to |
-|---|---|---|
-| stylometric | character n-grams of the text with each content word masked (text distortion, Stamatatos 2017, doi:10.18653/v1/E17-1107) | topic |
-| delta | how often each of 150 function words comes (Burrows's Delta in its cosine form, Evert et al. 2017, doi:10.1093/llc/fqx023) | topic, punctuation, layout |
-| lexical | words and marks, as tf-idf (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0) | order |
+- stylometric: character n-grams of the text with each content word masked, blind to topic (text distortion, Stamatatos
+  2017, doi:10.18653/v1/E17-1107)
+- delta: how often each of 150 function words comes, blind to topic, marks and layout (Burrows's Delta in its cosine
+  form, Evert et al. 2017, doi:10.1093/llc/fqx023)
+- lexical: words and marks as tf-idf, blind to order (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0)
 
 What is common and what is rare is taken from the package's own corpus, so that each space is fixed and a text's vector
 depends on nothing but the text.
-"""  # noqa: E501
+"""
 
 import json
 import re

@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
-from matplotlib.markers import MarkerStyle
 
 # Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
 COLOURS = {
@@ -28,7 +27,7 @@ COLOURS = {
 MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 NAMES = {"gold": "Gold (the corpus)", "sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "divpo": "DivPO"}
-SPLIT_MARKS = {"train": "o", "test": MarkerStyle("o", fillstyle="none")}
+MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
 VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
 
@@ -46,6 +45,21 @@ def name(arm: str) -> str:
     """An arm as prose writes it: `ddpo-both` is DDPO-both."""
     method, _, space = arm.partition("-")
     return NAMES.get(arm) or (f"{method.upper()}-{space}" if space else method.upper())
+
+
+def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
+    """On a map, the mark of each split or arm and whether it is open; no two are the same while there are marks.
+
+    Circles are the corpus, open where held out; an arm has its own mark of the book, or another where that is taken.
+    """
+    given = {"train": ("o", False), "test": ("o", True)}
+    free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
+    for arm in names:
+        if arm not in given:
+            given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
+            if len(free) > 1:
+                free.remove(given[arm])
+    return {arm: given[arm] for arm in names}
 
 
 def use_style() -> None:
@@ -111,25 +125,32 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
     span = score.max() - score.min()
     size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
     most = 110 if own else float(np.clip(24_000 / len(points), 6, 60))
-    limits = {"vmin": points[f"deviation {space}"].min(), "vmax": points[f"deviation {space}"].max()}
-    for who, rows in points.groupby("who", sort=False):
-        drawn = axes.scatter(
+    deviation = points[f"deviation {space}"]
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), "cividis")
+    for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
+        rows = points[points["who"] == who]
+        painted = colours.to_rgba(rows[f"deviation {space}"])
+        axes.scatter(
             rows[x],
             rows[y],
             s=most * size[rows.index],
-            c=rows[f"deviation {space}"],
-            cmap="cividis",
-            marker=SPLIT_MARKS.get(who) or mark(who),
-            linewidths=1.2 if who == "test" else 0,
+            facecolors="none" if is_open else painted,
+            edgecolors=painted,
+            linewidths=1.1 if is_open else 0,
+            marker=sign,
             label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
             rasterized=len(points) > VECTOR_MARKS,
-            **limits,
         )
     axes.set_xticks([])
     axes.set_yticks([])
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")
+    axes.figure.colorbar(colours, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")
+
+
+def people_first(who: str) -> tuple[bool, bool, str]:
+    """A key to sort by: the corpus to train on, what is held out, then arms by name."""
+    return who not in SPLIT_NAMES, who != "train", who
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:

@@ -5,6 +5,7 @@ window.ddpoMap = (() => {
   const OPENING = 160; // characters of a text in a hover label
   const LISTED = 200; // selected responses in the reader at once
   const NOWHERE = "#8c8c8c"; // a point without the number that colours the others
+  const SHADES = 60; // of the colours between the ends of the bar
   let maps = 0; // on this page; makes ids unique
   let drawings = 0; // a new number wipes plotly's outline of a lasso
 
@@ -123,7 +124,13 @@ window.ddpoMap = (() => {
     return high > low ? [low, high] : [low - 0.5, high + 0.5];
   }
 
-  function traces(points, state, place, colour, size, hover, isBright, type, edge) {
+  // Few colours: WebGL keeps them in a palette, and paints points wrongly on first sight of more than 256.
+  function painter(values, [low, high]) {
+    const share = (value) => Math.round(SHADES * Math.min(1, Math.max(0, (value - low) / (high - low)))) / SHADES;
+    return (row) => (values[row] === null ? NOWHERE : low + share(values[row]) * (high - low));
+  }
+
+  function traces(points, state, place, paint, size, hover, isBright, type, edge) {
     const faded = state.query || state.selected.size;
     return points.who.flatMap((who, arm) => {
       const rows = place.placed.filter((row) => points.arm[row] === arm);
@@ -133,7 +140,7 @@ window.ddpoMap = (() => {
         x: rows.map((row) => place.x[row]), y: rows.map((row) => place.y[row]),
         marker: {
           symbol: who.shape, size: rows.map(size), coloraxis: "coloraxis",
-          color: rows.map((row) => colour.values[row] ?? NOWHERE),
+          color: rows.map(paint),
           opacity: faded ? rows.map((row) => (isBright(row) ? 0.95 : 0.15)) : 0.85,
           line: { width: who.shape.endsWith("-open") ? 1.5 : 0.5, ...(who.shape.endsWith("-open") ? {} : { color: edge }) },
         },
@@ -151,7 +158,7 @@ window.ddpoMap = (() => {
     return {
       autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
       margin: { l: 8, r: narrow ? 8 : 80, t: 34, b: narrow ? 56 : 8 }, font: { color: look.color, family: look.fontFamily, size: 12 },
-      xaxis: axis, yaxis: { ...axis, scaleanchor: "x" },
+      xaxis: axis, yaxis: axis,
       coloraxis: { colorscale: "Cividis", cmin: limits[0], cmax: limits[1], colorbar: { thickness: 11, outlinewidth: 0, ...bar } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "lasso", // a finger scrolls the page
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.color, activecolor: look.getPropertyValue("--map-accent"), uirevision: "kept" },
@@ -204,7 +211,8 @@ window.ddpoMap = (() => {
       const scale = sizes(points, shown);
       const limits = range(shown.map((row) => colour.values[row]));
       const edge = getComputedStyle(root).getPropertyValue("--map-muted");
-      const data = traces(points, state, place, colour, scale.size, hover, isBright, type, edge);
+      const paint = painter(colour.values, limits);
+      const data = traces(points, state, place, paint, scale.size, hover, isBright, type, edge);
       const key = `${state.prompt} ${state.space}`;
       const config = {
         displaylogo: false, scrollZoom: true, displayModeBar: true, modeBarButtonsToRemove: ["autoScale2d", "toImage"],

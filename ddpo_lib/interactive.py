@@ -22,23 +22,24 @@ import traitlets
 from plotly.offline import get_plotlyjs
 
 from ddpo_lib.errors import InputError
-from ddpo_lib.figures import mark
+from ddpo_lib.figures import map_marks, people_first
 
 DRAWING = Path(__file__).with_name("interactive.js")
 LOOK = Path(__file__).with_name("interactive.css")
 MOST_POINTS = 10_000  # a browser still answers at once
 PAGE_BYTES = 5_000_000  # of a map's data in a page
 COLUMNS = ("prompt_id", "prompt", "text", "who", "score")
-SHAPES = {  # matplotlib's mark -> plotly's symbol, and the character that stands for it beside a check box
-    "s": ("square", "■", "□"),
-    "D": ("diamond", "◆", "◇"),
-    "^": ("triangle-up", "▲", "△"),
-    "v": ("triangle-down", "▼", "▽"),
-    "<": ("triangle-left", "◀", "◁"),
-    "P": ("cross", "✚", "✛"),
-    "*": ("star", "★", "☆"),
-    "H": ("hexagon", "⬢", "⬡"),
-    "p": ("pentagon", "⬟", "⬠"),
+SHAPES = {  # matplotlib's mark -> plotly's symbol, and the character beside a check box, filled and open
+    "o": ("circle", "●○"),
+    "s": ("square", "■□"),
+    "D": ("diamond", "◆◇"),
+    "^": ("triangle-up", "▲△"),
+    "v": ("triangle-down", "▼▽"),
+    "<": ("triangle-left", "◀◁"),
+    "P": ("cross", "✚✛"),
+    "*": ("star", "★☆"),
+    "H": ("hexagon", "⬢⬡"),
+    "p": ("pentagon", "⬟⬠"),
 }
 START = """
 (() => {
@@ -180,12 +181,12 @@ def _packed(drawn: pd.DataFrame, longest: int | None) -> bytes:
     """The columns as compressed JSON; texts cut to `longest` characters."""
     prompt, ids = pd.factorize(drawn["prompt_id"])
     first = drawn.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
-    names = sorted(drawn["who"].unique(), key=lambda who: (who not in ("train", "test"), who != "train", who))
+    names = sorted(drawn["who"].unique(), key=people_first)
     columns = {
         "of": drawn.attrs["of"],
         "longest": longest,
         "prompts": [first[key] for key in ids],
-        "who": [{"name": name, "shape": shape, "glyph": glyph} for name, (shape, glyph) in _shapes(names).items()],
+        "who": [{"name": name, **_shape(*drawn_as)} for name, drawn_as in map_marks(names).items()],
         "row": drawn.index.tolist(),
         "prompt": prompt.tolist(),
         "arm": [names.index(who) for who in drawn["who"]],
@@ -215,18 +216,9 @@ def _spaces(columns) -> list[str]:
     return [name.removeprefix("deviation ") for name in columns if name.startswith("deviation ")]
 
 
-def _shapes(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Symbol and character for each: circles for people; the book's mark for an arm, or another where that is taken."""
-    given = {"train": ("circle", "●"), "test": ("circle-open", "○")}
-    free = [(sign, form) for form in (0, 1) for sign in SHAPES]
-    for name in sorted(names, key=lambda name: mark(name) not in SHAPES):  # first those whose mark there is
-        if name not in given:
-            sign, form = next((choice for choice in free if choice[0] == mark(name)), free[0])
-            if len(free) > 1:
-                free.remove((sign, form))
-            symbol, *glyphs = SHAPES[sign]
-            given[name] = (symbol + "-open" * form, glyphs[form])
-    return {name: given[name] for name in names}
+def _shape(mark: str, is_open: bool) -> dict[str, str]:
+    symbol, glyphs = SHAPES[mark]
+    return {"shape": symbol + "-open" * is_open, "glyph": glyphs[is_open]}
 
 
 def _response(row: pd.Series) -> dict:

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Watched
+from PIL import Image
 
 from ddpo_lib import interactive
 from ddpo_lib.corpus import read_corpus
@@ -251,10 +253,29 @@ def test_space_colour_and_arms_change_what_is_drawn(seen):
     assert drawn(seen)[6]["color"] == 20_000
     colour.select_option("score")
     colours = {row: point["color"] for row, point in drawn(seen).items()}
-    assert colours[9] == 9.0 and colours[4] == colours[15] == "#8c8c8c"
+    assert colours[9] == pytest.approx(9.0, abs=(10 - 1) / 60)  # a shade
+    assert colours[4] == colours[15] == "#8c8c8c"
     assert "grey: no score" in seen.locator(".ddpo-map-legend").text_content()
     seen.get_by_label("ddpo-both").uncheck()
     assert sorted(drawn(seen)) == list(range(12))
+
+
+def test_points_are_painted_in_the_colour_of_their_number(browser, tmp_path):
+    """Six kinds of marks and 900 different numbers: what is on the screen, not what the drawing was told."""
+    rows = np.arange(900)
+    points = many(900).assign(**{"x semantic": rows % 30, "y semantic": rows // 30, "score": rows % 50})
+    points["who"] = np.repeat(["train", "test", "ddpo-both", "dorpo-both", "dpo", "sft"], [400, 260, 60, 60, 60, 60])
+    watched = Watched(browser)
+    page = shown(watched, written(tmp_path, interactive.page(points)))
+    page.wait_for_timeout(500)
+    picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), dtype=float)
+    order = points["deviation semantic"].rank(pct=True).to_numpy()
+    asked = rows[:400:7]  # filled circles
+    pixels = np.array([page.evaluate(PIXEL, int(row)) for row in asked]).round().astype(int)
+    painted = picture[pixels[:, 1], pixels[:, 0]]
+    blue_to_yellow = painted[:, 0] - painted[:, 2]  # rises all the way in cividis
+    assert np.corrcoef(order[asked], blue_to_yellow)[0, 1] > 0.95
+    assert watched.errors == []
 
 
 def test_search_keeps_hits_bright_and_counts_them(seen):
