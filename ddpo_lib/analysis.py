@@ -17,6 +17,7 @@ from ddpo_lib.pairs import draw_rows
 from ddpo_lib.stats import Interval, bootstrap_mean, bootstrap_ratio
 
 ZERO = 1e-9  # a weight up to this is none
+SOURCES = 12  # more of them are names of persons, not kinds of writers
 FLOOR = 0.1  # the paper's, in its ablation on responses a prompt
 ENDS = ("", "_low", "_high")  # of the columns of an estimate and its interval
 
@@ -62,6 +63,29 @@ def _rhos(table: pd.DataFrame, x: str, y: str, given: str | None) -> np.ndarray:
         value = (value - with_x * with_y) / np.sqrt(left.where(left > 0))
     enough = prompt.groupby(prompt).size() >= (4 if given else 3)
     return value[enough].dropna().to_numpy()
+
+
+def rank_by_source(
+    table: pd.DataFrame, column: str, *, draws: int, confidence: float, seed: int
+) -> list[tuple[str, Interval]]:
+    """Where the responses of each source stand among those to the same prompt, from 0, least, to 1, most.
+
+    Args:
+        table: `prompt_id source` and the column; rows where it is NaN take no part.
+        column: of numbers, such as deviations. Equal ones share their place.
+        draws, confidence, seed: of the bootstrap over prompts.
+
+    Returns:
+        Each source and its mean place, over the prompts of two or more responses that have one of it; the source
+        that stands highest first. Chance gives 0.5.
+    """
+    table = table.dropna(subset=[column])
+    prompts = table.groupby("prompt_id")[column]
+    place = (prompts.rank() - 1) / (prompts.transform("size") - 1)
+    by_prompt = place.groupby([table["source"], table["prompt_id"]]).mean().dropna()
+    settings = {"draws": draws, "confidence": confidence, "seed": seed}
+    places = [(source, bootstrap_mean(of, **settings)) for source, of in by_prompt.groupby(level=0)]
+    return sorted(places, key=lambda found: -found[1].mean)
 
 
 def zero_share(
@@ -291,7 +315,7 @@ def needed(row: Mapping[str, float], target: float = 0.7) -> dict[str, float]:
         target: the reliability, above 0 and below 1.
 
     Returns:
-        `needed needed_low needed_high`, whole numbers of 2 or more; infinity where r is not above zero. The fewest
+        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where r is not above zero. The fewest
         are those of the high end of r.
     """
     values = [_size_for(row[f"r{end}"], row["n"], target) for end in ("", "_high", "_low")]
@@ -329,7 +353,7 @@ def _size_for(r: float, n: int, target: float) -> float:
     if not r > 0:
         return math.inf
     others = _panel(n) * target * (1 - r) / (r * (1 - target))
-    return max(2, math.ceil(1 + others - 1e-9))
+    return max(3, math.ceil(1 + others - 1e-9))
 
 
 def summarise(
@@ -355,7 +379,8 @@ def summarise(
         and, words held fixed, with score and between spaces. `agreement`: the rows of `agreement`, over winners drawn
         as training pairs are. `effective_share`: for each space, by scale of the weights. `zero_share`: the rows of
         `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each `space`,
-        with `needed` for 0.7. None stands where the corpus cannot say, or where no number of responses is enough.
+        with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place place_low place_high` by
+        deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or where no number of responses is enough.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     several = (table.groupby("prompt_id")["prompt_id"].transform("size") >= 2).to_numpy()
@@ -366,7 +391,9 @@ def summarise(
     distances = {name: mean_distance(space, groups) for name, space in vectors.items()}
     sizes = _sizes_to_look_at(groups)
 
-    measured = pd.DataFrame({"prompt_id": groups, "score": scores, "words": words, **distances})
+    source = table["source"].to_numpy()
+    measured = pd.DataFrame({"prompt_id": groups, "score": scores, "words": words, "source": source, **distances})
+    sources = list(distances) if 2 <= measured["source"].nunique() <= SOURCES else []
     pairs = [("words", "score"), *((space, y) for space in vectors for y in ("words", "score"))]
     correlations = [(x, y, None) for x, y in pairs]
     correlations += [(x, y, "words") for x, y in [*pairs[2::2], *combinations(vectors, 2)]]
@@ -398,6 +425,11 @@ def summarise(
             {"space": name} | row | needed(row)
             for name, space in vectors.items()
             for row in _rows(split_half(space, groups, [n for n in sizes if n >= 4], **settings))
+        ],
+        "sources": [
+            {"space": space, "source": source, "prompts": place.prompts, **_columns("place", place)}
+            for space in sources
+            for source, place in rank_by_source(measured, space, **settings)
         ],
     }
     return _plain(result)

@@ -148,7 +148,7 @@ def run(
     opened = open_run(profile, corpus, runs)
     if "sft" not in opened.steps:  # a profile without arms
         alone = f"chapter-{ALONE}"
-        typer.echo(opened.path(alone if alone in opened.steps else "maps"))
+        typer.echo(opened.path(alone) / f"{ALONE}.ipynb" if alone in opened.steps else opened.path("maps"))
         return
     goal = "book" if "book" in opened.steps else "evaluation"
     if not opened.is_fresh("pairs"):  # reads and checks the corpus first, so that its errors come plainly

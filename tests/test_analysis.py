@@ -16,6 +16,7 @@ from ddpo_lib.analysis import (
     correlate_within,
     effective_share,
     needed,
+    rank_by_source,
     scaled_weights,
     split_half,
     summarise,
@@ -170,6 +171,34 @@ def test_drawing_rows_is_what_making_pairs_does():
     assert (pairs["chosen_id"].tolist(), pairs["rejected_id"].tolist()) == ([*kept[chosen]], [*kept[rejected]])
     chosen, rejected = draw_rows(scores, 5, np.random.default_rng(0))
     assert set(chosen + rejected) <= set(kept)
+
+
+# Sources
+
+
+def test_places_of_sources_worked_by_hand():
+    table = pd.DataFrame(
+        {
+            "prompt_id": ["a"] * 3 + ["b"] * 3 + ["c"] + ["d"] * 2,
+            "source": ["x", "y", "y", "x", "y", "z", "x", "x", "y"],
+            "d": [0.9, 0.1, 0.2, 0.8, 0.3, 0.3, 0.5, 0.4, np.nan],
+        }
+    )
+    places = dict(rank_by_source(table, "d", **SETTINGS))
+    # in a: x 1, y the mean of 0 and 1/2; in b: x 1, y and z share 1/4; c, and d without its NaN, are alone
+    assert {source: (place.mean, place.prompts) for source, place in places.items()} == {
+        "x": (1, 2),
+        "y": (0.25, 2),
+        "z": (0.25, 1),
+    }
+    assert next(iter(places)) == "x"
+
+
+def test_places_of_sources_that_differ_in_nothing_are_a_half():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"prompt_id": np.arange(300).repeat(6), "source": list("abcdef") * 300, "d": rng.random(1800)})
+    for _, place in rank_by_source(table, "d", **SETTINGS):
+        assert abs(place.mean - 0.5) < 4 * math.sqrt(1 / 12 / 300) * 1.2
 
 
 # Scales of weights
@@ -343,7 +372,7 @@ def test_sizes_that_cannot_be_had():
 def test_how_many_responses_are_needed_worked_by_hand():
     """r = 1/3 for a panel of one: deviation against k others has reliability k / (k + 2), 0.7 from k = 14/3 on."""
     row = {"n": 4, "r": 1 / 3, "r_low": 0.0, "r_high": 1.0}
-    assert needed(row) == {"needed": 6, "needed_low": 2, "needed_high": math.inf}
+    assert needed(row) == {"needed": 6, "needed_low": 3, "needed_high": math.inf}
     assert needed(row, target=0.5)["needed"] == 3
     # the same responses seen through a panel of five: r = 5/7
     assert needed({"n": 16, "r": 5 / 7, "r_low": 0.5, "r_high": 0.9})["needed"] == 6
