@@ -315,8 +315,8 @@ def needed(row: Mapping[str, float], target: float = 0.7) -> dict[str, float]:
         target: the reliability, above 0 and below 1.
 
     Returns:
-        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where r is not above zero. The fewest
-        are those of the high end of r.
+        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where r is
+        not above zero. The fewest are those of the high end of r.
     """
     values = [_size_for(row[f"r{end}"], row["n"], target) for end in ("", "_high", "_low")]
     return {f"needed{end}": value for end, value in zip(ENDS, values, strict=True)}
@@ -380,7 +380,8 @@ def summarise(
         as training pairs are. `effective_share`: for each space, by scale of the weights. `zero_share`: the rows of
         `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each `space`,
         with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place place_low place_high` by
-        deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or where no number of responses is enough.
+        deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or
+        where no number of responses is enough.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     several = (table.groupby("prompt_id")["prompt_id"].transform("size") >= 2).to_numpy()

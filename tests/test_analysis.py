@@ -424,7 +424,12 @@ def test_stories_of_which_one_a_prompt_has_a_score_say_nothing_of_scores():
 
 def test_a_response_alone_is_left_out_and_a_corpus_of_such_has_nothing_to_say():
     table = pd.DataFrame(
-        {"prompt_id": ["a", "b", "b", "b", "c"], "text": ["one", "two", "three", "four five", "six"], "score": 1.0}
+        {
+            "prompt_id": ["a", "b", "b", "b", "c"],
+            "text": ["one", "two", "three", "four five", "six"],
+            "score": 1.0,
+            "source": "",
+        }
     )
     vectors = {"plane": np.array([[1.0, 0], [1, 0], [0, 1], [1, 1], [1, 2]])}
     assert summarise(table, vectors, draws=50)["responses"] == 3
