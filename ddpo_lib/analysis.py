@@ -315,8 +315,8 @@ def needed(row: Mapping[str, float], target: float = 0.7) -> dict[str, float]:
         target: the reliability, above 0 and below 1.
 
     Returns:
-        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where r is
-        not above zero. The fewest are those of the high end of r.
+        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where
+        r is not above zero. The fewest are those of the high end of r.
     """
     values = [_size_for(row[f"r{end}"], row["n"], target) for end in ("", "_high", "_low")]
     return {f"needed{end}": value for end, value in zip(ENDS, values, strict=True)}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
@@ -43,6 +44,11 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     for cell in done.cells:  # the values that papermill put in are in the provenance; paths mean nothing to a reader
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    done.metadata.pop(
+        "widgets", None
+    )  # progress bars: a page has no kernel for them, and would ask a network for scripts
     nbformat.write(done, executed)
     return executed
 

@@ -5,10 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu")
+PIXEL = """row => {
+  const plot = document.querySelector(".ddpo-map-plot"), full = plot._fullLayout, box = plot.getBoundingClientRect();
+  for (const trace of plot._fullData) {
+    const i = trace.customdata.indexOf(row);
+    const { xaxis: x, yaxis: y } = full;
+    if (i >= 0) return [box.left + x._offset + x.l2p(trace.x[i]), box.top + y._offset + y.l2p(trace.y[i])];
+  }
+  return null;
+}"""
+DRAWN = """() => document.querySelector(".ddpo-map-plot")._fullData.flatMap(trace => trace.customdata.map((row, i) => ({
+  row, type: trace.type, symbol: trace.marker.symbol, x: trace.x[i], y: trace.y[i], size: trace.marker.size[i],
+  color: trace.marker.color[i], opacity: trace.marker.opacity[i] ?? trace.marker.opacity,
+})))"""
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +64,40 @@ class Watched:
         at_home = ("file", "data", "blob")
         parts = [(url, urlsplit(url)) for url in self.requests]
         return [url for url, part in parts if part.scheme not in at_home and part.netloc not in hosts]
+
+
+def shown(watched: Watched, place):
+    page = watched.open(place)
+    page.wait_for_function("() => document.querySelector('.ddpo-map-plot')?._fullData?.length")
+    page.wait_for_function("() => document.querySelector('.ddpo-map-status').textContent")
+    return page
+
+
+def drawn(page) -> dict[int, dict]:
+    return {point["row"]: point for point in page.evaluate(DRAWN)}
+
+
+def hovered(page, row: int) -> str:
+    """The words of the label over a point, without spaces, which a break of lines may take away."""
+    page.mouse.move(*page.evaluate(PIXEL, row))
+    page.wait_for_selector(".ddpo-map-plot .hoverlayer .hovertext")
+    label = page.locator(".ddpo-map-plot .hoverlayer .hovertext").text_content()
+    page.mouse.move(2, 2)
+    page.wait_for_selector(".ddpo-map-plot .hoverlayer .hovertext", state="detached")
+    return "".join(label.split())
+
+
+def lasso(page, rows: list[int], corners=((1, 0), (1, 1), (0, 1), (0, 0.05))) -> None:
+    """Draw around the points of some rows with the mouse; corners are shares of the way from left and from top."""
+    spots = np.array([page.evaluate(PIXEL, row) for row in rows])
+    (left, top), (right, bottom) = spots.min(0) - 14, spots.max(0) + 14
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in corners:
+        page.mouse.move(left + x * (right - left), top + y * (bottom - top), steps=5)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('.ddpo-map-reader').textContent.includes('selected')")
+
+
+def words(page) -> str:
+    return page.locator(".ddpo-map-reader").first.text_content()

@@ -10,8 +10,11 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from browser import Watched, drawn, hovered, shown
 
+from ddpo_lib.corpus import read_corpus
 from ddpo_lib.pipeline import CHAPTERS
 
 PROJECT = Path(__file__).parents[1]
@@ -27,7 +30,7 @@ def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("checkout")
-    for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow"):
+    for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow", "results"):
         shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
     shutil.copy(PROJECT / "_config.yml", place)
     return place
@@ -94,6 +97,56 @@ def test_every_page_has_its_figures_with_words_and_no_traceback(built):
     training = _Page()
     training.feed((built.parent / "02-training.html").read_text(encoding="utf-8"))
     assert sum("ddpo-figure" in (image.get("class") or "") for image in training.images) == 3
+
+
+@pytest.fixture
+def map_page(built):
+    return built.parent / "01-deviation-analysis.html"
+
+
+@pytest.fixture
+def points(built, checkout) -> pd.DataFrame:
+    return pd.read_parquet(checkout / "runs" / "smoke" / "maps" / "points.parquet")
+
+
+def test_the_map_of_the_book_draws_answers_and_saves_with_no_network(browser, map_page, points, tmp_path):
+    """As a reader opens it: from file://, every model's stories over the corpus's."""
+    assert set(points["who"]) == {"train", "test", *STEPS}
+    watched = Watched(browser)
+    page = shown(watched, map_page)
+    page.locator(".ddpo-map").scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    assert sorted(drawn(page)) == list(range(len(points)))
+    row = int(points["x semantic"].argmax())  # no other point lies over the outermost
+    assert "".join(points["text"][row].split())[:30] in hovered(page, row)
+    first = points.index[points["prompt_id"] == points["prompt_id"][0]]
+    page.get_by_label("Prompt", exact=True).fill("1.")
+    page.get_by_label("Prompt", exact=True).press("Enter")
+    page.wait_for_timeout(500)
+    assert sorted(drawn(page)) == first.tolist()
+    page.get_by_role("button", name="List all shown").click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save").click()
+    saved.value.save_as(tmp_path / "selection.jsonl")
+    assert sorted(read_corpus(tmp_path / "selection.jsonl")["text"]) == sorted(points["text"][first])
+    assert watched.outside() == []
+    assert watched.errors == []
+
+
+def test_no_page_of_the_book_asks_a_network_or_logs_an_error(browser, built):
+    for page in sorted(built.parent.glob("*.html")):
+        watched = Watched(browser)
+        watched.open(page).wait_for_timeout(300)
+        assert watched.outside() == [], page.name
+        assert watched.errors == [], page.name
+
+
+def test_on_a_phone_the_book_is_no_wider_than_the_screen(browser, built):
+    watched = Watched(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    for stem in CHAPTERS:
+        page = watched.open(built.parent / f"{stem}.html")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, stem
 
 
 def test_a_second_run_makes_nothing_again(built, checkout):
