@@ -76,13 +76,14 @@ def rank_by_source(
         draws, confidence, seed: of the bootstrap over prompts.
 
     Returns:
-        Each source and its mean place, over the prompts of two or more responses that have one of it; the source
+        Each source and its mean place, over the prompts that have one of it and one of another source; the source
         that stands highest first. Chance gives 0.5.
     """
     table = table.dropna(subset=[column])
     prompts = table.groupby("prompt_id")[column]
     place = (prompts.rank() - 1) / (prompts.transform("size") - 1)
-    by_prompt = place.groupby([table["source"], table["prompt_id"]]).mean().dropna()
+    several = table.groupby("prompt_id")["source"].transform("nunique") > 1
+    by_prompt = place[several].groupby([table["source"], table["prompt_id"]]).mean().dropna()
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     places = [(source, bootstrap_mean(of, **settings)) for source, of in by_prompt.groupby(level=0)]
     return sorted(places, key=lambda found: -found[1].mean)
@@ -377,9 +378,9 @@ def summarise(
         `prompts responses scored words`: how many, and the median length. `correlations`: rows `x y given prompts rho
         rho_low rho_high`, within prompts: of words with score, of deviation in each space with words and with score,
         and, words held fixed, with score and between spaces. `agreement`: the rows of `agreement`, over winners drawn
-        as training pairs are. `effective_share`: for each space, by scale of the weights. `zero_share`: the rows of
-        `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each `space`,
-        with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place place_low place_high` by
+        by the rule of training pairs. `effective_share`: for each space, by scale of the weights. `zero_share`: the
+        rows of `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each
+        `space`, with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place place_low place_high` by
         deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or
         where no number of responses is enough.
     """

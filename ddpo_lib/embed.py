@@ -8,6 +8,8 @@ import hashlib
 import itertools
 import logging
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,15 +30,16 @@ COUNTED = {
     "lexical": counting.lexical_vectors,
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
-TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 65536}  # a batch's budget: what a CPU's cache holds, what fills a GPU
-KEEP = 16  # batches between two writes to disk: what a kill can lose
+TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # a batch's budget: what a core's cache holds, what fills a GPU
+KEEP = 32  # batches between two writes to disk: what a kill can lose
 
 
 @dataclass(frozen=True)
 class Space:
     """An embedding space: a sentence-transformers model (embedded, local or on the hub), or one of `COUNTED`.
 
-    `trust_remote_code` lets the model's own Python code run on this machine; it needs a pinned `revision`.
+    `trust_remote_code` lets the model's own Python code run on this machine; it needs a `revision` that is a
+    commit, 40 digits. Code that a model fetches from yet another repository is not pinned by it.
     """
 
     model: str
@@ -44,8 +47,10 @@ class Space:
     trust_remote_code: bool = False
 
     def __post_init__(self):
-        if self.trust_remote_code and not self.revision:
-            raise InputError(f"space {self.model}: trust_remote_code runs code from the hub; pin its revision")
+        if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
+            raise InputError(
+                f"space {self.model}: trust_remote_code runs code from the hub; pin its revision to a commit"
+            )
 
 
 def embed(texts: list[str], space: Space | str) -> np.ndarray:
@@ -86,7 +91,8 @@ def count_overlong(texts: list[str], space: Space | str) -> int:
     if space.model in COUNTED:
         return 0
     encoder = _encoder(space)
-    return sum(length > encoder.max_seq_length for length in _lengths(texts, encoder, truncate=False))
+    longest = encoder.max_seq_length or float("inf")
+    return sum(length > longest for length in _lengths(texts, encoder, truncate=False))
 
 
 def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
@@ -111,9 +117,13 @@ def _count_all(store: Store, missing: dict[str, str], space: Space) -> None:
 
 
 def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
+    """On a CPU each core encodes batches of its own, which is faster than all cores at one batch."""
+    import torch
+
     encoder = _encoder(space)
     keys, texts = list(missing), list(missing.values())
-    step = STEP if encoder.max_seq_length % STEP == 0 else 1  # padding must not outgrow the model's positions
+    longest = encoder.max_seq_length
+    step = STEP if longest and longest % STEP == 0 else 1  # padding must not outgrow the model's positions
     padded = [-(-length // step) * step for length in _lengths(texts, encoder, truncate=True)]
 
     def encode(batch: list[int]) -> np.ndarray:
@@ -125,9 +135,15 @@ def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
             processing_kwargs={"text": {"pad_to_multiple_of": step}},
         )
 
-    with tqdm(total=sum(padded), desc=f"embedding ({space.model})", unit=" tokens", unit_scale=True) as progress:
-        for batches in _parts(_batches(padded, TOKENS[models.device()]), KEEP):
-            made = np.concatenate([encode(batch) for batch in batches])
+    encode([0])  # tells the tokenizer how to pad, which threads must not do at the same time
+    device = models.device()
+    cores = torch.get_num_threads() if device == "cpu" else 1
+    with (
+        ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        tqdm(total=sum(padded), desc=f"embedding ({space.model})", unit=" tokens", unit_scale=True) as progress,
+    ):
+        for batches in _parts(_batches(padded, TOKENS[device]), KEEP):
+            made = np.concatenate(list(pool.map(encode, batches)))
             done = [i for batch in batches for i in batch]
             store.put(zip([keys[i] for i in done], made, strict=True))
             progress.update(sum(padded[i] for i in done))
@@ -142,7 +158,8 @@ def _batches(padded: list[int], budget: int) -> list[list[int]]:
 
 def _lengths(texts: list[str], encoder, *, truncate: bool) -> list[int]:
     """Tokens of each text, special ones included."""
-    options = {"truncation": True, "max_length": encoder.max_seq_length} if truncate else {"verbose": False}
+    cut = truncate and encoder.max_seq_length
+    options = {"truncation": True, "max_length": encoder.max_seq_length} if cut else {"verbose": False}
     return [len(ids) for part in _parts(texts, 1024) for ids in encoder.tokenizer(part, **options).input_ids]
 
 

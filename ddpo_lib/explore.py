@@ -10,7 +10,7 @@ import pandas as pd
 
 from ddpo_lib.deviation import mean_distance
 
-MOST = 10_000  # points of a map; of a larger corpus, whole prompts are drawn until no more fit
+MOST = 10_000  # responses of the corpus on a map
 FEWEST = 5  # responses that make a map of one prompt
 NEIGHBOURS = 15
 SMALL = 4096  # from here on UMAP looks for neighbours by approximation, unless they are given
@@ -66,12 +66,13 @@ def distance_from(vectors: np.ndarray, groups: np.ndarray, others: np.ndarray, o
 
 
 def draw_prompts(corpus: pd.DataFrame, most: int = MOST, seed: int = 0) -> np.ndarray:
-    """Row numbers of a corpus, all of them or those of whole prompts drawn at random until `most` is reached."""
+    """Row numbers of a corpus, all of them or, of a larger one, `most`: prompts drawn at random, the last in part."""
+    if len(corpus) <= most:
+        return np.arange(len(corpus))
     codes, names = pd.factorize(corpus["prompt_id"])
-    sizes = np.bincount(codes)
-    order = np.random.default_rng(seed).permutation(len(names))
-    fits = np.cumsum(sizes[order]) <= most
-    return np.flatnonzero(np.isin(codes, order[fits]))
+    rng = np.random.default_rng(seed)
+    turn = rng.permutation(len(names))[codes]
+    return np.sort(np.lexsort((rng.random(len(codes)), turn))[:most])
 
 
 def make_points(

@@ -126,7 +126,8 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
     size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
     most = 110 if own else float(np.clip(40_000 / len(points), 6, 60))
     deviation = points[f"deviation {space}"]
-    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), "cividis")
+    palette = mpl.colormaps["cividis"].with_extremes(bad=COLOURS["gold"])  # a response alone under its prompt
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), palette)
     for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
         rows = points[points["who"] == who]
         painted = colours.to_rgba(rows[f"deviation {space}"])

@@ -153,8 +153,8 @@ window.ddpoMap = (() => {
     const surface = look.getPropertyValue("--map-surface"), border = look.getPropertyValue("--map-border");
     const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "" };
     const bar = narrow
-      ? { orientation: "h", y: 0, yanchor: "top", ypad: 6, title: { text: `${colour.label} (${colour.more} →)`, side: "bottom" } }
-      : { title: { text: `${colour.label} (${colour.more} ↑)`, side: "right" } };
+      ? { orientation: "h", y: 0, yanchor: "top", ypad: 6, title: { text: `${escaped(colour.label)} (${colour.more} →)`, side: "bottom" } }
+      : { title: { text: `${escaped(colour.label)} (${colour.more} ↑)`, side: "right" } };
     return {
       autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
       margin: { l: 8, r: narrow ? 8 : 80, t: 34, b: narrow ? 56 : 8 }, font: { color: look.color, family: look.fontFamily, size: 12 },

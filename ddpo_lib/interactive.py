@@ -224,5 +224,8 @@ def _shape(mark: str, is_open: bool) -> dict[str, str]:
 def _response(row: pd.Series) -> dict:
     """A response of the interchange format, with its deviations."""
     score = None if pd.isna(row["score"]) else float(row["score"])
-    deviations = {f"deviation {space}": float(row[f"deviation {space}"]) for space in _spaces(row.index)}
+    deviations = {
+        name: None if pd.isna(row[name]) else float(row[name])
+        for name in (f"deviation {space}" for space in _spaces(row.index))
+    }
     return {"text": row["text"], "score": score, "source": row["who"], **deviations}

@@ -100,7 +100,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
             "findings",
             partial(_make_findings, p),
             ("corpus", "spaces"),
-            {"evaluation": p.evaluation.model_dump(), "seed": p.seed, "gap": p.data.gap, "pair_seed": p.data.pair_seed},
+            {"evaluation": p.evaluation.model_dump(), "seed": p.seed, "gap": p.data.gap},
             ("analysis",),
         ),
         Step(
@@ -248,15 +248,21 @@ def _make_findings(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.analysis import summarise
 
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy") for name in profile.spaces.choices()}
-    write_json(folder / "findings.json", summarise(run.table("corpus", "corpus.parquet"), vectors))
+    settings = profile.evaluation
+    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    corpus = run.table("corpus", "corpus.parquet")
+    write_json(folder / "findings.json", summarise(corpus, vectors, gap=profile.data.gap, **options))
 
 
 def _make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:
     from ddpo_lib.embed import embed
     from ddpo_lib.evaluation import EMPTY
-    from ddpo_lib.explore import draw_prompts, make_points
+    from ddpo_lib.explore import FEWEST, draw_prompts, make_points
 
     corpus = run.table("corpus", "corpus.parquet")
+    if len(corpus) < FEWEST:
+        source = run.steps["corpus"].params["source"]
+        raise InputError(f"{source}: a map needs {FEWEST} responses or more, and {len(corpus)} are left after cleaning")
     rows = draw_prompts(corpus, seed=profile.seed)
     spaces = profile.spaces.choices()
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in spaces}

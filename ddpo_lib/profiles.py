@@ -4,6 +4,7 @@ A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `ext
 profile and changes what it names; a mapping is merged, anything else is replaced.
 """
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,8 +39,8 @@ class SpaceChoice(Section):
 
     @model_validator(mode="after")
     def _pinned(self):
-        if self.trust_remote_code and not self.revision:
-            raise ValueError("trust_remote_code needs a pinned revision")
+        if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
+            raise ValueError("trust_remote_code needs a revision pinned to a commit, 40 digits")
         return self
 
 

@@ -2,12 +2,13 @@
 
 import heapq
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from ddpo_lib.errors import InputError
 
-ROWS = 10_000  # read from each part at once, and written at once
+ROWS = 10_000  # read from all parts at once, and written at once
 
 
 def merge(parts: list[Path], out: Path) -> int:
@@ -21,18 +22,18 @@ def merge(parts: list[Path], out: Path) -> int:
         The number of rows.
 
     Raises:
-        InputError: a part that cannot be read, that is no such table, or that has a prompt of another part.
+        InputError: a part that cannot be read or is no shard, one of another corpus or with other options than the
+            first, one given twice, or one missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(parts)
-    rows, waiting, last = 0, [], None
+    rows, waiting = 0, []
+    at_once = max(1, ROWS // len(parts))
+    streams = (_prompts(path, at_once) for path in parts)
     with pq.ParquetWriter(out, schema) as writer:
-        for number, part, prompt in heapq.merge(*(_prompts(path) for path in parts), key=lambda found: found[0]):
-            if last is not None and last[0] == number:
-                raise InputError(f"{part}: has prompt p{number:05d}, and so has {last[1]}; give each shard once")
-            last = number, part
+        for _, prompt in heapq.merge(*streams, key=lambda found: found[0]):
             waiting.append(prompt.replace_schema_metadata())
             rows += len(prompt)
             if sum(map(len, waiting)) >= ROWS:
@@ -44,34 +45,47 @@ def merge(parts: list[Path], out: Path) -> int:
 
 
 def _schema(parts: list[Path]):
-    """The columns that all parts share; what pandas noted on one part's rows and losses is not true of the whole."""
+    """The columns that all parts share, once it is sure that they are all shards of one table.
+
+    What pandas noted on one part's rows and losses is left out: it is not true of the whole.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first = None
+    first, shards = None, {}
     for part in parts:
         try:
-            schema = pq.read_schema(part).remove_metadata()
+            schema = pq.read_schema(part)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{part}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
-        first = first or schema
-        if "prompt_id" not in schema.names or schema != first:
-            raise InputError(f"{part}: its columns are not those of {parts[0]}; give what `ddpo weights --shard` wrote")
-    return first
+        shard = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}")).get("shard")
+        if shard is None:
+            raise InputError(f"{part}: is no shard; give what `ddpo weights --shard` wrote")
+        first = first or (schema.remove_metadata(), shard)
+        same = schema.remove_metadata() == first[0] and (shard["n"], shard["of"]) == (first[1]["n"], first[1]["of"])
+        if not same:
+            raise InputError(f"{part}: is of another corpus, number of shards or options than {parts[0]}")
+        if shard["k"] in shards:
+            raise InputError(f"{part}: is shard {shard['k']}/{shard['n']}, and so is {shards[shard['k']]}")
+        shards[shard["k"]] = part
+    missing = [str(k) for k in range(1, first[1]["n"] + 1) if k not in shards]
+    if missing:
+        raise InputError(f"of {first[1]['n']} shards these are missing: {', '.join(missing)}")
+    return first[0]
 
 
-def _prompts(part: Path) -> Iterator[tuple[int, Path, "object"]]:
-    """Each prompt of a part: its number, the part, and its rows as a table."""
+def _prompts(part: Path, at_once: int) -> Iterator[tuple[int, "object"]]:
+    """Each prompt of a part: its number and its rows as a table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     held = None
-    for batch in pq.ParquetFile(part).iter_batches(ROWS):
+    for batch in pq.ParquetFile(part).iter_batches(at_once):
         held = pa.concat_tables([held, pa.Table.from_batches([batch])]) if held else pa.Table.from_batches([batch])
         ids = held["prompt_id"].to_pylist()
         starts = [i for i, name in enumerate(ids) if i == 0 or name != ids[i - 1]]
         for start, end in itertools.pairwise(starts):
-            yield int(ids[start][1:]), part, held.slice(start, end - start)
+            yield int(ids[start][1:]), held.slice(start, end - start)
         held = held.slice(starts[-1])
     if held:
-        yield int(held["prompt_id"][0].as_py()[1:]), part, held
+        yield int(held["prompt_id"][0].as_py()[1:]), held

@@ -26,7 +26,8 @@ def weights(source: str, semantic: str, style: str, scale: str, floor: float, sh
     """The corpus with each response's distances and weights; of a shard "k/n", only the prompts of that part."""
     from accelerate import PartialState
 
-    table = read_corpus(source, held_out=0.0, shard=_parse_shard(shard))
+    part = _parse_shard(shard)
+    table = read_corpus(source, held_out=0.0, shard=part)
     groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
     for name, model in (("semantic", semantic), ("style", style)):
         table[name] = mean_distance(embed(table["text"].tolist(), model), groups) if len(table) else 0.0
@@ -36,6 +37,8 @@ def weights(source: str, semantic: str, style: str, scale: str, floor: float, sh
             table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
         except ValueError as error:
             raise InputError(str(error)) from None
+    if part:  # for `merge`, which wants each shard of one corpus once
+        table.attrs["shard"] = {"k": part[0], "n": part[1], "of": [source, semantic, style, scale, floor]}
     PartialState().destroy_process_group()
     return table
 

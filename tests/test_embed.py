@@ -156,8 +156,10 @@ def test_a_model_that_cannot_be_had_is_one_clear_line(empty_cache, tmp_path):
 
 
 def test_code_from_the_hub_needs_a_pinned_revision():
-    with pytest.raises(InputError, match="pin its revision"):
-        Space("someone/model", trust_remote_code=True)
+    for revision in (None, "main", "v1.0"):
+        with pytest.raises(InputError, match="pin its revision to a commit"):
+            Space("someone/model", revision, trust_remote_code=True)
+    assert Space("someone/model", "0123456789abcdef" * 2 + "01234567", trust_remote_code=True).revision
 
 
 def test_two_processes_share_the_work(tmp_path):

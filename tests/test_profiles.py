@@ -63,6 +63,10 @@ BAD_KNOBS = {
     "not a number": ("preference: {beta: .nan}", "preference.beta"),
     "unknown loss": ("arms: {x: {loss: ppo, start: sft}}", "arms.x.loss"),
     "unknown space": ("arms: {x: {loss: dpo, start: sft, weights: [colour]}}", "arms.x.weights.0"),
+    "remote code at a branch": (
+        "spaces: {style: {model: a/b, revision: main, trust_remote_code: true}}",
+        "spaces.style",
+    ),
     "remote code unpinned": ("spaces: {style: {model: a/b, trust_remote_code: true}}", "spaces.style"),
 }
 

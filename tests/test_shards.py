@@ -104,23 +104,28 @@ def test_an_empty_shard_is_a_table_that_merges(corpus, tmp_path):
 
 def test_prompts_that_straddle_what_is_read_at_once_stay_whole(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "ROWS", 5)
+    for k in (1, 2):
+        weigh(corpus, f"{k}/2", semantic="lexical").to_parquet(tmp_path / f"{k}.parquet")
+    shards.merge([tmp_path / "1.parquet", tmp_path / "2.parquet"], tmp_path / "merged.parquet")
     whole = weigh(corpus, semantic="lexical")
-    of = whole["prompt_id"].isin(whole["prompt_id"].unique()[::2])
-    whole[of].to_parquet(tmp_path / "a.parquet")
-    whole[~of].to_parquet(tmp_path / "b.parquet")
-    shards.merge([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "merged.parquet")
-    columns = [name for name in whole if name != "__index_level_0__"]
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "merged.parquet")[columns], whole, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "merged.parquet"), whole, check_exact=True)
 
 
 def test_bad_parts_are_named(corpus, tmp_path):
     weigh(corpus, "1/2", semantic="lexical").to_parquet(tmp_path / "a.parquet")
+    weigh(corpus, "2/2", semantic="delta").to_parquet(tmp_path / "delta.parquet")
+    weigh(corpus, "2/3", semantic="lexical").to_parquet(tmp_path / "third.parquet")
+    weigh(corpus, semantic="lexical").to_parquet(tmp_path / "whole.parquet")
     (tmp_path / "text.parquet").write_text("no table")
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "other.parquet")
     for parts, words in {
-        ("a", "a"): "give each shard once",
+        ("a", "a"): "a.parquet: is shard 1/2, and so is",
+        ("a",): "of 2 shards these are missing: 2",
+        ("a", "delta"): "delta.parquet: is of another corpus, number of shards or options",
+        ("a", "third"): "third.parquet: is of another corpus, number of shards or options",
+        ("a", "whole"): "whole.parquet: is no shard",
         ("a", "text"): "text.parquet: not a Parquet file",
-        ("a", "other"): "other.parquet: its columns are not those",
+        ("a", "other"): "other.parquet: is no shard",
         ("a", "none"): "none.parquet",
     }.items():
         with pytest.raises(InputError, match=words):

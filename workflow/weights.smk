@@ -5,6 +5,7 @@
 # On a cluster add an executor, as in `--executor slurm --jobs 64`. `options` is handed to `ddpo weights`.
 
 import sys
+from pathlib import Path
 
 source, out, shards = config["source"], config["out"], int(config["shards"])
 options = config.get("options", "")
@@ -20,7 +21,11 @@ rule whole:
 
 
 rule shard:
+    input:
+        [source] if Path(source).exists() else [], # a data set of the hub is no file
     output:
         temp(f"{out}.shards/{{k}}-of-{shards}.parquet"),
+    params:
+        options=options,
     shell:
-        "{sys.executable} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {options}"
+        "{sys.executable} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {params.options}"
