@@ -380,7 +380,7 @@ def summarise(
         and, words held fixed, with score and between spaces. `agreement`: the rows of `agreement`, over winners drawn
         by the rule of training pairs. `effective_share`: for each space, by scale of the weights. `zero_share`: the
         rows of `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each
-        `space`, with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place place_low place_high` by
+        `space`, with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place` and interval by
         deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or
         where no number of responses is enough.
     """
