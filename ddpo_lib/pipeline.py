@@ -251,6 +251,9 @@ def _make_findings(profile: Profile, folder: Path, run: Run) -> None:
     settings = profile.evaluation
     options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
     corpus = run.table("corpus", "corpus.parquet")
+    if corpus.groupby("prompt_id").size().max() < 2:
+        source = run.steps["corpus"].params["source"]
+        raise InputError(f"{source}: no prompt has two responses; a response deviates from others to the same prompt")
     write_json(folder / "findings.json", summarise(corpus, vectors, gap=profile.data.gap, **options))
 
 

@@ -183,3 +183,26 @@ def test_run_where_no_pair_can_be_made(tmp_path, score_lists, why):
     assert why in line
     assert source.name in line
     assert_nothing_half_made(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("score_lists", "why"),
+    [([[1], [2], [3], [4], [5], [6]], "no prompt has two responses"), ([[1, 2], [3, 4]], "a map needs 5 responses")],
+    ids=["one response a prompt", "four responses"],
+)
+def test_the_deviation_profile_says_what_a_corpus_lacks(tmp_path, score_lists, why):
+    source = write_corpus(tmp_path / "small.jsonl", *score_lists)
+    line = error_line(run(source, tmp_path / "runs", profile="deviation"))
+    assert why in line
+    assert source.name in line
+    assert_nothing_half_made(tmp_path / "runs")
+
+
+def test_the_deviation_profile_makes_chapter_1_of_pairs_without_a_score_and_trains_nothing(tmp_path):
+    source = write_corpus(tmp_path / "twos.jsonl", *[[None, None]] * 6)
+    done = run(source, tmp_path / "runs", profile="deviation")
+    assert done.returncode == 0, done.stderr[-3000:]
+    chapter = Path(done.stdout.strip().splitlines()[-1])
+    assert "whether rare is good, it cannot say" in chapter.read_text(encoding="utf-8")
+    made = {path.parent.name for path in (tmp_path / "runs").glob("*/*/manifest.json")}
+    assert made == {"corpus", "deviation", "spaces", "findings", "maps", "chapter-01-deviation-analysis"}
