@@ -54,11 +54,10 @@ def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
     """
     given = {"train": ("o", False), "test": ("o", True)}
     free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
-    for arm in names:
-        if arm not in given:
-            given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
-            if len(free) > 1:
-                free.remove(given[arm])
+    for arm in sorted(set(names) - set(given), key=lambda arm: (mark(arm) not in MAP_MARKS, names.index(arm))):
+        given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
+        if len(free) > 1:
+            free.remove(given[arm])
     return {arm: given[arm] for arm in names}
 
 
