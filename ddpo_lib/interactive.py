@@ -63,8 +63,8 @@ def page(points: pd.DataFrame, *, caption: str = "") -> str:
         caption: a sentence below the map.
 
     Returns:
-        HTML of at most 5 MB: where whole texts do not fit, each is cut to the longest opening that does, and the
-        page says so.
+        HTML of at most 5 MB, unless prompts and places alone are more: where whole texts do not fit, each is cut to the
+        longest opening that does, and the page says so.
 
     Raises:
         InputError: a column is missing, or there is no row.
