@@ -204,6 +204,11 @@ def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
     return f"{style} [{style}, {style}]".format(values["mean"], values["low"], values["high"]).replace("-", "−")
 
 
+def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
+    """A value of a row of findings and its ends, `name`, `name_low` and `name_high`, as `interval` writes them."""
+    return interval({"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}, digits, sign)
+
+
 def provenance(run, artifacts: list[str]) -> None:
     """The footer of a chapter: what it was computed from, where and how long that took."""
     rows = []

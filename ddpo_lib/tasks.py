@@ -168,7 +168,7 @@ def evaluate(sources: list[str], scored: str | None, profile_name: str) -> dict:
     Raises:
         InputError: a file without samples to compare, or of the name of another; scores that teach nothing.
     """
-    from ddpo_lib.pipeline import fit_reward, space
+    from ddpo_lib.chosen import fit_reward, space
 
     profile = load_profile(profile_name)
     corpus = read_corpus(*([scored] if scored else []), held_out=profile.data.held_out, seed=profile.data.split_seed)

@@ -19,10 +19,10 @@ from transformers import T5Config, T5ForSequenceClassification, TrainerCallback
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ddpo_lib import models, profiles, quality, reward_model, stand_in
+from ddpo_lib.chosen import fit_reward, load_reward
 from ddpo_lib.corpus import read_corpus, transform_scores
 from ddpo_lib.embed import Space
 from ddpo_lib.errors import InputError
-from ddpo_lib.pipeline import fit_reward, load_reward
 from ddpo_lib.quality import Reward
 
 STYLE = Space("stylometric")

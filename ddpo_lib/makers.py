@@ -1,0 +1,292 @@
+"""How each artifact of a run is made: what earlier steps left -> the files of one folder.
+
+Heavy libraries are imported inside the functions, so that asking what is stale takes no more than a moment.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpo_lib.chosen import fit_reward, load_reward, space
+from ddpo_lib.corpus import PACKAGE_CORPUS
+from ddpo_lib.errors import InputError
+from ddpo_lib.profiles import Arm, Baseline, Profile
+from ddpo_lib.runs import Run, write_json
+
+
+def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
+    from ddpo_lib import models
+    from ddpo_lib.corpus import Limits, read_corpus
+
+    data, model = profile.data, profile.model
+    count_tokens = models.token_counter(model.name, model.revision, model.template)
+    limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens)
+    table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+    table.to_parquet(folder / "corpus.parquet")
+    report = {"source": None if source == str(PACKAGE_CORPUS) else Path(source).name, **table.attrs}
+    write_json(folder / "report.json", report)
+
+
+def make_deviation(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.deviation import mean_distance, weights
+    from ddpo_lib.embed import embed
+
+    corpus = run.table("corpus", "corpus.parquet")
+    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+    table = corpus[["response_id"]].copy()
+    for name in ("semantic", "style"):
+        vectors = embed(corpus["text"].tolist(), space(profile, name))
+        np.save(folder / f"{name}.npy", vectors)
+        table[name] = mean_distance(vectors, groups)
+    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
+        table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
+    table.to_parquet(folder / "deviation.parquet")
+
+
+def make_spaces(profile: Profile, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.deviation import mean_distance
+    from ddpo_lib.embed import count_overlong, embed
+
+    corpus = run.table("corpus", "corpus.parquet")
+    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+    distances, overlong = pd.DataFrame({"response_id": corpus["response_id"]}), {}
+    for name in profile.spaces.choices():
+        vectors = embed(corpus["text"].tolist(), space(profile, name))
+        np.save(folder / f"{name}.npy", vectors)
+        distances[name] = mean_distance(vectors, groups)
+        overlong[name] = count_overlong(corpus["text"].tolist(), space(profile, name))
+    distances.to_parquet(folder / "distances.parquet")
+    write_json(folder / "overlong.json", overlong)
+
+
+def make_findings(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.analysis import summarise
+
+    vectors = {name: np.load(run.path("spaces") / f"{name}.npy") for name in profile.spaces.choices()}
+    settings = profile.evaluation
+    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    corpus = run.table("corpus", "corpus.parquet")
+    if corpus.groupby("prompt_id").size().max() < 2:
+        source = run.steps["corpus"].params["source"]
+        raise InputError(f"{source}: no prompt has two responses; a response deviates from others to the same prompt")
+    write_json(folder / "findings.json", summarise(corpus, vectors, gap=profile.data.gap, **options))
+
+
+def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:
+    from ddpo_lib.embed import embed
+    from ddpo_lib.evaluation import EMPTY
+    from ddpo_lib.explore import FEWEST, draw_prompts, make_points
+
+    corpus = run.table("corpus", "corpus.parquet")
+    if len(corpus) < FEWEST:
+        source = run.steps["corpus"].params["source"]
+        raise InputError(f"{source}: a map needs {FEWEST} responses or more, and {len(corpus)} are left after cleaning")
+    rows = draw_prompts(corpus, seed=profile.seed)
+    spaces = profile.spaces.choices()
+    vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in spaces}
+    samples = {arm: run.table(f"samples-{arm}", "samples.parquet") for arm in arms}
+    for made in samples.values():
+        made["text"] = made["text"].replace("", EMPTY)
+    made_vectors = {
+        arm: {name: embed(made["text"].tolist(), space(profile, name)) for name in spaces}
+        for arm, made in samples.items()
+    }
+    points = make_points(corpus.iloc[rows].reset_index(drop=True), vectors, samples, made_vectors, profile.seed)
+    points.to_parquet(folder / "points.parquet")
+
+
+def make_ranking(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.corpus import read_corpus
+    from ddpo_lib.ranking import rank_sources
+
+    data, settings = profile.data, profile.evaluation
+    # the sources of a corpus need no scores: the reward is fitted on the package's own corpus, and the result says so
+    reward, _, report = fit_reward(profile, read_corpus(held_out=data.held_out, seed=data.split_seed), folder)
+    spaces = {name: space(profile, name) for name in ("semantic", "style")}
+    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    corpus = run.table("corpus", "corpus.parquet")
+    ranked = rank_sources(corpus, reward, spaces, size=profile.sampling.samples, **options)
+    write_json(folder / "ranking.json", {**ranked, "quality": report})
+
+
+def make_pairs(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib.pairs import make_pairs
+
+    corpus = run.table("corpus", "corpus.parquet")
+    try:
+        pairs = make_pairs(corpus[corpus["split"] == "train"], profile.data.gap, profile.data.pair_seed)
+    except InputError as error:
+        raise InputError(f"{run.steps['corpus'].params['source']}: {error}") from None
+    if not corpus["split"].eq("test").any():
+        prompts = corpus["prompt_id"].nunique()
+        raise InputError(
+            f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}; give more, or raise "
+            "data.held_out in a profile"
+        )
+    if corpus[corpus["split"] == "test"].groupby("prompt_id").size().max() < 2:
+        raise InputError(
+            f"{run.steps['corpus'].params['source']}: no held-out prompt has two responses, and diversity "
+            "needs two; give prompts with several responses"
+        )
+    pairs.to_parquet(folder / "pairs.parquet")
+
+
+def make_quality(profile: Profile, folder: Path, run: Run) -> None:
+    corpus = run.table("corpus", "corpus.parquet")
+    try:
+        _, judged, report = fit_reward(profile, corpus, folder)
+    except InputError as error:
+        raise InputError(f"{run.steps['corpus'].params['source']}: {error}") from None
+    judged.to_parquet(folder / "held_out.parquet")
+    write_json(folder / "report.json", report)
+
+
+def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
+    from ddpo_lib.training import train_sft
+
+    corpus = run.table("corpus", "corpus.parquet")
+    train = corpus[corpus["split"] == "train"]
+    train_sft(train, profile.model, profile.sft, profile.data.max_tokens, profile.seed + seed, folder)
+
+
+def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> None:
+    from ddpo_lib.deviation import weights
+    from ddpo_lib.training import train_preferences
+
+    pairs = run.table("pairs", "pairs.parquet")
+    if arm.weights:
+        table = run.table("deviation", "deviation.parquet")
+        groups = table["response_id"].str.rsplit("-", n=1).str[0].astype("category").cat.codes.to_numpy()
+        distances = [table[s].to_numpy() for s in arm.weights]
+        table["weight"] = weights(distances, groups, scale=arm.scale, floor=arm.floor)
+        pairs["weight"] = table.set_index("response_id")["weight"].loc[pairs["chosen_id"]].to_numpy()
+    start = run.path(seeded("sft", seed)) / "adapter" if arm.start == "sft" else None
+    settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + seed
+    train_preferences(pairs, arm, start, *settings, folder)
+
+
+def _held_out_prompts(run: Run):
+    corpus = run.table("corpus", "corpus.parquet")
+    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
+
+
+def make_samples(profile: Profile, adapter: str, seed: int, folder: Path, run: Run) -> None:
+    from ddpo_lib.engines import open_trained
+    from ddpo_lib.generate import generate
+
+    engine = open_trained(profile.model, run.path(adapter) / "adapter")
+    journal = folder / "journal.jsonl"
+    samples = generate(engine, _held_out_prompts(run), profile.sampling, profile.seed + seed, journal=journal)
+    samples.to_parquet(folder / "samples.parquet")
+    journal.unlink(missing_ok=True)
+
+
+def make_sweep(profile: Profile, adapter: str, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.engines import open_trained
+    from ddpo_lib.generate import generate
+
+    engine = open_trained(profile.model, run.path(adapter) / "adapter")
+    parts = []
+    for temperature in profile.evaluation.temperatures:
+        sampling = profile.sampling.model_copy(update={"temperature": temperature})
+        journal = folder / f"journal-{temperature}.jsonl"
+        samples = generate(engine, _held_out_prompts(run), sampling, profile.seed, journal=journal)
+        parts.append(samples.assign(temperature=temperature))
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "samples.parquet")
+    for journal in folder.glob("journal-*"):
+        journal.unlink()
+
+
+def make_baseline(profile: Profile, baseline: Baseline, folder: Path, run: Run) -> None:
+    from ddpo_lib.engines import open_engine
+    from ddpo_lib.generate import generate
+
+    engine = open_engine(baseline, profile.model)
+    journal = folder / "journal.jsonl"
+    asked = {"how": baseline.how, "instruction": baseline.instruction, "journal": journal}
+    samples = generate(engine, _held_out_prompts(run), profile.sampling, profile.seed, **asked)
+    samples.to_parquet(folder / "samples.parquet")
+    write_json(folder / "engine.json", engine.facts())
+    journal.unlink(missing_ok=True)
+
+
+def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.evaluation import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
+
+    corpus, settings, size = run.table("corpus", "corpus.parquet"), profile.evaluation, profile.sampling.samples
+    arms, people = ["sft", *profile.arms], corpus[corpus["split"] == "test"]
+    samples = {
+        arm: pd.concat(
+            [run.table(seeded(f"samples-{arm}", s), "samples.parquet").assign(seed=s) for s in range(profile.seeds)],
+            ignore_index=True,
+        )
+        for arm in arms
+    }
+    samples |= {name: run.table(f"samples-{name}", "samples.parquet") for name in profile.baselines}
+    tables = {GOLD: draw_sets(people, size, settings.gold_draws, profile.seed), **samples}
+    spaces = {name: space(profile, name) for name in ("semantic", "style")}
+    options = {"baseline": settings.against, "to_match": [GOLD, *arms]}
+    by_prompt, shared = score_by_prompt(tables, load_reward(profile, run.path("quality")), spaces, **options)
+    by_prompt.to_parquet(folder / "by_prompt.parquet")
+    resampling = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    results = {
+        length: summarise(
+            by_prompt[by_prompt["length"] == length], baseline=settings.against, family=arms, **resampling
+        )
+        for length in LENGTHS
+    }
+    about = {arm: describe_samples(table) for arm, table in samples.items()}
+    fewer = int((people.groupby("prompt_id").size() < size).sum())  # prompts whose Gold sets are smaller
+    facts = {"matched": results["matched"], "samples": about, "seeds": profile.seeds, "smaller_gold_sets": fewer}
+    write_json(folder / "results.json", results["whole"] | facts | shared)
+
+
+def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
+    import pandas as pd
+
+    from ddpo_lib.evaluation import score_sweep, summarise_sweep
+
+    arms = ["sft", *profile.arms]
+    parts = []
+    for arm in arms:
+        once = run.table(f"samples-{arm}", "samples.parquet").assign(temperature=profile.sampling.temperature)
+        parts.append(pd.concat([once, run.table(f"sweep-{arm}", "samples.parquet")]).assign(arm=arm))
+    spaces = {name: space(profile, name) for name in ("semantic", "style")}
+    by_prompt = score_sweep(pd.concat(parts, ignore_index=True), load_reward(profile, run.path("quality")), spaces)
+    by_prompt.to_parquet(folder / "by_prompt.parquet")
+    settings = profile.evaluation
+    write_json(
+        folder / "fronts.json",
+        summarise_sweep(
+            by_prompt,
+            baseline=settings.against,
+            temperature=profile.sampling.temperature,
+            draws=settings.bootstrap,
+            confidence=settings.confidence,
+            seed=profile.seed,
+        ),
+    )
+
+
+def make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path, run: Run) -> None:
+    from ddpo_lib.book import execute
+
+    execute(notebook, folder, {"profile": profile, "corpus": corpus, "runs": str(run.folder.parent)})
+
+
+def make_book(project: Path, chapters: tuple[str, ...], folder: Path, run: Run) -> None:
+    from ddpo_lib.book import build
+
+    executed = [run.path(f"chapter-{stem}") / f"{stem}.ipynb" for stem in chapters]
+    build(project, executed, folder)
+
+
+def seeded(name: str, seed: int) -> str:
+    """An artifact's name for one of the profile's seeds; the first needs no mention."""
+    return f"{name}-seed{seed}" if seed else name
