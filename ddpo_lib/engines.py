@@ -69,16 +69,17 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
     return Local(models.load_model(name, revision=revision, dtype=model.dtype), tokenizer, chat(tokenizer))
 
 
-def open_trained(model: Model, adapter: Path, engine: str = "transformers") -> "Local | VLLM":
-    """The engine of a trained arm: the profile's model with an adapter, asked by the template that it was trained on.
+def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "Local | VLLM":
+    """The engine of a trained arm: the profile's model as it was trained, asked by the template that it was trained on.
 
     Raises:
         InputError: a model that cannot be had, or vLLM that is not installed.
     """
     render = fill_template(model.template)
     if engine == "vllm":
-        return VLLM(model.name, adapter, render, revision=model.revision, dtype=model.dtype)
-    loaded = models.load_model(model.name, adapter, revision=model.revision, dtype=model.dtype)
+        place, adapter = (model.name, trained) if models.is_adapter(trained) else (str(trained), None)
+        return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
+    loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
     return Local(loaded, models.load_tokenizer(model.name, model.revision), render)
 
 

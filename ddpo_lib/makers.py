@@ -162,7 +162,7 @@ def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> N
         distances = [table[s].to_numpy() for s in arm.weights]
         table["weight"] = weights(distances, groups, scale=arm.scale, floor=arm.floor)
         pairs["weight"] = table.set_index("response_id")["weight"].loc[pairs["chosen_id"]].to_numpy()
-    start = run.path(seeded("sft", seed)) / "adapter" if arm.start == "sft" else None
+    start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
     settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + seed
     train_preferences(pairs, arm, start, *settings, folder)
 
@@ -172,24 +172,24 @@ def _held_out_prompts(run: Run):
     return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
 
 
-def make_samples(profile: Profile, adapter: str, seed: int, folder: Path, run: Run) -> None:
+def make_samples(profile: Profile, trained: str, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.engines import open_trained
     from ddpo_lib.generate import generate
 
-    engine = open_trained(profile.model, run.path(adapter) / "adapter")
+    engine = open_trained(profile.model, run.path(trained) / "trained")
     journal = folder / "journal.jsonl"
     samples = generate(engine, _held_out_prompts(run), profile.sampling, profile.seed + seed, journal=journal)
     samples.to_parquet(folder / "samples.parquet")
     journal.unlink(missing_ok=True)
 
 
-def make_sweep(profile: Profile, adapter: str, folder: Path, run: Run) -> None:
+def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
     import pandas as pd
 
     from ddpo_lib.engines import open_trained
     from ddpo_lib.generate import generate
 
-    engine = open_trained(profile.model, run.path(adapter) / "adapter")
+    engine = open_trained(profile.model, run.path(trained) / "trained")
     parts = []
     for temperature in profile.evaluation.temperatures:
         sampling = profile.sampling.model_copy(update={"temperature": temperature})

@@ -77,12 +77,21 @@ def load_tokenizer(name: str, revision: str | None = None):
     return tokenizer
 
 
-def load_model(name: str, adapter: Path | None = None, *, revision: str | None = None, dtype: str = "float32"):
-    """A causal language model, with a LoRA adapter merged into its weights where one is given.
+def is_trained(folder: Path) -> bool:
+    """Whether a folder holds what `training` writes: an adapter or a whole model."""
+    return any((folder / file).exists() for file in ("adapter_config.json", "config.json"))
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").exists()
+
+
+def load_model(name: str, trained: Path | None = None, *, revision: str | None = None, dtype: str = "float32"):
+    """A causal language model, as it was trained where a folder of that is given.
 
     Args:
         name: an embedded name, a folder, or a hub model.
-        adapter: folder of a PEFT adapter that was trained on this model.
+        trained: folder of a LoRA adapter, which is merged into the model's weights, or of a whole model.
         revision: of a hub model.
         dtype: "float32", "bfloat16" or "float16".
 
@@ -93,11 +102,13 @@ def load_model(name: str, adapter: Path | None = None, *, revision: str | None =
     from transformers import AutoModelForCausalLM
 
     kind = getattr(torch, dtype)
+    if trained is not None and not is_adapter(trained):
+        return AutoModelForCausalLM.from_pretrained(str(trained), dtype=kind).to(device())
     model = _from_hub(name, AutoModelForCausalLM.from_pretrained, model_place(name), revision=revision, dtype=kind)
-    if adapter is not None:
+    if trained is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload()
     return model.to(device())
 
 

@@ -4,7 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from ddpo_lib import makers
+from ddpo_lib import makers, worlds
 from ddpo_lib.book import BENCHMARKS
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
@@ -23,6 +23,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "02b-measures": ("evaluation", "quality"),
     "06-released-code": ("deviation", "pairs"),
 }
+PARTS = 4  # processes that share the seeds of the worlds
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
 
@@ -123,6 +124,8 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
         for seed in range(p.seeds):
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
+    if p.worlds:
+        steps += _world_steps(p)
     if (PROJECT / "notebooks").is_dir():
         steps += _book_steps(p, named, source)
     return {step.name: step for step in steps}
@@ -156,14 +159,14 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
         steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, ("training", "deviation")))
     modules = ("generate", "engines", "models")
     for name in ("sft", *p.arms):
-        adapter = seeded("sft" if name == "sft" else f"arm-{name}", seed)
+        trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}
-        make, made = partial(makers.make_samples, p, adapter, seed), seeded(f"samples-{name}", seed)
-        steps.append(Step(made, make, ("corpus", adapter), drawn, modules, job=True))
+        make, made = partial(makers.make_samples, p, trained, seed), seeded(f"samples-{name}", seed)
+        steps.append(Step(made, make, ("corpus", trained), drawn, modules, job=True))
         if p.evaluation.temperatures and seed == 0:
             drawn = drawn | {"temperatures": p.evaluation.temperatures}
-            make = partial(makers.make_sweep, p, adapter)
-            steps.append(Step(f"sweep-{name}", make, ("corpus", adapter), drawn, modules, job=True))
+            make = partial(makers.make_sweep, p, trained)
+            steps.append(Step(f"sweep-{name}", make, ("corpus", trained), drawn, modules, job=True))
     return steps
 
 
@@ -207,6 +210,29 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             Step("fronts", partial(makers.make_fronts, p), inputs, settings, ("evaluation", "fronts"), job=True)
         )
     return steps
+
+
+def _world_steps(p: Profile) -> list[Step]:
+    """Models in worlds of known modes. A process works through the rows of several seeds, one after another."""
+    w, steps = p.worlds, []
+    common = {"sft": w.sft.model_dump(), "layers": w.layers, "width": w.width, "samples": w.samples}
+    preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "trace": w.trace}
+    made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
+    for seed in range(w.seeds):
+        for kind, fields in w.kinds.items():
+            name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
+            steps.append(Step(name, make, (), common | {"world": fields, "seed": seed}, ("worlds",)))
+            made[seed % len(made)][worlds.SFT + kind, seed] = name
+        for name, row in w.rows.items():
+            start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"
+            make = partial(worlds.make_row, p, row, seed, start)
+            steps.append(Step(artifact, make, (start,), preference | {"row": row.model_dump()}, ("worlds",)))
+            made[seed % len(made)][name, seed] = artifact
+    parts = [f"worlds-part{i}" for i in range(len(made))]
+    for part, rows in zip(parts, made, strict=True):
+        make = partial(worlds.gather, p, rows)
+        steps.append(Step(part, make, tuple(rows.values()), modules=("worlds",), job=True))
+    return [*steps, Step("worlds", partial(worlds.join, p, parts), tuple(parts), modules=("worlds",), job=True)]
 
 
 def _book_steps(p: Profile, named: str, source: str) -> list[Step]:

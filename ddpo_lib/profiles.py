@@ -17,6 +17,9 @@ from ddpo_lib.errors import InputError
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+# what deviation is measured by in a world with known modes: the text, or as an upper bound the labels themselves
+WORLD_SPACES = {"semantic": "lexical", "style": "stylometric", "plot": None, "voice": None}
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -64,10 +67,19 @@ class Model(Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"]
     template: str  # {prompt} is replaced; the response follows
-    lora_r: Positive
-    lora_alpha: Positive
-    lora_targets: list[str] | None  # None: the library's default for the architecture
-    last_layers: Positive | None  # LoRA on the last so many layers alone; None: all
+    lora_r: Positive | None  # None: no adapter, every parameter trains
+    lora_alpha: Positive | None = None  # of an adapter
+    lora_targets: list[str] | None = None  # None: the library's default for the architecture
+    last_layers: Positive | None = None  # LoRA on the last so many layers alone; None: all
+
+    @model_validator(mode="after")
+    def _lora_or_none(self):
+        if self.lora_r is not None and self.lora_alpha is None:
+            raise ValueError("lora_alpha: an adapter needs one")
+        unused = [n for n in ("lora_alpha", "lora_targets", "last_layers") if getattr(self, n) is not None]
+        if self.lora_r is None and unused:
+            raise ValueError(f"{unused[0]}: belongs to an adapter, and lora_r: null makes none")
+        return self
 
 
 class Optimiser(Section):
@@ -80,14 +92,43 @@ class Optimiser(Section):
     max_grad_norm: PositiveFloat
 
 
+class DivPO(Section):
+    """DivPO's rule for pairs, as the released comparison has it (`pairs.make_divpo_pairs`)."""
+
+    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)
+    rho: float = Field(default=0.25, gt=0, le=0.5)
+    max_pairs: Positive = 2  # a prompt
+
+
 class Arm(Section):
     """A trained condition. `weights` names the spaces whose deviation weights the pairs; none: plain DPO or ORPO."""
 
     loss: Literal["dpo", "orpo"]
     start: Literal["sft", "base"]
-    weights: list[Literal["semantic", "style"]] = []
+    weights: list[str] = []
     scale: Literal["minmax", "ratio"] = "minmax"
     floor: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=1.0, ge=0)  # that weights are raised to; they then sum to n again
+    responses: Annotated[int, Field(ge=2)] | None = None  # a prompt, at most; None keeps all
+    best_first: bool = False  # the pairs of the highest-scored winners, not random responses, are kept
+    divpo: DivPO | None = None  # None: pairs by the gap rule
+    pairs: Positive | None = None  # in all, at most, drawn at random
+    equal_steps: bool = False  # as many gradient steps as on all pairs of the gap rule, by more epochs
+    beta: PositiveFloat | None = None  # None: as `preference` has it
+    epochs: PositiveFloat | None = None  # likewise
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.best_first and (self.responses is None or self.divpo):
+            raise ValueError("best_first: says which `responses` are kept, for pairs by the gap rule")
+        if not self.weights and (self.floor, self.power, self.scale) != (0.0, 1.0, "minmax"):
+            raise ValueError("weights: none are named, so there is nothing to scale, floor or raise to a power")
+        if self.equal_steps and self.epochs:
+            raise ValueError("epochs: equal_steps sets them")
+        return self
+
+    def spaces(self) -> set[str]:
+        return {*self.weights, *(self.divpo.spaces if self.divpo else [])}
 
 
 class Preference(Section):
@@ -167,6 +208,50 @@ class Evaluation(Section):
         return self
 
 
+class WorldRow(Section):
+    """A trained condition in a world with known modes; its spaces are those of WORLD_SPACES."""
+
+    world: str = "main"
+    arm: Arm
+    traced: bool = False  # modes are measured through training too
+
+    @model_validator(mode="after")
+    def _known(self):
+        if unknown := self.arm.spaces() - WORLD_SPACES.keys():
+            raise ValueError(f"arm: {unknown.pop()} is no space of a world; there are {', '.join(WORLD_SPACES)}")
+        if self.arm.start == "base":
+            raise ValueError("arm.start: a world's base model knows no word; start from sft")
+        return self
+
+
+class Worlds(Section):
+    """Small models, trained from scratch in worlds whose modes are known (`modeworld.py`)."""
+
+    seeds: Positive  # of world, model and training at once: 0, 1, ...
+    kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
+    layers: Positive
+    width: Positive
+    sft: Optimiser
+    preference: Preference
+    samples: Positive  # a held-out prompt, from the model's own distribution
+    trace: Positive = 8  # times that a traced row is measured
+    rows: dict[str, WorldRow]
+
+    @model_validator(mode="after")
+    def _worlds(self):
+        from ddpo_lib.modeworld import World
+
+        for name, fields in self.kinds.items():
+            try:
+                World(**fields)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"kinds.{name}: {error}") from None
+        for name, row in self.rows.items():
+            if row.world not in self.kinds:
+                raise ValueError(f"rows.{name}.world: {row.world} is none of {', '.join(self.kinds)}")
+        return self
+
+
 class Profile(Section):
     name: str
     what: str  # one line for --help and the book
@@ -182,12 +267,18 @@ class Profile(Section):
     sampling: Sampling
     quality: Quality
     evaluation: Evaluation
+    worlds: Worlds | None = None
 
     @model_validator(mode="after")
     def _comparable(self):
         arms = ("sft", *self.arms)
         if self.arms and self.evaluation.against not in arms:
             raise ValueError(f"evaluation.against: {self.evaluation.against} is no arm; there are {', '.join(arms)}")
+        for name, arm in self.arms.items():
+            if unknown := arm.spaces() - self.spaces.choices().keys():
+                raise ValueError(
+                    f"arms.{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}"
+                )
         if taken := {"gold", *arms} & set(self.baselines):
             raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
         if self.sampling.temperature in self.evaluation.temperatures:

@@ -58,8 +58,8 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
     arm, column = _arm(name, start)
     if out.exists():
         raise InputError(f"{out}: exists already; name a new folder")
-    if start is not None and not (start / "adapter_config.json").exists():
-        raise InputError(f"{start}: holds no adapter_config.json; give a folder that `ddpo train` wrote")
+    if start is not None and not models.is_trained(start):
+        raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")
     table = _fit(_read_weights(source, column), profile)
     aside = out.with_name(f".{out.name}.partial")
     aside.mkdir(parents=True, exist_ok=True)
@@ -75,8 +75,8 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
         trained_on = f"{len(pairs)} pairs"
     processes = PartialState()
     if processes.is_main_process:
-        (aside / "log.json").replace(aside / "adapter" / "log.json")
-        (aside / "adapter").replace(out)
+        (aside / "log.json").replace(aside / "trained" / "log.json")
+        (aside / "trained").replace(out)
         shutil.rmtree(aside)
     processes.destroy_process_group()
     return f"{out}: {name} trained on {trained_on}"
@@ -141,8 +141,8 @@ def _open_adapter(adapter: Path, engine: str, unused: set[str], model: Model):
     """The profile's model with an adapter, where nothing is asked for that an adapter has of its own."""
     from ddpo_lib.engines import open_trained
 
-    if not (adapter / "adapter_config.json").exists():
-        raise InputError(f"{adapter}: holds no adapter_config.json; give a folder that `ddpo train` wrote")
+    if not models.is_trained(adapter):
+        raise InputError(f"{adapter}: holds no trained model; give a folder that `ddpo train` wrote")
     if unused:
         raise InputError(f"{adapter}: an adapter has its model and its template; leave out {', '.join(sorted(unused))}")
     return open_trained(model, adapter, engine)

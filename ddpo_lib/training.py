@@ -1,4 +1,6 @@
-"""A profile's settings and a table -> a trained adapter in a folder; goes on from a checkpoint where there is one.
+"""A profile's settings and a table -> a trained model in a folder; goes on from a checkpoint where there is one.
+
+What trains is an adapter, or with `lora_r: null` every parameter; it lands in `trained/` within the folder.
 
 With several processes (`accelerate launch`) all of them call the same function; the main one writes. Imports torch:
 seconds on a small machine, so callers import this module where they use it.
@@ -6,7 +8,7 @@ seconds on a small machine, so callers import this module where they use it.
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ import torch
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import ProgressCallback, set_seed
+from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
@@ -32,7 +34,7 @@ CHECKPOINT_STEPS = 20  # what a kill can lose
 def train_sft(
     corpus: pd.DataFrame, model: profiles.Model, optimiser: profiles.Optimiser, max_tokens: int, seed: int, folder: Path
 ) -> None:
-    """Supervised fine-tuning on the responses alone; the adapter lands in `folder/adapter`, the log in `log.json`.
+    """Supervised fine-tuning on the responses alone; it lands in `folder/trained`, its log in `log.json`.
 
     Args:
         corpus: rows with `prompt` and `text`.
@@ -64,17 +66,19 @@ def train_preferences(
     max_tokens: int,
     seed: int,
     folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train one arm; the adapter lands in `folder/adapter`, the log in `log.json`.
+    """Train one arm; it lands in `folder/trained`, its log in `log.json`.
 
     Args:
         pairs: rows with `prompt`, `chosen`, `rejected`, and `weight` for a weighted arm.
         arm: its loss and start.
-        start: folder of the SFT adapter to start from, which is also the frozen reference; None: the base model.
+        start: folder of what SFT trained, to start from and the frozen reference; None: the base model.
         model, preference: of the profile.
         max_tokens: most tokens of prompt and response; a longer pair is an error.
         seed: of the adapter's start and of the order of the data.
         folder: to fill; a checkpoint found there is gone on from.
+        callbacks: told of every step.
     """
     optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
     columns = {
@@ -84,10 +88,12 @@ def train_preferences(
     }
     if "weight" in pairs:
         columns["weight"] = pairs["weight"].tolist()
+    if arm.epochs:
+        optimiser = optimiser.model_copy(update={"epochs": arm.epochs})
     config = DeviationConfig(
         **_arguments(optimiser, model, seed, folder),
         loss=arm.loss,
-        beta=preference.beta,
+        beta=arm.beta or preference.beta,
         lam=preference.lam,
         max_length=max_tokens,
         precompute_ref_batch_size=8,
@@ -97,26 +103,37 @@ def train_preferences(
         data = Dataset.from_dict(columns)
         return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
 
-    _train(build, model, start, seed, folder)
+    _train(build, model, start, seed, folder, callbacks)
 
 
-def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int, folder: Path) -> None:
+def _train(
+    build: Callable,
+    model: profiles.Model,
+    start: Path | None,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     tokenizer = models.load_tokenizer(model.name, model.revision)
-    base = models.load_model(model.name, revision=model.revision, dtype=model.dtype)
+    whole = model.lora_r is None
+    base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
     # where processes share a model's weights out, none has a trunk's whole
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
     set_seed(seed)
     one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters beside a bfloat16 base
-    if start is None:
+    if whole:
+        policy = base
+    elif start is None:
         lora = _lora(model, base.config.num_hidden_layers)
         policy = get_peft_model(base, lora, autocast_adapter_dtype=not one_dtype)
     else:
         policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
     trainer = build(policy, tokenizer, trunk)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(QuietProgress)
+    for callback in (QuietProgress, *callbacks):
+        trainer.add_callback(callback)
     checkpoints = folder / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
     if last:
@@ -124,7 +141,10 @@ def _train(build: Callable, model: profiles.Model, start: Path | None, seed: int
     trainer.train(resume_from_checkpoint=last)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, where each has a share
     if trainer.accelerator.is_main_process:
-        policy.save_pretrained(folder / "adapter", state_dict=weights, selected_adapters=["default"])
+        chosen = {} if whole else {"selected_adapters": ["default"]}
+        policy.save_pretrained(folder / "trained", state_dict=weights, **chosen)
+        if whole:
+            tokenizer.save_pretrained(folder / "trained")
         write_json(folder / "log.json", trainer.state.log_history)
         shutil.rmtree(checkpoints)
 

@@ -63,7 +63,7 @@ def test_every_arm_is_trained_sampled_and_compared(built, checkout):
     for arm in STEPS[1:]:
         log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
         assert any("loss" in entry for entry in log)
-        assert (run / f"arm-{arm}" / "adapter" / "adapter_model.safetensors").stat().st_size > 10_000
+        assert (run / f"arm-{arm}" / "trained" / "adapter_model.safetensors").stat().st_size > 10_000
 
 
 def test_weights_reach_the_weighted_arms_alone(built, checkout):

@@ -1,0 +1,77 @@
+"""A corpus, its vectors and an arm -> the pairs that the arm trains on, each with its weight."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.deviation import mean_distance, weights
+from ddpo_lib.divpo import weights_within
+from ddpo_lib.pairs import make_divpo_pairs, make_pairs
+from ddpo_lib.profiles import Arm
+
+
+def training_pairs(
+    corpus: pd.DataFrame, vectors: Mapping[str, np.ndarray], arm: Arm, gap: float = 5, seed: int = 0
+) -> pd.DataFrame:
+    """What an arm learns from, of the responses that it keeps (paper, ablation on responses per prompt).
+
+    Deviations and weights are those among the responses to a prompt that are kept, winners and losers alike, so they
+    sum to that number.
+
+    Args:
+        corpus: the table of `corpus.read_corpus`, its training prompts alone.
+        vectors: a name a space -> (n, d), a row a row of the corpus; the arm's spaces at least.
+        arm: which responses are kept, which make pairs, and what weighs them.
+        gap: of `pairs.make_pairs`.
+        seed: of every draw.
+
+    Returns:
+        A row a pair, as `pairs.make_pairs`, and `weight`, the deviation weight of the winner, for a weighted arm.
+
+    Raises:
+        InputError: no pair can be made.
+    """
+    rows, pairs = _keep(corpus, arm, gap, seed)
+    kept = corpus.iloc[rows].reset_index(drop=True)
+    spaces = {name: vectors[name][rows] for name in arm.spaces()}
+    if arm.divpo is not None:
+        rule = arm.divpo
+        among = weights_within([spaces[name] for name in rule.spaces])
+        pairs = make_divpo_pairs(kept, among, rule.rho, rule.max_pairs, seed)
+    elif pairs is None:
+        pairs = make_pairs(kept, gap, seed)
+    if arm.weights:
+        weight = _weights(kept, [spaces[name] for name in arm.weights], arm)
+        pairs["weight"] = pd.Series(weight, index=kept["response_id"]).loc[pairs["chosen_id"]].to_numpy()
+    if arm.pairs is not None and arm.pairs < len(pairs):
+        drawn = np.random.default_rng(seed).choice(len(pairs), arm.pairs, replace=False)
+        pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
+    return pairs
+
+
+def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.ndarray, pd.DataFrame | None]:
+    """Rows of the corpus that the arm sees, in order; and its pairs, where those decide which."""
+    if arm.responses is None:
+        return np.arange(len(corpus)), None
+    if arm.best_first:
+        pairs = make_pairs(corpus, gap, seed).sort_values("chosen_score", ascending=False, kind="stable")
+        pairs = pairs.groupby("prompt_id").head(arm.responses // 2).sort_index().reset_index(drop=True)
+        used = {*pairs["chosen_id"], *pairs["rejected_id"]}
+        return np.flatnonzero(corpus["response_id"].isin(used)), pairs
+    drawn = [
+        np.random.default_rng([seed, *prompt_id.encode()]).permutation(rows)[: arm.responses]
+        for prompt_id, rows in corpus.groupby("prompt_id").indices.items()
+    ]
+    return np.sort(np.concatenate(drawn)), None
+
+
+def _weights(kept: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:
+    """(n,) weights >= 0 that sum within a prompt to the number of its responses."""
+    groups = kept["prompt_id"].astype("category").cat.codes.to_numpy()
+    weight = weights([mean_distance(space, groups) for space in spaces], groups, scale=arm.scale, floor=arm.floor)
+    if arm.power == 1:
+        return weight
+    raised = pd.Series(weight**arm.power)
+    sizes = raised.groupby(groups)
+    return (raised * sizes.transform("size") / sizes.transform("sum")).to_numpy()

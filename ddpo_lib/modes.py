@@ -1,0 +1,80 @@
+"""What a model writes in a world with known modes -> where its probability went."""
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.modeworld import World, plot_probabilities, read_mode, voice_probabilities
+
+RARE = 3  # the rarest third of the modes is called rare
+
+
+def read_modes(texts: pd.Series) -> pd.DataFrame:
+    """A row a text: `plot voice flawed` as `modeworld.Mode` has them, -1 and False where the text is none of them."""
+    modes = [read_mode(text) for text in texts]
+    rows = [(-1, -1, False) if mode is None else tuple(mode) for mode in modes]
+    return pd.DataFrame(rows, columns=["plot", "voice", "flawed"], index=texts.index)
+
+
+def measure(modes: pd.DataFrame, world: World) -> dict:
+    """Shares of the modes among texts, and what they come to.
+
+    Args:
+        modes: `plot voice flawed` a row a text, as `read_modes` gives them or `modeworld.write_corpus` has them.
+        world: its `plots` and `voices` are counted.
+
+    Returns:
+        `texts`; `none`, the share that the grammar cannot write; and of the others: `flawed`, `plots` (K,) and
+        `voices` (V,) shares, the commonest of the world first, `rare_plots` and `rare_voices`, the share of the rarest
+        third (one mode at least), `rare_good`, the share that has a rare plot and no flaw, and for `plot` and `voice`
+        `_entropy` in bits and `_coverage`, the share of the modes that occur. NaN where nothing can be read.
+    """
+    known = modes[modes["plot"] >= 0]
+    plots, voices = _shares(known["plot"], world.plots), _shares(known["voice"], world.voices)
+    rare = known["plot"] >= world.plots - rare_modes(world.plots)
+    return {
+        "texts": len(modes),
+        "none": 1 - len(known) / len(modes),
+        "flawed": float(known["flawed"].mean()),
+        "plots": plots.tolist(),
+        "voices": voices.tolist(),
+        "rare_plots": float(plots[-rare_modes(world.plots) :].sum()),
+        "rare_voices": float(voices[-rare_modes(world.voices) :].sum()),
+        "rare_good": float((rare & ~known["flawed"].astype(bool)).mean()),
+        "plot_entropy": entropy(plots),
+        "voice_entropy": entropy(voices),
+        "plot_coverage": float((plots > 0).mean()),
+        "voice_coverage": float((voices > 0).mean()),
+    }
+
+
+def true_shares(world: World) -> dict:
+    """What `measure` would give for endless texts of the world itself, where it does not hang on their number."""
+    plots, voices = plot_probabilities(world), voice_probabilities(world)
+    return {
+        "plots": plots.tolist(),
+        "voices": voices.tolist(),
+        "rare_plots": float(plots[-rare_modes(world.plots) :].sum()),
+        "rare_voices": float(voices[-rare_modes(world.voices) :].sum()),
+        "plot_entropy": entropy(plots),
+        "voice_entropy": entropy(voices),
+        "flawed": world.flawed,
+    }
+
+
+def rare_modes(number: int) -> int:
+    """How many of so many modes are called rare."""
+    return max(1, number // RARE)
+
+
+def entropy(shares: np.ndarray) -> float:
+    """Entropy in bits of shares that sum to 1; NaN for NaN."""
+    if np.isnan(shares).any():
+        return float("nan")
+    positive = shares[shares > 0]
+    return float(-(positive * np.log2(positive)).sum())
+
+
+def _shares(found: pd.Series, number: int) -> np.ndarray:
+    """(number,) shares of 0, 1, ... among what was found; a mode that the world does not have counts in the whole."""
+    counts = np.bincount(found, minlength=number)[:number]
+    return counts / len(found) if len(found) else np.full(number, np.nan)

@@ -1,0 +1,205 @@
+"""Small models trained from scratch in worlds whose modes are known: one world, one trained row, all rows' modes.
+
+The training, the weights and the sampling are those of the real model; only the model is small and the truth is known.
+"""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib import modes, modeworld
+from ddpo_lib.profiles import WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
+from ddpo_lib.runs import Run, write_json
+
+LONGEST = 96  # tokens of prompt and story; the grammar stays well below
+NEW_TOKENS = 48  # of a sample
+SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
+
+
+def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
+    return modeworld.World(**settings.kinds[kind], seed=seed)
+
+
+def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
+    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes."""
+    from ddpo_lib.training import train_sft
+
+    settings = profile.worlds
+    world = world_of(settings, kind, seed)
+    corpus = modeworld.write_corpus(world)
+    corpus.to_parquet(folder / "corpus.parquet")
+    base = folder / "base"
+    if not base.exists():  # a kill may have left it, and a checkpoint of what became of it
+        _write_base(settings, seed, base)
+    train = corpus[corpus["split"] == "train"]
+    train_sft(train, _model(base), settings.sft, LONGEST, seed, folder)
+    shutil.rmtree(base)
+    texts = sample(folder / "trained", corpus, settings, seed)
+    texts.to_parquet(folder / "samples.parquet")
+    measured = modes.measure(modes.read_modes(texts["text"]), world)
+    write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(train, world)})
+
+
+def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
+    """One arm, from the model of its world, and the modes of what it writes; the trained model is not kept."""
+    from ddpo_lib.arms import training_pairs
+    from ddpo_lib.pairs import make_pairs
+    from ddpo_lib.training import train_preferences
+
+    settings, gap = profile.worlds, profile.data.gap
+    world, place = world_of(settings, row.world, seed), run.path(start)
+    corpus = pd.read_parquet(place / "corpus.parquet")
+    train = corpus[corpus["split"] == "train"].reset_index(drop=True)
+    vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
+    pairs = training_pairs(train, vectors, row.arm, gap, seed)
+    arm, preference = row.arm, settings.preference
+    if arm.equal_steps:
+        optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
+        more = len(make_pairs(train, gap, seed)) / len(pairs)
+        arm = arm.model_copy(update={"epochs": optimiser.epochs * more, "equal_steps": False})
+    trace = [_trace(settings, world, corpus, seed, folder / "trace.json")] if row.traced else []
+    trained = _model(place / "trained")
+    train_preferences(pairs, arm, place / "trained", trained, preference, LONGEST, seed, folder, trace)
+    texts = sample(folder / "trained", corpus, settings, seed)
+    texts.to_parquet(folder / "samples.parquet")
+    weight = pairs.get("weight")
+    measured = {
+        "row": modes.measure(modes.read_modes(texts["text"]), world),
+        "pairs": len(pairs),
+        "pressure": 1.0 if weight is None else float(weight.mean()),  # mean weight of a pair
+        "zero_winners": 0.0 if weight is None else float((weight == 0).mean()),
+        "trace": trace[0].found if trace else [],
+    }
+    write_json(folder / "modes.json", measured)
+    shutil.rmtree(folder / "trained")
+
+
+def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run: Run) -> None:
+    """What rows and worlds came to as one table, and the modes through training of those that were traced.
+
+    Args:
+        rows: (name of a row or, with "sft:" before it, of a world; seed) -> its artifact.
+    """
+    table, traces = [], []
+    for (name, seed), artifact in rows.items():
+        found = run.json(artifact, "modes.json")
+        kind = name.removeprefix(SFT) if name.startswith(SFT) else profile.worlds.rows[name].world
+        facts = {"row": name, "seed": seed, "world": kind}
+        if name.startswith(SFT):
+            table += [{**facts, **found["sft"]}, {**facts, "row": CORPUS + kind, **found["corpus"]}]
+        else:
+            about = {key: found[key] for key in ("pairs", "pressure", "zero_winners")}
+            table.append({**facts, **about, **found["row"]})
+            traces += [{**facts, **point} for point in found["trace"]]
+    pd.DataFrame(table).to_parquet(folder / "modes.parquet")
+    pd.DataFrame(traces, columns=None if traces else ["row"]).to_parquet(folder / "traces.parquet")
+
+
+def join(profile: Profile, parts: list[str], folder: Path, run: Run) -> None:
+    """The tables of several `gather`s as one, with the truth about each world."""
+    for file in ("modes.parquet", "traces.parquet"):
+        pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
+    kinds = profile.worlds.kinds
+    write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
+
+
+def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:
+    """(n, d) float32 unit rows of a world's responses in one of its spaces, of which the labels are an upper bound."""
+    from ddpo_lib.embed import embed
+
+    if WORLD_SPACES[name] is not None:
+        return embed(corpus["text"].tolist(), WORLD_SPACES[name])
+    labels = corpus[name].to_numpy()
+    return np.eye(labels.max() + 1, dtype=np.float32)[labels]
+
+
+def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> pd.DataFrame:
+    """What a trained model writes to the held-out prompts, drawn from its own distribution, nothing cut."""
+    from ddpo_lib.engines import open_trained
+    from ddpo_lib.generate import generate
+
+    engine = open_trained(_model(trained), trained)
+    return generate(engine, _held_out(corpus), _sampling(settings.samples), seed)
+
+
+def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int, kept: Path):
+    """A callback that measures the modes of the model as it trains, `settings.trace` times and at the start.
+
+    What it `found` is written to the file `kept` each time, for a training that is killed and goes on.
+    """
+    from transformers import TrainerCallback
+
+    from ddpo_lib.engines import Local, fill_template
+    from ddpo_lib.generate import generate
+
+    class Trace(TrainerCallback):
+        def __init__(self):
+            self.found = []
+
+        def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
+            self.at = {round(i * state.max_steps / settings.trace) for i in range(settings.trace + 1)}
+            self.tokenizer = processing_class
+            if state.global_step:
+                before = json.loads(kept.read_text(encoding="utf-8"))
+                self.found = [point for point in before if point["step"] <= state.global_step]
+            else:
+                self._measure(0, state, model)
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step in self.at:
+                self._measure(state.global_step, state, model)
+
+        def _measure(self, step, state, model):
+            engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
+            texts = generate(engine, _held_out(corpus), _sampling(settings.samples), seed)
+            found = modes.measure(modes.read_modes(texts["text"]), world)
+            self.found.append({"step": step, "share": step / state.max_steps, **found})
+            write_json(kept, self.found)
+
+    return Trace()
+
+
+TEMPLATE = "{prompt}" + modeworld.SEPARATOR
+
+
+def _model(place: Path) -> Model:
+    return Model(name=str(place), dtype="float32", template=TEMPLATE, lora_r=None)
+
+
+def _held_out(corpus: pd.DataFrame) -> pd.DataFrame:
+    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
+
+
+def _sampling(samples: int) -> Sampling:
+    plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    return Sampling(samples=samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain)
+
+
+def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
+    """A causal language model of random weights and the world's words; the folder is whole or not there."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = modeworld.tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=2 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2 * LONGEST,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(seed)
+    aside = folder.with_suffix(".partial")
+    LlamaForCausalLM(config).save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    aside.replace(folder)
