@@ -1,9 +1,15 @@
-"""Scored responses of a prompt -> winner/loser pairs (paper, data; released code)."""
+"""Scored responses of a prompt -> winner/loser pairs: the gap rule, and DivPO's rule (paper, data; released code)."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from ddpo_lib.errors import InputError
+
+ROUNDING = 1e-9  # a share of responses, or of a range of scores, as near as this to a bound is on it
 
 
 def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFrame:
@@ -23,29 +29,14 @@ def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFr
     Raises:
         InputError: no prompt has two responses with different scores.
     """
-    parts = []
-    for prompt_id, group in corpus[corpus["score"].notna()].groupby("prompt_id", sort=True):
-        rng = np.random.default_rng([seed, *prompt_id.encode()])
-        chosen, rejected = draw_rows(group["score"].to_numpy(), gap, rng)
-        winner, loser = group.iloc[chosen], group.iloc[rejected]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "prompt_id": prompt_id,
-                    "prompt": winner["prompt"].to_numpy(),
-                    "chosen_id": winner["response_id"].to_numpy(),
-                    "rejected_id": loser["response_id"].to_numpy(),
-                    "chosen": winner["text"].to_numpy(),
-                    "rejected": loser["text"].to_numpy(),
-                    "chosen_score": winner["score"].to_numpy(),
-                    "rejected_score": loser["score"].to_numpy(),
-                }
-            )
-        )
-    pairs = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    if pairs.empty:
+    chosen, rejected = [], []
+    for rows, rng in _scored_prompts(corpus, seed):
+        winners, losers = draw_rows(corpus["score"].to_numpy()[rows], gap, rng)
+        chosen.extend(rows[winners])
+        rejected.extend(rows[losers])
+    if not chosen:
         raise InputError(_why_no_pairs(corpus))
-    return pairs
+    return _table(corpus, chosen, rejected)
 
 
 def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
@@ -68,6 +59,134 @@ def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple
             chosen.append(int(winner))
             rejected.append(int(loser))
     return chosen, rejected
+
+
+def make_divpo_pairs(
+    corpus: pd.DataFrame,
+    weights: np.ndarray | Callable[[np.ndarray], np.ndarray],
+    rho: float = 0.25,
+    max_pairs: int = 2,
+    seed: int = 0,
+    *,
+    threshold: Literal["count", "range"] = "count",
+) -> pd.DataFrame:
+    """DivPO's pairs: the most diverse of a prompt's best responses, each with one of the least diverse of its worst.
+
+    With `divpo.weights_within` and the defaults this is the comparison in the paper (DivPO comparison, as released).
+    With a diversity among all responses to a prompt and `max_pairs=1` it is DivPO itself (Lanchantin et al. 2025,
+    arXiv:2501.18101). Its three criteria: minus the mean log-probability of a response's tokens under the reference;
+    `divpo.diversity_by_words`; `deviation.mean_distance`.
+
+    Every winner scores higher than every loser of its prompt. A response is used at most once, and the pairs of a
+    prompt depend neither on the other prompts nor on the order of rows. The draw decides between equal scores, and
+    between responses that are equally diverse and score the same, as identical ones may. Responses without a score
+    take no part.
+
+    Args:
+        corpus: the table of `corpus.read_corpus`.
+        weights: how diverse each response is, more is higher: (n,) floats, one a row of `corpus`; or, where it hangs on
+            what a response is compared with, a function: m >= 2 places of rows in `corpus` -> (m,) floats. It is asked
+            about the best of a prompt, and about the worst, where they are more than the pairs to make.
+        rho: in (0, 0.5], how far the best and the worst reach; see `threshold`.
+        max_pairs: pairs a prompt, at most.
+        seed: of the draw, which also decides which winner meets which loser.
+        threshold: "count", as released: the best are the rho share of the responses, rounded down, but two at least
+            and half at most, and no more than leave each of them above each of the worst. "range": all whose score is
+            within rho times the range of the prompt's scores from the highest; their number varies. The worst likewise.
+
+    Returns:
+        A row a pair, as `make_pairs`, and `attrs["dropped"]` as in `corpus.read_corpus`: how many prompts have no pair,
+        and how many fewer than `max_pairs`; those are kept.
+
+    Raises:
+        ValueError: rho, max_pairs or threshold is not as above; diversities of a wrong shape, or one that decides and
+            is NaN or infinite (names the response).
+        InputError: no prompt has two responses with different scores.
+    """
+    if not 0 < rho <= 0.5:
+        raise ValueError(f"rho: expected a share in (0, 0.5], or the best are among the worst; got {rho}")
+    if max_pairs < 1:
+        raise ValueError(f"max_pairs: expected 1 or more, got {max_pairs}")
+    if threshold not in ("count", "range"):
+        raise ValueError(f'threshold: expected "count" or "range", got {threshold!r}')
+    if not callable(weights) and np.shape(weights) != (len(corpus),):
+        raise ValueError(f"weights: expected {len(corpus)} numbers, one a row of the corpus, got {np.shape(weights)}")
+    diversity = weights if callable(weights) else np.asarray(weights).__getitem__
+    scores, ids = corpus["score"].to_numpy(), corpus["response_id"].to_numpy()
+
+    def most(rows: np.ndarray, number: int, sign: int) -> np.ndarray:
+        """The most diverse rows (sign 1) or the least (sign -1); of equals, those that stand first."""
+        if len(rows) == number:
+            return rows
+        value = np.asarray(diversity(rows), dtype=np.float64)
+        if value.shape != rows.shape:
+            raise ValueError(f"weights: expected {len(rows)} numbers for {len(rows)} rows, got shape {value.shape}")
+        if not np.isfinite(value).all():
+            bad = np.isfinite(value).argmin()
+            raise ValueError(f"weights: response {ids[rows[bad]]} has {value[bad]}; expected a finite number")
+        return rows[np.argsort(-sign * value, kind="stable")[:number]]
+
+    chosen, rejected, dropped = [], [], Counter()
+    for rows, rng in _scored_prompts(corpus, seed):
+        rows = rows[np.argsort(ids[rows])]
+        best, worst = (rows[end] for end in draw_ends(scores[rows], rho, threshold, rng))
+        number = min(max_pairs, len(best), len(worst))
+        chosen.extend(most(best, number, 1))
+        rejected.extend(rng.permutation(most(worst, number, -1)))
+        if number == 0:
+            dropped["prompts", "fewer than two scored responses" if len(rows) < 2 else "all scores are equal"] += 1
+        elif number < max_pairs:
+            dropped[f"prompts with fewer than {max_pairs} pairs", "kept; too few responses are best or worst"] += 1
+    if not chosen:
+        raise InputError(_why_no_pairs(corpus))
+    pairs = _table(corpus, chosen, rejected)
+    pairs.attrs["dropped"] = [{"what": what, "count": count, "why": why} for (what, why), count in dropped.items()]
+    return pairs
+
+
+def draw_ends(
+    scores: np.ndarray, rho: float, threshold: Literal["count", "range"], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the best, best first, and of the worst, worst first, among one prompt's scores: see `make_divpo_pairs`.
+
+    Equal scores stand in random order. Both are empty where all scores are equal or there are fewer than two.
+    """
+    order = rng.permutation(len(scores))
+    order = order[np.argsort(-scores[order], kind="stable")]
+    down = scores[order]
+    if len(order) < 2 or down[0] == down[-1]:
+        return order[:0], order[:0]
+    if threshold == "count":
+        k = min(max(2, int(rho * len(order) + ROUNDING)), len(order) // 2)
+        high = low = int((down[:k] > down[::-1][:k]).sum())  # the k-th best and worst approach each other as k grows
+    else:
+        place = (down - down[-1]) / (down[0] - down[-1])
+        high = int(((place >= 1 - rho - ROUNDING) & (place > 0.5 + ROUNDING)).sum())
+        low = int(((place <= rho + ROUNDING) & (place < 0.5 - ROUNDING)).sum())
+    return order[:high], order[::-1][:low]
+
+
+def _scored_prompts(corpus: pd.DataFrame, seed: int) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
+    """For each prompt, by id: where its scored responses stand in the corpus, and a generator of its own."""
+    scored = corpus["score"].notna().to_numpy()
+    for prompt_id, rows in sorted(corpus.groupby("prompt_id").indices.items()):
+        yield rows[scored[rows]], np.random.default_rng([seed, *prompt_id.encode()])
+
+
+def _table(corpus: pd.DataFrame, chosen: list[int], rejected: list[int]) -> pd.DataFrame:
+    winner, loser = corpus.iloc[chosen], corpus.iloc[rejected]
+    return pd.DataFrame(
+        {
+            "prompt_id": winner["prompt_id"].to_numpy(),
+            "prompt": winner["prompt"].to_numpy(),
+            "chosen_id": winner["response_id"].to_numpy(),
+            "rejected_id": loser["response_id"].to_numpy(),
+            "chosen": winner["text"].to_numpy(),
+            "rejected": loser["text"].to_numpy(),
+            "chosen_score": winner["score"].to_numpy(),
+            "rejected_score": loser["score"].to_numpy(),
+        }
+    )
 
 
 def _why_no_pairs(corpus: pd.DataFrame) -> str:
