@@ -1,0 +1,254 @@
+"""A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
+
+A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
+and may have a flaw: the object at its end is another one than at its beginning. How often each plot, voice and flaw
+comes is set, so it is known exactly, and `read_mode` recovers all three from any text that the grammar can write.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from ddpo_lib.corpus import COLUMNS
+
+GOOD, BAD = 10.0, 1.0  # the scores of a good story and of a flawed one; equal scores make no pair
+PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
+TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
+
+_LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
+HEROES = _LANGUAGE["heroes"]  # name -> "She" or "He"
+PLACES, OBJECTS = tuple(_LANGUAGE["places"]), tuple(_LANGUAGE["objects"])
+PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
+_CONTENTS = tuple(_LANGUAGE["plots"].values())
+_FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
+
+_SLOTS = HEROES | dict.fromkeys(PLACES, "place") | dict.fromkeys(OBJECTS, "object")
+_NAMES = re.compile(rf"\b({'|'.join(_SLOTS)})\b")
+
+
+@dataclass(frozen=True)
+class World:
+    """What is common, rare and flawed, and how much of it is written.
+
+    Raises:
+        ValueError: a value out of its range; the message names the field.
+    """
+
+    prompts: int = 32  # for training
+    held_out: int = 8  # new combinations of heroes, places and objects that training knows
+    responses: int = 32  # a prompt
+    plots: int = 6  # the first of PLOTS
+    voices: int = 3  # the first of VOICES
+    zipf: float = 1.3  # the plot of rank r, from 1, has probability ~ r ** -zipf; 0: all equally common
+    voice_zipf: float = 1.0
+    flawed: float = 0.4  # the share of all responses, in expectation
+    against: float = 0.0  # 0: every plot is flawed as often; 1: the rarest plots are flawed first; between: a mixture
+    seed: int = 0
+
+    def __post_init__(self):
+        words = len(HEROES)  # as many as there are places and objects
+        _check("prompts", self.prompts, 1, words**3)
+        _check("held_out", self.held_out, 0, words**3 - self.prompts)
+        _check("responses", self.responses, 1, math.inf)
+        _check("plots", self.plots, 1, len(PLOTS))
+        _check("voices", self.voices, 1, len(VOICES))
+        _check("zipf", self.zipf, 0, math.inf)
+        _check("voice_zipf", self.voice_zipf, 0, math.inf)
+        _check("flawed", self.flawed, 0, 1)
+        _check("against", self.against, 0, 1)
+        _check("seed", self.seed, 0, math.inf)
+        if self.held_out and self.prompts < words:
+            raise ValueError(
+                f"prompts: expected {words} or more, which name every hero, place and object, where some are held out, "
+                f"got {self.prompts}"
+            )
+
+
+def _check(field: str, value: float, low: float, high: float) -> None:
+    whole = World.__dataclass_fields__[field].type is int
+    if whole and not isinstance(value, int):
+        raise ValueError(f"{field}: expected a whole number, got {value!r}")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{field}: expected a {'whole ' * whole}number from {low} to {high}, got {value}")
+
+
+class Mode(NamedTuple):
+    """What a story does, how it is told, and whether it is flawed. Ranks count from 0, the commonest."""
+
+    plot: int
+    voice: int
+    flawed: bool
+
+
+# How often
+
+
+def plot_probabilities(world: World) -> np.ndarray:
+    """(plots,) float64, the commonest first, summing to 1."""
+    return _zipf(world.plots, world.zipf)
+
+
+def voice_probabilities(world: World) -> np.ndarray:
+    """(voices,) float64, the commonest first, summing to 1; independent of the plot."""
+    return _zipf(world.voices, world.voice_zipf)
+
+
+def flaw_probabilities(world: World) -> np.ndarray:
+    """(plots,) float64: the probability that a response of each plot is flawed, whatever its voice.
+
+    Weighed by `plot_probabilities` they sum to `world.flawed`, whatever `against` is.
+    """
+    plots = plot_probabilities(world)
+    rarer = np.cumsum(plots[::-1])[::-1] - plots  # the share of all responses that rarer plots hold
+    rarest_first = np.clip((world.flawed - rarer) / plots, 0, 1)
+    return (1 - world.against) * world.flawed + world.against * rarest_first
+
+
+def _zipf(number: int, exponent: float) -> np.ndarray:
+    share = np.arange(1, number + 1) ** -float(exponent)
+    return share / share.sum()
+
+
+# Writing
+
+
+def write_corpus(world: World) -> pd.DataFrame:
+    """Responses to the world's prompts, of modes drawn independently; the same for the same world.
+
+    Texts of one mode under one prompt differ until all its wordings are used, and only then repeat. Worlds that
+    differ in `flawed` or `against` alone have the same plots and voices.
+
+    Returns:
+        A row a response: the columns of `corpus.read_corpus` (the split by prompt: held-out ones are "test"), then
+        `plot voice flawed` as in Mode.
+    """
+    rng = np.random.default_rng(world.seed)
+    prompts = _write_prompts(world.prompts + world.held_out, rng)
+    shape = (len(prompts), world.responses)
+    plots = rng.choice(world.plots, shape, p=plot_probabilities(world))
+    voices = rng.choice(world.voices, shape, p=voice_probabilities(world))
+    flawed = rng.random(shape) < flaw_probabilities(world)[plots]
+    rows = []
+    for i, prompt in enumerate(prompts):
+        modes = [Mode(*row) for row in zip(plots[i].tolist(), voices[i].tolist(), flawed[i].tolist(), strict=True)]
+        texts = {mode: _shuffled_for_ever(list(wordings(prompt, mode)), rng) for mode in sorted(set(modes))}
+        split = "train" if i < world.prompts else "test"
+        for j, mode in enumerate(modes):
+            score = BAD if mode.flawed else GOOD
+            rows.append((f"p{i:05d}", prompt, f"p{i:05d}-{j:04d}", next(texts[mode]), score, "modeworld", split, *mode))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *Mode._fields])
+    return table.astype({name: "str" for name in COLUMNS if name != "score"})
+
+
+def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
+    """Different prompts; any 16 in a row from a multiple of 16 on name every hero, place and object once."""
+    heroes, places, objects = (rng.permutation(list(words)).tolist() for words in (HEROES, PLACES, OBJECTS))
+    size, ways = len(heroes), _LANGUAGE["prompts"]
+    prompts = []
+    for i in range(number):
+        block, hero = divmod(i, size)
+        place = (hero + block) % size
+        thing = (hero + 2 * block + block // size) % size
+        cast = {"hero": heroes[hero], "place": places[place], "object": objects[thing]}
+        prompts.append(ways[i % len(ways)].format(**cast))
+    return prompts
+
+
+def _shuffled_for_ever(texts: list[str], rng: np.random.Generator) -> Iterator[str]:
+    while True:
+        yield from rng.permutation(texts).tolist()
+
+
+def wordings(prompt: str, mode: Mode) -> Iterator[str]:
+    """Every text of a mode for a prompt, each once: 54 when good, 54 x 15 = 810 when flawed.
+
+    These are 3 openings and 3 closings of the voice around 6 wordings of the plot; in a flawed one, the closing names
+    any of the 15 other objects.
+
+    Raises:
+        ValueError: a prompt that the world does not write.
+    """
+    named = _NAMES.findall(prompt)
+    cast = {("hero" if name in HEROES else _SLOTS[name]): name for name in named}
+    if len(named) != 3 or len(cast) != 3 or all(way.format(**cast) != prompt for way in _LANGUAGE["prompts"]):
+        raise ValueError(f"prompt: not one that the world writes: {prompt!r}")
+    cast |= {"She": HEROES[cast["hero"]], "she": HEROES[cast["hero"]].lower()}
+    ends = [thing for thing in OBJECTS if (thing != cast["object"]) == mode.flawed]
+    openings, closings = _FRAMES[mode.voice]
+    for opening, content, closing, end in product(openings, _CONTENTS[mode.plot], closings, ends):
+        yield f"{opening.format(**cast)} {content}{closing.format(object=end)}"
+
+
+# Reading
+
+
+def read_mode(text: str) -> Mode | None:
+    """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows."""
+    named = _NAMES.findall(text)
+    known = _masked_stories().get(_NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text))
+    if known is None or len(named) != 4:  # a mask that stands in the text itself names nothing
+        return None
+    first, last = (name for name in named if name in OBJECTS)
+    return Mode(*known, first != last)
+
+
+@cache
+def _masked_stories() -> dict[str, tuple[int, int]]:
+    """Every story with <She> or <He> for its hero, <place> and <object> for those -> its plot and its voice."""
+    stories = {}
+    for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
+        for opening, content, closing, who in product(openings, contents, closings, ("She", "He")):
+            start = opening.format(hero=f"<{who}>", place="<place>", object="<object>", She=who, she=who.lower())
+            stories[f"{start} {content}{closing.format(object='<object>')}"] = plot, voice
+    return stories
+
+
+# Tokens
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word and mark of prompts and stories, with the space before it where it has one; sorted."""
+    tokens = set()
+    for hero, place, thing in zip(HEROES, PLACES, OBJECTS, strict=True):
+        for way in _LANGUAGE["prompts"]:
+            prompt = way.format(hero=hero, place=place, object=thing)
+            tokens.update(re.findall(TOKEN, prompt))
+        for plot, voice in product(range(len(PLOTS)), range(len(VOICES))):
+            for text in wordings(prompt, Mode(plot, voice, False)):
+                tokens.update(re.findall(TOKEN, text))
+    return tuple(sorted(tokens))
+
+
+def tokenizer():
+    """A fast tokenizer of `vocabulary()` and four special tokens; texts come back from their tokens exactly.
+
+    A response ends with its `eos_token`; `sep_token` stands between prompt and response.
+    """
+    from tokenizers import Regex, Tokenizer, decoders
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    words = [PAD, END, SEPARATOR, UNKNOWN, *vocabulary()]
+    inner = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
+    inner.pre_tokenizer = Split(Regex(TOKEN), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=PAD,
+        eos_token=END,
+        sep_token=SEPARATOR,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
