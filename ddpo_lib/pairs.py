@@ -73,9 +73,9 @@ def make_divpo_pairs(
     """DivPO's pairs: the most diverse of a prompt's best responses, each with one of the least diverse of its worst.
 
     With `divpo.weights_within` and the defaults this is the comparison in the paper (DivPO comparison, as released).
-    With a diversity among all responses to a prompt and `max_pairs=1` it is DivPO itself (Lanchantin et al. 2025,
-    arXiv:2501.18101). Its three criteria: minus the mean log-probability of a response's tokens under the reference;
-    `divpo.diversity_by_words`; `deviation.mean_distance`.
+    With a diversity among all responses to a prompt and `max_pairs=1` it follows DivPO (Lanchantin et al. 2025,
+    arXiv:2501.18101), whose rho is read as `threshold` says. Its three criteria: minus the mean log-probability of a
+    response's tokens under the reference; `divpo.diversity_by_words`; `deviation.mean_distance`.
 
     Every winner scores higher than every loser of its prompt. A response is used at most once, and the pairs of a
     prompt depend neither on the other prompts nor on the order of rows. The draw decides between equal scores, and
@@ -92,7 +92,8 @@ def make_divpo_pairs(
         seed: of the draw, which also decides which winner meets which loser.
         threshold: "count", as released: the best are the rho share of the responses, rounded down, but two at least
             and half at most, and no more than leave each of them above each of the worst. "range": all whose score is
-            within rho times the range of the prompt's scores from the highest; their number varies. The worst likewise.
+            within rho times the range of the prompt's scores from the highest, so their number varies; a score right in
+            the middle is neither good nor bad. The worst likewise.
 
     Returns:
         A row a pair, as `make_pairs`, and `attrs["dropped"]` as in `corpus.read_corpus`: how many prompts have no pair,
@@ -157,8 +158,9 @@ def draw_ends(
     if len(order) < 2 or down[0] == down[-1]:
         return order[:0], order[:0]
     if threshold == "count":
-        k = min(max(2, int(rho * len(order) + ROUNDING)), len(order) // 2)
-        high = low = int((down[:k] > down[::-1][:k]).sum())  # the k-th best and worst approach each other as k grows
+        k = max(2, int(rho * len(order) + ROUNDING))
+        # the k-th best and the k-th worst approach each other as k grows and meet at half of the responses or before
+        high = low = int((down[:k] > down[::-1][:k]).sum())
     else:
         place = (down - down[-1]) / (down[0] - down[-1])
         high = int(((place >= 1 - rho - ROUNDING) & (place > 0.5 + ROUNDING)).sum())

@@ -28,6 +28,10 @@ def corpus(*groups: list[float | None]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["prompt_id", "prompt", "response_id", "text", "score"])
 
 
+def group_of(table: pd.DataFrame) -> np.ndarray:
+    return table["prompt_id"].factorize()[0]
+
+
 @st.composite
 def cases(draw) -> tuple[pd.DataFrame, np.ndarray, dict]:
     """Up to five prompts with ties in score and diversity, the first with a pair for sure; and options."""
@@ -178,6 +182,12 @@ def test_the_two_thresholds_differ_where_scores_are_uneven():
     assert losers == {"count": [0, 1], "range": [4, 5]}
 
 
+@pytest.mark.parametrize("diversity", [1.0, -1.0])
+def test_the_middle_of_the_range_is_neither_good_nor_bad(diversity):
+    pairs = make_divpo_pairs(corpus([0, 5, 10]), np.array([0, diversity, 0]), 0.5, threshold="range")
+    assert pairs_of(pairs) == {("p0-02", "p0-00")}
+
+
 def test_a_larger_rho_reaches_for_diversity_at_the_price_of_the_score():
     table, diversity = corpus(range(1, 17)), np.array([*range(8, 0, -1), *range(16, 8, -1)], dtype=float)
     chosen = [make_divpo_pairs(table, diversity, rho, 1)["chosen_score"].item() for rho in (0.125, 0.25, 0.5)]
@@ -221,12 +231,23 @@ def test_the_function_is_asked_about_places_in_the_table_given_and_only_where_it
     assert asked == [[11, 10, 9], [0, 1, 2]]
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_does_not_matter_to_weights_within_the_set(seed):
+    """Copies among the vectors too: rounding, which hangs on the order of a sum, decides nothing."""
+    rng = np.random.default_rng(seed)
+    table = corpus(rng.integers(0, 30, 20).tolist(), rng.integers(0, 30, 20).tolist())
+    spaces = [rng.normal(size=(6, 3))[rng.integers(0, 6, 40)] for _ in range(2)]
+    order = rng.permutation(40)
+    moved = make_divpo_pairs(table.iloc[order], weights_within([vectors[order] for vectors in spaces]), seed=seed)
+    pd.testing.assert_frame_equal(moved, make_divpo_pairs(table, weights_within(spaces), seed=seed))
+
+
 # small and even groups
 
 
 def test_prompts_with_fewer_pairs_are_kept_and_counted_with_those_that_have_none():
     table = corpus([9, 1], [9, 5, 1], [9, 8, 2, 1], [4], [None, 3], [None], [7, 7, 7, 7], [5, 3, 3, 3], [3, 3, 3, 1])
-    pairs = make_divpo_pairs(table, np.ones(len(table)))
+    pairs = make_divpo_pairs(table, diversity_by_words(table["text"].tolist(), group_of(table)))  # NaN for p3 and p5
     assert pairs.groupby("prompt_id").size().to_dict() == {"p0": 1, "p1": 1, "p2": 2, "p7": 1, "p8": 1}
     assert {(d["what"], d["count"], d["why"]) for d in pairs.attrs["dropped"]} == {
         ("prompts", 3, "fewer than two scored responses"),
@@ -346,10 +367,6 @@ def real(name: str) -> pd.DataFrame:
     if not path.exists():
         pytest.skip("shared/data is not beside the project")
     return read_corpus(path, held_out=0)
-
-
-def group_of(table: pd.DataFrame) -> np.ndarray:
-    return table["prompt_id"].factorize()[0]
 
 
 @THRESHOLDS
