@@ -71,7 +71,7 @@ def entropy(shares: np.ndarray) -> float:
     if np.isnan(shares).any():
         return float("nan")
     positive = shares[shares > 0]
-    return float(-(positive * np.log2(positive)).sum())
+    return float(np.abs((positive * np.log2(positive)).sum()))
 
 
 def _shares(found: pd.Series, number: int) -> np.ndarray:

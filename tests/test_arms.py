@@ -1,0 +1,143 @@
+"""Which responses an arm keeps, what makes its pairs, and what weighs them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SHARED
+from pydantic import ValidationError
+
+from ddpo_lib.arms import training_pairs
+from ddpo_lib.corpus import read_corpus
+from ddpo_lib.deviation import mean_distance, weights
+from ddpo_lib.pairs import make_pairs
+from ddpo_lib.profiles import Arm
+
+
+def arm(**fields):
+    return Arm(loss="dpo", start="sft", **fields)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"p{i:05d}", f"prompt {i}", f"p{i:05d}-{j:04d}", f"text {i} {j}", float(score), "", "train")
+        for i in range(9)
+        for j, score in enumerate(rng.permutation(16) * 3)
+    ]
+    return pd.DataFrame(rows, columns="prompt_id prompt response_id text score source split".split())
+
+
+@pytest.fixture(scope="module")
+def vectors(corpus):
+    rng = np.random.default_rng(4)
+    return {name: rng.normal(size=(len(corpus), 5)).astype(np.float32) for name in ("semantic", "style")}
+
+
+def group_of(corpus):
+    return corpus["prompt_id"].astype("category").cat.codes.to_numpy()
+
+
+def test_an_arm_that_keeps_all_has_the_pairs_and_weights_of_the_library(corpus, vectors):
+    pairs = training_pairs(corpus, vectors, arm(weights=["semantic", "style"]), 5, 7)
+    plain = make_pairs(corpus, 5, 7)
+    assert pairs[plain.columns].equals(plain)
+    distances = [mean_distance(v, group_of(corpus)) for v in vectors.values()]
+    expected = dict(zip(corpus["response_id"], weights(distances, group_of(corpus)), strict=True))
+    assert pairs["weight"].tolist() == pytest.approx([expected[i] for i in pairs["chosen_id"]])
+
+
+def test_plain_dpo_has_no_weights(corpus, vectors):
+    assert "weight" not in training_pairs(corpus, vectors, arm(), 5, 0)
+
+
+@pytest.mark.parametrize("responses", [2, 4, 9])
+def test_so_many_responses_a_prompt_are_kept_and_weights_sum_to_their_number(corpus, vectors, responses):
+    kept = arm(weights=["semantic"], responses=responses)
+    pairs = training_pairs(corpus, vectors, kept, 0, 0)
+    assert (pairs.groupby("prompt_id").size() == responses // 2).all()
+    # with a loss in every pair weighed, winner and loser, the weights of a prompt would sum to its responses
+    if responses == 2:
+        assert pairs["weight"].tolist() == pytest.approx([1.0] * len(pairs))  # two are equally far from each other
+    else:
+        assert (pairs.groupby("prompt_id")["weight"].sum() <= responses + 1e-9).all()
+
+
+def test_other_prompts_do_not_change_which_responses_are_kept(corpus, vectors):
+    some = corpus[corpus["prompt_id"].isin(["p00002", "p00005"])].reset_index(drop=True)
+    whole = training_pairs(corpus, vectors, arm(responses=4), 5, 1)
+    alone = training_pairs(some, vectors, arm(responses=4), 5, 1)
+    same = whole[whole["prompt_id"].isin(["p00002", "p00005"])].reset_index(drop=True)
+    assert alone.equals(same)
+
+
+def test_best_first_keeps_the_pairs_of_the_best_winners(corpus, vectors):
+    pairs = training_pairs(corpus, vectors, arm(responses=4, best_first=True, weights=["style"]), 5, 0)
+    everything = make_pairs(corpus, 5, 0)
+    for prompt, group in pairs.groupby("prompt_id"):
+        best = everything.loc[everything["prompt_id"] == prompt, "chosen_score"].nlargest(2)
+        assert sorted(group["chosen_score"]) == sorted(best)
+    assert pairs["chosen_score"].mean() > training_pairs(corpus, vectors, arm(responses=4), 5, 0)["chosen_score"].mean()
+
+
+def test_weights_are_those_among_the_kept_alone(corpus, vectors):
+    pairs = training_pairs(corpus, vectors, arm(responses=4, weights=["style"]), 0, 0)
+    kept = corpus["response_id"].isin({*pairs["chosen_id"], *pairs["rejected_id"]}).to_numpy()
+    small = corpus[kept].reset_index(drop=True)
+    expected = weights(mean_distance(vectors["style"][kept], group_of(small)), group_of(small))
+    by_id = dict(zip(small["response_id"], expected, strict=True))
+    assert pairs["weight"].tolist() == pytest.approx([by_id[i] for i in pairs["chosen_id"]])
+
+
+def test_a_power_spreads_or_flattens_weights_and_keeps_their_sum(corpus, vectors):
+    spaces = {"weights": ["semantic"]}
+    one = training_pairs(corpus, vectors, arm(**spaces), 5, 0)["weight"]
+    two = training_pairs(corpus, vectors, arm(power=2, **spaces), 5, 0)["weight"]
+    none = training_pairs(corpus, vectors, arm(power=0, **spaces), 5, 0)["weight"]
+    assert none.tolist() == pytest.approx([1.0] * len(none))
+    heavy = one > 0
+    ratio = two[heavy] / one[heavy] ** 2  # within a prompt the square, scaled by one number
+    prompts = training_pairs(corpus, vectors, arm(**spaces), 5, 0)["prompt_id"][heavy]
+    assert ratio.groupby(prompts).std().max() < 1e-9
+    assert two.std() > one.std() > none.std()
+
+
+def test_at_most_so_many_pairs_are_drawn_with_the_weights_that_they_had(corpus, vectors):
+    every = training_pairs(corpus, vectors, arm(weights=["style"]), 5, 0)
+    some = training_pairs(corpus, vectors, arm(weights=["style"], pairs=20), 5, 0)
+    assert len(some) == 20
+    assert some.merge(every, how="left", on=list(every.columns), indicator=True)["_merge"].eq("both").all()
+
+
+def test_divpo_learns_from_fewer_pairs_and_can_be_weighed_too(corpus, vectors):
+    pairs = training_pairs(corpus, vectors, arm(divpo={}), 5, 0)
+    assert (pairs.groupby("prompt_id").size() == 2).all() and "weight" not in pairs
+    weighed = training_pairs(corpus, vectors, arm(divpo={}, weights=["semantic", "style"]), 5, 0)
+    assert weighed[pairs.columns].equals(pairs)
+    assert weighed["weight"].std() > 0
+
+
+def test_on_real_data_a_cut_keeps_whole_pairs():
+    file = SHARED / "data" / "creativity_triplets.jsonl"
+    if not file.exists():
+        pytest.skip("no shared data")
+    table = read_corpus(file, held_out=0.0)
+    vectors = {"style": np.random.default_rng(0).normal(size=(len(table), 4))}
+    pairs = training_pairs(table, vectors, arm(responses=4), 0, 0)
+    assert pairs.groupby("prompt_id").size().max() == 2
+    assert (pairs["chosen_score"] > pairs["rejected_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"best_first": True}, "best_first"),
+        ({"floor": 0.1}, "weights"),
+        ({"equal_steps": True, "epochs": 2.0}, "epochs"),
+        ({"responses": 1}, "responses"),
+        ({"divpo": {"rho": 0.6}}, "rho"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(fields, named):
+    with pytest.raises(ValidationError, match=named):
+        arm(**fields)
