@@ -26,8 +26,7 @@ TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
 
 _LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
 HEROES = _LANGUAGE["heroes"]  # name -> "She" or "He"
-PLACES = tuple(_LANGUAGE["places"])
-OBJECTS = _LANGUAGE["objects"]  # name -> how a prompt names it
+PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
 PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
 _CONTENTS = tuple(_LANGUAGE["plots"].values())
 _FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
@@ -163,7 +162,7 @@ def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
 
 
 def _prompt_wordings(hero: str, place: str, thing: str) -> list[str]:
-    return [way.format(hero=hero, place=place, thing=OBJECTS[thing]) for way in _LANGUAGE["prompts"]]
+    return [way.format(hero=hero, place=PLACES[place], thing=OBJECTS[thing]) for way in _LANGUAGE["prompts"]]
 
 
 def _shuffled_for_ever(texts: list[str], rng: np.random.Generator) -> Iterator[str]:
