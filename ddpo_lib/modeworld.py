@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
 
 _LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
 HEROES = _LANGUAGE["heroes"]  # name -> "She" or "He"
-PLACES, OBJECTS = tuple(_LANGUAGE["places"]), tuple(_LANGUAGE["objects"])
+PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
 PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
 _CONTENTS = tuple(_LANGUAGE["plots"].values())
 _FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
@@ -151,16 +151,18 @@ def write_corpus(world: World) -> pd.DataFrame:
 
 def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
     """Different prompts; any 16 in a row from a multiple of 16 on name every hero, place and object once."""
-    heroes, places, objects = (rng.permutation(list(words)).tolist() for words in (HEROES, PLACES, OBJECTS))
-    size, ways = len(heroes), _LANGUAGE["prompts"]
-    prompts = []
+    heroes, places, objects = (rng.permutation(list(names)).tolist() for names in (HEROES, PLACES, OBJECTS))
+    size, prompts = len(heroes), []
     for i in range(number):
         block, hero = divmod(i, size)
-        place = (hero + block) % size
-        thing = (hero + 2 * block + block // size) % size
-        cast = {"hero": heroes[hero], "place": places[place], "object": objects[thing]}
-        prompts.append(ways[i % len(ways)].format(**cast))
+        place, thing = hero + block, hero + 2 * block + block // size
+        ways = _prompt_wordings(heroes[hero], places[place % size], objects[thing % size])
+        prompts.append(ways[i % len(ways)])
     return prompts
+
+
+def _prompt_wordings(hero: str, place: str, thing: str) -> list[str]:
+    return [way.format(hero=hero, place=PLACES[place], thing=OBJECTS[thing]) for way in _LANGUAGE["prompts"]]
 
 
 def _shuffled_for_ever(texts: list[str], rng: np.random.Generator) -> Iterator[str]:
@@ -177,10 +179,9 @@ def wordings(prompt: str, mode: Mode) -> Iterator[str]:
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    named = _NAMES.findall(prompt)
-    cast = {("hero" if name in HEROES else _SLOTS[name]): name for name in named}
-    if len(named) != 3 or len(cast) != 3 or all(way.format(**cast) != prompt for way in _LANGUAGE["prompts"]):
-        raise ValueError(f"prompt: not one that the world writes: {prompt!r}")
+    cast = {("hero" if name in HEROES else _SLOTS[name]): name for name in _NAMES.findall(prompt)}
+    if len(cast) != 3 or prompt not in _prompt_wordings(*(cast[slot] for slot in ("hero", "place", "object"))):
+        raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
     cast |= {"She": HEROES[cast["hero"]], "she": HEROES[cast["hero"]].lower()}
     ends = [thing for thing in OBJECTS if (thing != cast["object"]) == mode.flawed]
     openings, closings = _FRAMES[mode.voice]
@@ -219,13 +220,14 @@ def _masked_stories() -> dict[str, tuple[int, int]]:
 def vocabulary() -> tuple[str, ...]:
     """Every word and mark of prompts and stories, with the space before it where it has one; sorted."""
     tokens = set()
-    for hero, place, thing in zip(HEROES, PLACES, OBJECTS, strict=True):
-        for way in _LANGUAGE["prompts"]:
-            prompt = way.format(hero=hero, place=place, object=thing)
-            tokens.update(re.findall(TOKEN, prompt))
-        for plot, voice in product(range(len(PLOTS)), range(len(VOICES))):
-            for text in wordings(prompt, Mode(plot, voice, False)):
-                tokens.update(re.findall(TOKEN, text))
+    for cast in zip(HEROES, PLACES, OBJECTS, strict=True):
+        prompts = _prompt_wordings(*cast)
+        stories = (
+            wordings(prompts[0], Mode(plot, voice, False))
+            for plot, voice in product(range(len(PLOTS)), range(len(VOICES)))
+        )
+        for text in chain(prompts, *stories):
+            tokens.update(re.findall(TOKEN, text))
     return tuple(sorted(tokens))
 
 
