@@ -404,4 +404,4 @@ def test_where_all_modes_are_equally_common_good_stories_of_each_weigh_alike():
         distance = mean_distance(embed(table["text"].tolist(), space), groups(table))
         weight = pd.Series(weights(distance, groups(table)))[~table["flawed"]]
         means = weight.groupby(table["plot"]).mean()
-        assert means.max() < 1.3 * means.min()
+        assert means.max() < 1.4 * means.min()
