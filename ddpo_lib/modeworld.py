@@ -75,10 +75,10 @@ class World:
 
 def _check(field: str, value: float, low: float, high: float) -> None:
     whole = World.__dataclass_fields__[field].type is int
-    if whole and not isinstance(value, int):
-        raise ValueError(f"{field}: expected a whole number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(f"{field}: expected a {'whole ' * whole}number, got {value!r}")
     if not (low <= value <= high and math.isfinite(value)):
-        raise ValueError(f"{field}: expected a {'whole ' * whole}number from {low} to {high}, got {value}")
+        raise ValueError(f"{field}: expected a number from {low} to {high}, got {value}")
 
 
 class Mode(NamedTuple):

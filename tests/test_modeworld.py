@@ -125,9 +125,9 @@ def test_texts_with_a_word_replaced_have_no_mode_unless_the_grammar_writes_them_
         ("Mara", "<She>"),
         ("Mara", "mara"),
         ("Mara", "Marah"),
-        ("the mill", "the lamp"),
+        ("the mill", "the drum"),
         ("at the mill", "at  the mill"),
-        ("the lamp.", "the lamp"),
+        ("silver.", "silver;"),
         ("She sold", "she sold"),
         ("merchant", "Merchant"),
     ],
@@ -360,18 +360,21 @@ def test_lexical_deviation_follows_the_plot_and_stylometric_deviation_the_voice(
     table, vectors = seen
     lexical, style = (deviation(table, vectors[space]) for space in ("lexical", "stylometric"))
     assert explained(lexical, table["plot"]) > 0.5
-    assert explained(lexical, table["plot"]) > 5 * explained(lexical, table["voice"])
+    assert explained(lexical, table["plot"]) > 3 * explained(lexical, table["voice"])
     assert explained(style, table["voice"]) > 0.7
     assert explained(style, table["voice"]) > 20 * explained(style, table["plot"])
 
 
 def test_distance_between_two_stories_follows_the_plot_in_one_space_and_the_voice_in_the_other(seen):
     table, vectors = seen
-    first, second = np.triu_indices(128, 1)
-    rows = np.concatenate([prompt * 128 + np.stack([first, second]) for prompt in range(16)], axis=1)
-    same = {name: np.equal(*table[name].to_numpy()[rows]) for name in ("plot", "voice")}
+    upper = np.triu_indices(128, 1)
+
+    def of_pairs(compare, values: np.ndarray) -> np.ndarray:
+        return np.concatenate([compare(of_prompt)[upper] for of_prompt in np.split(values, 16)])
+
+    same = {name: of_pairs(lambda x: x[:, None] == x, table[name].to_numpy()) for name in ("plot", "voice")}
     for space, follows, other, times in (("lexical", "plot", "voice", 4), ("stylometric", "voice", "plot", 50)):
-        distance = 1 - np.vecdot(*vectors[space][rows])
+        distance = of_pairs(lambda x: 1 - x @ x.T, vectors[space])
         assert explained(distance, same[follows]) > times * explained(distance, same[other])
 
 
@@ -383,13 +386,13 @@ def test_rare_plots_deviate_in_what_is_told_and_rare_voices_in_how(seen):
     }
     spread = {key: value.max() - value.min() for key, value in mean.items()}
     assert mean["lexical", "plot"].idxmin() == 0
-    assert spearmanr(mean["lexical", "plot"].index, mean["lexical", "plot"]).statistic > 0.4
+    assert spearmanr(mean["lexical", "plot"].index, mean["lexical", "plot"]).statistic > 0.5
     assert list(mean["stylometric", "voice"]) == sorted(mean["stylometric", "voice"])
-    assert spread["lexical", "plot"] > 2 * spread["lexical", "voice"]
+    assert spread["lexical", "plot"] > 1.5 * spread["lexical", "voice"]
     assert spread["stylometric", "voice"] > 3 * spread["stylometric", "plot"]
 
 
-def test_flaws_touch_no_style_and_only_the_object_in_words(seen):
+def test_flaws_leave_the_style_alone(seen):
     table, vectors = seen
     assert explained(deviation(table, vectors["stylometric"]), table["flawed"]) < 0.01
 
@@ -401,4 +404,4 @@ def test_where_all_modes_are_equally_common_good_stories_of_each_weigh_alike():
         distance = mean_distance(embed(table["text"].tolist(), space), groups(table))
         weight = pd.Series(weights(distance, groups(table)))[~table["flawed"]]
         means = weight.groupby(table["plot"]).mean()
-        assert means.max() < 1.5 * means.min()
+        assert means.max() < 1.4 * means.min()
