@@ -1,4 +1,5 @@
 # make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
+# make book-full   the same with every row of the grid of small models, 10 seeds each
 # make test    set up and run the tests                                   make lab    JupyterLab on the chapters
 # make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
 # ENV=active   use the environment that is active and make none of its own
@@ -16,11 +17,14 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book test bench lab lint setup clean
+.PHONY: book book-full test bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
 	@$(BIN)ddpo run --profile $(PROFILE) --cores $(CORES) $(if $(CORPUS),--corpus "$(CORPUS)")
+
+book-full:
+	@$(MAKE) --no-print-directory book PROFILE=full
 
 test: setup
 	$(BIN)python -m pytest -q

@@ -21,6 +21,8 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
+    "02c-why-it-works": ("worlds",),
+    "03-ablations": ("worlds", "deviation", "evaluation"),
     "06-released-code": ("deviation", "pairs"),
 }
 PARTS = 4  # processes that share the seeds of the worlds
@@ -124,7 +126,6 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
         for seed in range(p.seeds):
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
-    if p.worlds:
         steps += _world_steps(p)
     if (PROJECT / "notebooks").is_dir():
         steps += _book_steps(p, named, source)
@@ -216,7 +217,12 @@ def _world_steps(p: Profile) -> list[Step]:
     """Models in worlds of known modes. A process works through the rows of several seeds, one after another."""
     w, steps = p.worlds, []
     common = {"sft": w.sft.model_dump(), "layers": w.layers, "width": w.width, "samples": w.samples}
-    preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "trace": w.trace}
+    preference = {
+        "preference": w.preference.model_dump(),
+        "gap": p.data.gap,
+        "trace": w.trace,
+        "prompts": w.preference_prompts,
+    }
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
@@ -226,7 +232,9 @@ def _world_steps(p: Profile) -> list[Step]:
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"
             make = partial(worlds.make_row, p, row, seed, start)
-            steps.append(Step(artifact, make, (start,), preference | {"row": row.model_dump()}, ("worlds",)))
+            steps.append(
+                Step(artifact, make, (start,), preference | {"row": row.model_dump(), "trace": w.trace}, ("worlds",))
+            )
             made[seed % len(made)][name, seed] = artifact
     parts = [f"worlds-part{i}" for i in range(len(made))]
     for part, rows in zip(parts, made, strict=True):

@@ -234,6 +234,7 @@ class Worlds(Section):
     sft: Optimiser
     preference: Preference
     samples: Positive  # a held-out prompt, from the model's own distribution
+    preference_prompts: Positive  # that arms have pairs of; SFT reads all that are not held out
     trace: Positive = 8  # times that a traced row is measured
     rows: dict[str, WorldRow]
 
@@ -267,7 +268,7 @@ class Profile(Section):
     sampling: Sampling
     quality: Quality
     evaluation: Evaluation
-    worlds: Worlds | None = None
+    worlds: Worlds
 
     @model_validator(mode="after")
     def _comparable(self):

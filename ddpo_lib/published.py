@@ -47,9 +47,9 @@ def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0
     Args:
         difference: `mean`, `low` and `high` of arm minus baseline, None where too few prompts give no interval; and
             `p_corrected` or None.
-        expect: "higher", or "not lower" by more than `margin`.
-        margin: the loss that still counts as none, for "not lower"; in the measure's units.
-        level: that a corrected p must be under; p asks whether there is any difference, so it counts for "higher".
+        expect: "higher", "lower", "not lower" by more than `margin`, or "unchanged", by no more than `margin`.
+        margin: what still counts as none; in the measure's units.
+        level: that a corrected p must be under for "higher" and "lower"; p asks whether there is any difference.
 
     Returns:
         "reproduced" or "not reproduced" where the interval lies on one side, and p is small where it counts; else
@@ -58,16 +58,22 @@ def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0
     Raises:
         ValueError: another `expect`.
     """
-    if expect not in ("higher", "not lower"):
-        raise ValueError(f'expect: "higher" or "not lower", got {expect!r}')
+    if expect not in ("higher", "lower", "not lower", "unchanged"):
+        raise ValueError(f'expect: "higher", "lower", "not lower" or "unchanged", got {expect!r}')
     if difference["low"] is None:
         return "not enough data"
+    low, high = difference["low"], difference["high"]
+    if expect == "unchanged":
+        inside, outside = -margin < low and high < margin, low > margin or high < -margin
+        return "reproduced" if inside else "not reproduced" if outside else "not enough data"
+    if expect == "lower":
+        low, high = -high, -low
     corrected = difference.get("p_corrected")
-    if expect == "higher" and corrected is not None and corrected >= level:
+    if expect in ("higher", "lower") and corrected is not None and corrected >= level:
         return "not enough data"
     bar = -margin if expect == "not lower" else 0.0
-    if difference["low"] > bar:
+    if low > bar:
         return "reproduced"
-    if difference["high"] < bar:
+    if high < bar:
         return "not reproduced"
     return "not enough data"

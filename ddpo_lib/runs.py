@@ -3,7 +3,8 @@
 `runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
 its parameters, of the code that makes it, and of the keys of what it is made from; it is fresh when its manifest
 carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a kill
-leaves nothing half made, and a maker that keeps checkpoints goes on from them.
+leaves nothing half made, and a maker that keeps checkpoints goes on from them. Where a run beside this one has an
+artifact with the wanted key, that is taken over and not made again.
 """
 
 import ast
@@ -122,6 +123,12 @@ class Run:
         with FileLock(f"{aside}.lock"):
             if self.is_fresh(step.name):  # another process made it while this one waited
                 return
+            if twin := self._twin(step.name, key):
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(twin, aside, copy_function=_link)
+                self._put_in_place(step.name, aside)
+                log.info("took %s over from %s", step.name, twin.parent)
+                return
             log.info("making %s", step.name)
             aside.mkdir(exist_ok=True)
             start = time.monotonic()
@@ -137,13 +144,31 @@ class Run:
                 **surroundings(),
             }
             write_json(aside / "manifest.json", manifest)
-            final, old = self.folder / step.name, aside.with_suffix(".old")
-            shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
-            if final.exists():
-                final.replace(old)
-            aside.replace(final)
-            shutil.rmtree(old, ignore_errors=True)
+            self._put_in_place(step.name, aside)
             log.info("made %s in %.0f s", step.name, manifest["seconds"])
+
+    def _twin(self, name: str, key: str) -> Path | None:
+        """The folder of an artifact with that name and key in a run beside this one."""
+        for run in sorted(self.folder.parent.iterdir()):
+            if run != self.folder and Run(run, {}).manifest(name).get("key") == key:
+                return run / name
+        return None
+
+    def _put_in_place(self, name: str, aside: Path) -> None:
+        final, old = self.folder / name, aside.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
+        if final.exists():
+            final.replace(old)
+        aside.replace(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, which no artifact changes once it is in place; a copy where there are no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_json(path: Path, content) -> None:

@@ -53,7 +53,9 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     settings, gap = profile.worlds, profile.data.gap
     world, place = world_of(settings, row.world, seed), run.path(start)
     corpus = pd.read_parquet(place / "corpus.parquet")
-    train = corpus[corpus["split"] == "train"].reset_index(drop=True)
+    train = corpus[corpus["split"] == "train"]
+    known = train["prompt_id"].unique()[: settings.preference_prompts]
+    train = train[train["prompt_id"].isin(known)].reset_index(drop=True)
     vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
     pairs = training_pairs(train, vectors, row.arm, gap, seed)
     arm, preference = row.arm, settings.preference
@@ -190,8 +192,9 @@ def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
         hidden_size=settings.width,
         intermediate_size=2 * settings.width,
         num_hidden_layers=settings.layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        initializer_range=settings.width**-0.5,  # transformers' 0.02 is for wider models: these learn to copy far later
         max_position_embeddings=2 * LONGEST,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

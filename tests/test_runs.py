@@ -303,3 +303,38 @@ def test_the_code_of_a_module_includes_what_it_imports(library, high):
 def test_modules_that_import_each_other_have_a_hash(library):
     library(low="from ddpo_lib import high\n", high="from ddpo_lib import low\n")
     assert code_hash(("low",)) == code_hash(("high",))
+
+
+def beside(workshop, name, **changes):
+    """A run with the workshop's steps in a folder beside the workshop's own."""
+    return Run(workshop.folder / name, workshop.run(**changes).steps)
+
+
+def test_an_artifact_of_a_run_beside_this_one_is_taken_over_with_its_manifest(workshop):
+    workshop.make_all()
+    workshop.made = []
+    other = beside(workshop, "other")
+    other.path("arm")
+    assert workshop.made == []
+    assert (other.folder / "arm" / "result.txt").read_text() == "arm {}"
+    assert other.manifest("arm") == workshop.run().manifest("arm")
+
+
+def test_only_what_differs_between_runs_is_made(workshop):
+    workshop.make_all()
+    workshop.made = []
+    other = beside(workshop, "other", pairs={"params": {"gap": 3}})
+    other.path("arm")
+    assert workshop.made == ["pairs", "arm"]
+    assert (other.folder / "pairs" / "result.txt").read_text() == "pairs {'gap': 3}"
+    assert (workshop.folder / "run" / "pairs" / "result.txt").read_text() == "pairs {}"
+
+
+def test_making_an_artifact_again_leaves_the_one_that_was_taken_over(workshop):
+    workshop.make_all()
+    other = beside(workshop, "other")
+    other.path("arm")
+    workshop.make_all(corpus={"params": {"cut": 1}})
+    assert (workshop.folder / "run" / "corpus" / "result.txt").read_text() == "corpus {'cut': 1}"
+    assert (other.folder / "corpus" / "result.txt").read_text() == "corpus {}"
+    assert other.is_fresh("arm")
