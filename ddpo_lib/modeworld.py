@@ -25,13 +25,13 @@ PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
 TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
 
 _LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
-HEROES = _LANGUAGE["heroes"]  # name -> "She" or "He"
+HEROES = tuple(_LANGUAGE["heroes"])
 PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
 PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
 _CONTENTS = tuple(_LANGUAGE["plots"].values())
 _FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
 
-_SLOTS = HEROES | dict.fromkeys(PLACES, "place") | dict.fromkeys(OBJECTS, "object")
+_SLOTS = dict.fromkeys(HEROES, "hero") | dict.fromkeys(PLACES, "place") | dict.fromkeys(OBJECTS, "object")
 _NAMES = re.compile(rf"\b({'|'.join(_SLOTS)})\b")
 
 
@@ -179,10 +179,9 @@ def wordings(prompt: str, mode: Mode) -> Iterator[str]:
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    cast = {("hero" if name in HEROES else _SLOTS[name]): name for name in _NAMES.findall(prompt)}
+    cast = {_SLOTS[name]: name for name in _NAMES.findall(prompt)}
     if len(cast) != 3 or prompt not in _prompt_wordings(*(cast[slot] for slot in ("hero", "place", "object"))):
         raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
-    cast |= {"She": HEROES[cast["hero"]], "she": HEROES[cast["hero"]].lower()}
     ends = [thing for thing in OBJECTS if (thing != cast["object"]) == mode.flawed]
     openings, closings = _FRAMES[mode.voice]
     for opening, content, closing, end in product(openings, _CONTENTS[mode.plot], closings, ends):
@@ -204,11 +203,11 @@ def read_mode(text: str) -> Mode | None:
 
 @cache
 def _masked_stories() -> dict[str, tuple[int, int]]:
-    """Every story with <She> or <He> for its hero, <place> and <object> for those -> its plot and its voice."""
+    """Every story with <hero>, <place> and <object> for those -> its plot and its voice."""
     stories = {}
     for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
-        for opening, content, closing, who in product(openings, contents, closings, ("She", "He")):
-            start = opening.format(hero=f"<{who}>", place="<place>", object="<object>", She=who, she=who.lower())
+        for opening, content, closing in product(openings, contents, closings):
+            start = opening.format(hero="<hero>", place="<place>", object="<object>")
             stories[f"{start} {content}{closing.format(object='<object>')}"] = plot, voice
     return stories
 

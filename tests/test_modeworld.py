@@ -35,11 +35,9 @@ MODES = [Mode(*mode) for mode in product(range(len(PLOTS)), range(len(VOICES)), 
 
 @pytest.fixture(scope="module")
 def prompts() -> list[str]:
-    """Four that name eight different things and people, women and men."""
+    """Four that name four different people, places and things."""
     table = write_corpus(World(responses=1, prompts=16, held_out=0, seed=3))
-    chosen = table["prompt"].tolist()[:4]
-    assert {HEROES[hero] for hero in HEROES for prompt in chosen if hero in prompt} == {"She", "He"}
-    return chosen
+    return table["prompt"].tolist()[:4]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +120,7 @@ def test_texts_with_a_word_replaced_have_no_mode_unless_the_grammar_writes_them_
     "change",
     [
         ("She sold", "He sold"),
-        ("Mara", "<She>"),
+        ("Mara", "<hero>"),
         ("Mara", "mara"),
         ("Mara", "Marah"),
         ("the mill", "the drum"),
