@@ -131,6 +131,7 @@ def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> 
 def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int, kept: Path):
     """A callback that measures the modes of the model as it trains, `settings.trace` times and at the start.
 
+    On half as many samples as a trained row, since it would take longer than the training otherwise.
     What it `found` is written to the file `kept` each time, for a training that is killed and goes on.
     """
     from transformers import TrainerCallback
@@ -157,7 +158,7 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
 
         def _measure(self, step, state, model):
             engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
-            texts = generate(engine, _held_out(corpus), _sampling(settings.samples), seed)
+            texts = generate(engine, _held_out(corpus), _sampling(max(2, settings.samples // 2)), seed)
             found = modes.measure(modes.read_modes(texts["text"]), world)
             self.found.append({"step": step, "share": step / state.max_steps, **found})
             write_json(kept, self.found)
