@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib import modes, modeworld
+from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
 from ddpo_lib.runs import Run, write_json
 
@@ -41,6 +42,11 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = modes.measure(modes.read_modes(texts["text"]), world)
+    if measured["none"] == 1:
+        raise InputError(
+            f"worlds: after SFT the model of world {kind}, seed {seed}, wrote {measured['texts']} stories, and none can be "
+            "read; raise worlds.sft.epochs or the world's prompts in the profile"
+        )
     write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(train, world)})
 
 
@@ -102,7 +108,7 @@ def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run
 
 
 def join(profile: Profile, parts: list[str], folder: Path, run: Run) -> None:
-    """The tables of several `gather`s as one, with the truth about each world."""
+    """The tables that `gather` made as one, with the truth about each world."""
     for file in ("modes.parquet", "traces.parquet"):
         pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
     kinds = profile.worlds.kinds
