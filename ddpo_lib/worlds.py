@@ -44,8 +44,8 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
     measured = modes.measure(modes.read_modes(texts["text"]), world)
     if measured["none"] == 1:
         raise InputError(
-            f"worlds: after SFT the model of world {kind}, seed {seed}, wrote {measured['texts']} stories, and none can be "
-            "read; raise worlds.sft.epochs or the world's prompts in the profile"
+            f"worlds: none of {measured['texts']} stories of world {kind}, seed {seed}, can be read after SFT; raise "
+            "worlds.sft.epochs or the world's prompts in the profile"
         )
     write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(train, world)})
 
