@@ -1,0 +1,144 @@
+"""A world of known modes from end to end, small: its model, an arm, their modes; and what of a grid is made again."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from ddpo_lib import modes, worlds
+from ddpo_lib.errors import InputError
+from ddpo_lib.modeworld import read_mode
+from ddpo_lib.pipeline import PROJECT, open_run
+from ddpo_lib.profiles import load_profile
+
+ROWS = {"dpo": {"traced": True, "arm": {"loss": "dpo", "start": "sft"}}}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """A run of one seed, its row `dpo` made, and the profile that it is of."""
+    folder = tmp_path_factory.mktemp("grid")
+    file = folder / "small.yaml"
+    grid = {"seeds": 1, "trace": 2, "rows": ROWS}
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "small", "worlds": grid}))
+    run = open_run(str(file), folder=folder / "runs")
+    run.path("row-dpo-0")
+    return run, file, folder / "runs"
+
+
+def test_the_model_before_any_arm_writes_stories_that_can_be_read(grid):
+    run, file, _ = grid
+    sft = run.json("world-main-0", "modes.json")["sft"]
+    settings = load_profile(file).worlds
+    texts = run.table("world-main-0", "samples.parquet")
+    assert sft["texts"] == len(texts) == settings.samples * settings.kinds["main"]["held_out"]
+    assert sft["none"] == pytest.approx(sum(read_mode(text) is None for text in texts["text"]) / len(texts))
+    assert sft["none"] < 0.9
+    assert sum(sft["plots"]) == pytest.approx(1)
+
+
+def test_what_is_sampled_are_held_out_prompts_that_were_not_trained_on(grid):
+    run, _, _ = grid
+    corpus = run.table("world-main-0", "corpus.parquet")
+    asked = set(run.table("row-dpo-0", "samples.parquet")["prompt"])
+    assert asked == set(corpus.loc[corpus["split"] == "test", "prompt"])
+    assert asked.isdisjoint(corpus.loc[corpus["split"] == "train", "prompt"])
+
+
+def test_an_arm_is_measured_through_training_from_the_model_it_starts_from(grid):
+    run, file, _ = grid
+    found = run.json("row-dpo-0", "modes.json")
+    steps = [point["step"] for point in found["trace"]]
+    assert steps == sorted(set(steps)) and len(steps) == load_profile(file).worlds.trace + 1
+    assert found["trace"][0]["share"] == 0 and found["trace"][-1]["share"] == 1
+    assert found["pressure"] == 1.0 and found["zero_winners"] == 0.0
+    sft = run.json("world-main-0", "modes.json")["sft"]
+    # half as many samples of the same model: the commonest plot has about the share that it had after SFT
+    assert abs(found["trace"][0]["plots"][0] - sft["plots"][0]) < 0.35
+    assert found["row"]["flawed"] < sft["flawed"]  # what every pair teaches
+
+
+def test_the_trained_arm_is_not_kept_and_the_model_it_starts_from_is(grid):
+    run, _, _ = grid
+    assert not (run.folder / "row-dpo-0" / "trained").exists()
+    assert (run.folder / "world-main-0" / "trained" / "model.safetensors").stat().st_size > 100_000
+
+
+def test_a_row_that_is_lost_is_made_again_the_same_and_nothing_else_is(grid):
+    run, file, folder = grid
+    before = run.json("row-dpo-0", "modes.json")
+    made = run.manifest("world-main-0")
+    shutil.rmtree(run.folder / "row-dpo-0")
+    again = open_run(str(file), folder=folder)
+    assert again.json("row-dpo-0", "modes.json") == before
+    assert again.manifest("world-main-0") == made
+
+
+def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
+    run, _, _ = grid
+    found = modes.read_grid(run.path("worlds"))
+    assert sorted(set(found.table["row"])) == sorted(
+        [worlds.CORPUS + "main", worlds.SFT + "main", *(n for n in load_profile("smoke").worlds.rows)]
+    )
+    assert found.table["seed"].tolist() == [0] * len(found.table)
+    assert set(found.traces["row"]) == {"dpo"}
+    corpus = found.table.set_index("row").loc[worlds.CORPUS + "main"]
+    assert corpus["none"] == 0
+    assert corpus["plots"][0] == pytest.approx(found.truth["main"]["plots"][0], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"kinds": {"main": {"plots": 99}}}, "kinds.main: plots"),
+        ({"kinds": {"main": {"colour": 1}}}, "colour"),
+        ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
+        ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
+        ({"rows": {"odd": {"arm": {"loss": "orpo", "start": "base"}}}}, "start from sft"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_named(tmp_path, change, named):
+    file = tmp_path / "odd.yaml"
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "odd", "worlds": change}))
+    with pytest.raises(InputError, match=named):
+        load_profile(file)
+
+
+def test_a_model_that_learned_nothing_is_an_error_that_says_what_to_raise(tmp_path):
+    file = tmp_path / "short.yaml"
+    worlds_section = {"kinds": {"main": {"prompts": 16, "responses": 2}}, "sft": {"epochs": 0.1}}
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "short", "worlds": worlds_section}))
+    with pytest.raises(InputError, match=r"can be read after SFT; raise worlds\.sft\.epochs"):
+        open_run(str(file), folder=tmp_path / "runs").path("world-main-0")
+
+
+def test_labels_are_spaces_in_which_one_mode_is_as_far_from_any_other():
+    table = pd.DataFrame({"plot": [0, 2, 0, 1]})
+    vectors = worlds.world_vectors(table, "plot")
+    assert (vectors @ vectors.T).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_the_kept_grid_shows_no_effect_where_nothing_is_rare():
+    kept = PROJECT / "results" / "worlds"
+    if not kept.is_dir():
+        pytest.skip("no grid is kept")
+    table = modes.read_grid(kept).table
+    null = table[table["world"] == "null"]
+    found = modes.summarise(null, baseline="null-dpo", draws=4000, confidence=0.95, seed=0)["differences"]
+    for arm in ("null-ddpo-semantic", "null-ddpo-style"):
+        change = found[arm]["plot_entropy"]
+        assert change["prompts"] >= 10
+        assert change["low"] <= 0 <= change["high"]
+
+
+def test_the_kept_grid_is_whole():
+    kept = PROJECT / "results" / "worlds"
+    if not kept.is_dir():
+        pytest.skip("no grid is kept")
+    rows = load_profile("full").worlds.rows
+    table = modes.read_grid(kept).table
+    assert (table.groupby("row")["seed"].nunique() == load_profile("full").worlds.seeds).all()
+    assert set(rows) <= set(table["row"])
+    assert json.loads((kept / "manifest.json").read_text())["name"] == "worlds"
