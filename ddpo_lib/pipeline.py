@@ -240,7 +240,9 @@ def _world_steps(p: Profile) -> list[Step]:
     for part, rows in zip(parts, made, strict=True):
         make = partial(worlds.gather, p, rows)
         steps.append(Step(part, make, tuple(rows.values()), modules=("worlds",), job=True))
-    return [*steps, Step("worlds", partial(worlds.join, p, parts), tuple(parts), modules=("worlds",), job=True)]
+    first = f"world-{worlds.MAIN}-0"
+    join = partial(worlds.join, p, parts, first)
+    return [*steps, Step("worlds", join, (*parts, first), modules=("worlds",), job=True)]
 
 
 def _book_steps(p: Profile, named: str, source: str) -> list[Step]:

@@ -247,6 +247,8 @@ class Worlds(Section):
                 World(**fields)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"kinds.{name}: {error}") from None
+        if "main" not in self.kinds:
+            raise ValueError("kinds: one must be `main`, which the book shows")
         for name, row in self.rows.items():
             if row.world not in self.kinds:
                 raise ValueError(f"rows.{name}.world: {row.world} is none of {', '.join(self.kinds)}")

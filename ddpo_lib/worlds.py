@@ -6,6 +6,7 @@ The training, the weights and the sampling are those of the real model; only the
 import copy
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 48  # of a sample
+SCORED_AT_ONCE = 128  # texts
+MAIN = "main"  # the world that every profile has
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
@@ -107,12 +110,58 @@ def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run
     pd.DataFrame(traces, columns=None if traces else ["row"]).to_parquet(folder / "traces.parquet")
 
 
-def join(profile: Profile, parts: list[str], folder: Path, run: Run) -> None:
-    """The tables that `gather` made as one, with the truth about each world."""
+def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run) -> None:
+    """The tables that `gather` made as one, with the truth about each world; and the first model's modes, scored.
+
+    Args:
+        parts: artifacts of `gather`.
+        first: the artifact of the main world's first seed.
+    """
     for file in ("modes.parquet", "traces.parquet"):
         pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
-    kinds = profile.worlds.kinds
+    place, kinds = run.path(first), profile.worlds.kinds
+    prompt = _held_out(pd.read_parquet(place / "corpus.parquet"))["prompt"].iloc[0]
+    scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN, 0))
+    scored.assign(prompt=prompt).to_parquet(folder / "scored.parquet")
     write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
+
+
+def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFrame:
+    """The probability of every mode under a model, exact: the sum over all texts of the mode for one prompt.
+
+    Args:
+        trained: folder of a model of this world.
+        prompt: one of its prompts.
+        world: its plots and voices are scored.
+
+    Returns:
+        A row a mode: `plot voice flawed probability`. They sum to what `modes.measure` calls 1 - none, but for texts
+        that belong to another prompt.
+    """
+    import torch
+
+    from ddpo_lib import models
+    from ddpo_lib.logps import score_responses
+
+    tokenizer, model = models.load_tokenizer(str(trained)), models.load_model(str(trained)).eval()
+    start = tokenizer(TEMPLATE.replace("{prompt}", prompt)).input_ids
+    every = product(range(world.plots), range(world.voices), (False, True))
+    rows = [(mode, text) for mode in (modeworld.Mode(*m) for m in every) for text in modeworld.wordings(prompt, mode)]
+    ids = [[*start, *tokenizer(text).input_ids, tokenizer.eos_token_id] for _, text in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
+    probability = np.zeros(len(rows))
+    for at in range(0, len(order), SCORED_AT_ONCE):
+        part = order[at : at + SCORED_AT_ONCE]
+        longest = len(ids[part[-1]])
+        padded = torch.tensor([ids[i] + [tokenizer.pad_token_id] * (longest - len(ids[i])) for i in part])
+        mask = torch.tensor([[1] * len(ids[i]) + [0] * (longest - len(ids[i])) for i in part])
+        response = mask.clone()
+        response[:, : len(start)] = 0
+        with torch.inference_mode():
+            batch = {"input_ids": padded.to(model.device), "attention_mask": mask.to(model.device)}
+            probability[part] = score_responses(model, batch, response.to(model.device)).logps.double().exp().cpu()
+    scored = pd.DataFrame([mode for mode, _ in rows]).assign(probability=probability)
+    return scored.groupby(list(modeworld.Mode._fields), as_index=False)["probability"].sum()
 
 
 def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 import pytest
 
 from ddpo_lib.evaluation import MEASURES
+from ddpo_lib.profiles import load_profile
 from ddpo_lib.published import judge, published, quality_margin, verdict
 
 
@@ -34,3 +35,34 @@ def test_quality_is_not_judged_by_a_reward_at_chance():
     at_chance = [judge(claim, measured, {"better_than_chance": False}) for claim in published()["claims"]]
     assert at_chance == ["reproduced", "reproduced", "not enough data"]
     assert {judge(claim, measured, {"better_than_chance": True}) for claim in published()["claims"]} == {"reproduced"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expect", "answer"),
+    [
+        (-0.3, -0.1, "lower", "reproduced"),
+        (0.1, 0.3, "lower", "not reproduced"),
+        (-0.1, 0.1, "lower", "not enough data"),
+        (-0.04, 0.03, "unchanged", "reproduced"),
+        (-0.2, -0.06, "unchanged", "not reproduced"),
+        (0.06, 0.2, "unchanged", "not reproduced"),
+        (0.01, 0.2, "unchanged", "not enough data"),
+        (None, None, "unchanged", "not enough data"),
+    ],
+)
+def test_lower_and_unchanged_are_read_off_the_interval(low, high, expect, answer):
+    margin = 0.05 if expect == "unchanged" else 0.0
+    assert verdict({"mean": 0.0, "low": low, "high": high}, expect, margin) == answer
+
+
+def test_a_large_corrected_p_leaves_lower_open_but_not_unchanged():
+    value = {"mean": 0.0, "low": -0.04, "high": -0.01, "p_corrected": 0.2}
+    assert verdict(value, "lower") == "not enough data"
+    assert verdict(value, "unchanged", margin=0.05) == "reproduced"
+
+
+def test_every_claim_on_worlds_names_rows_of_the_full_grid():
+    rows = load_profile("full").worlds.rows
+    for claim in published()["worlds"]:
+        assert claim["row"] in rows
+        assert claim["against"] in rows or claim["against"].startswith("sft:")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from ddpo_lib import modes, worlds
 from ddpo_lib.errors import InputError
-from ddpo_lib.modeworld import read_mode
+from ddpo_lib.modeworld import Mode, read_mode, wordings
 from ddpo_lib.pipeline import PROJECT, open_run
 from ddpo_lib.profiles import load_profile
 
@@ -142,3 +143,23 @@ def test_the_kept_grid_is_whole():
     assert (table.groupby("row")["seed"].nunique() == load_profile("full").worlds.seeds).all()
     assert set(rows) <= set(table["row"])
     assert json.loads((kept / "manifest.json").read_text())["name"] == "worlds"
+
+
+def test_scoring_every_text_agrees_with_sampling(grid):
+    run, file, _ = grid
+    settings = load_profile(file).worlds
+    place, world = run.path("world-main-0"), worlds.world_of(settings, "main", 0)
+    corpus = run.table("world-main-0", "corpus.parquet")
+    many = settings.model_copy(update={"samples": 400})
+    prompt = corpus.loc[corpus["split"] == "test", "prompt"].iloc[0]
+    texts = worlds.sample(place / "trained", corpus[corpus["prompt"] == prompt], many, 1)
+    scored = worlds.score_modes(place / "trained", prompt, world)
+    assert len(scored) == world.plots * world.voices * 2
+    assert 0 < scored["probability"].sum() < 1
+    every = product(range(world.plots), range(world.voices), (False, True))
+    mode_of = {text: mode for mode in (Mode(*m) for m in every) for text in wordings(prompt, mode)}
+    told = [mode_of[text] for text in texts["text"] if text in mode_of]  # a mode of another prompt is not scored
+    for plot, part in scored.groupby("plot"):
+        share = sum(m.plot == plot for m in told) / len(texts)
+        spread = (max(share, 0.01) * (1 - share) / len(texts)) ** 0.5
+        assert abs(share - part["probability"].sum()) < 4.5 * spread
