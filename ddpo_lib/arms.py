@@ -1,5 +1,6 @@
 """A corpus, its vectors and an arm -> the pairs that the arm trains on, each with its weight."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.divpo import weights_within
 from ddpo_lib.pairs import make_divpo_pairs, make_pairs
-from ddpo_lib.profiles import Arm
+from ddpo_lib.profiles import Arm, Optimiser
 
 
 def training_pairs(
@@ -48,6 +49,22 @@ def training_pairs(
         drawn = np.random.default_rng(seed).choice(len(pairs), arm.pairs, replace=False)
         pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
     return pairs
+
+
+def with_equal_steps(arm: Arm, pairs: int, every: int, optimiser: Optimiser) -> Arm:
+    """An arm that asks for equal steps, with the epochs that give as many as all pairs take; any other as it is.
+
+    Args:
+        arm: of the profile.
+        pairs: that it trains on.
+        every: pairs that the gap rule makes where nothing is cut.
+        optimiser: its epochs are those of an arm that keeps all; on one device.
+    """
+    if not arm.equal_steps:
+        return arm
+    batch = optimiser.batch_size * optimiser.accumulation
+    epochs = optimiser.epochs * math.ceil(every / batch) / math.ceil(pairs / batch)
+    return arm.model_copy(update={"epochs": epochs, "equal_steps": False})
 
 
 def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.ndarray, pd.DataFrame | None]:

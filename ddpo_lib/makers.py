@@ -152,16 +152,15 @@ def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
 
 
 def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> None:
-    from ddpo_lib.deviation import weights
+    from ddpo_lib.arms import training_pairs, with_equal_steps
     from ddpo_lib.training import train_preferences
 
-    pairs = run.table("pairs", "pairs.parquet")
-    if arm.weights:
-        table = run.table("deviation", "deviation.parquet")
-        groups = table["response_id"].str.rsplit("-", n=1).str[0].astype("category").cat.codes.to_numpy()
-        distances = [table[s].to_numpy() for s in arm.weights]
-        table["weight"] = weights(distances, groups, scale=arm.scale, floor=arm.floor)
-        pairs["weight"] = table.set_index("response_id")["weight"].loc[pairs["chosen_id"]].to_numpy()
+    corpus, data = run.table("corpus", "corpus.parquet"), profile.data
+    rows = (corpus["split"] == "train").to_numpy()
+    vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in arm.spaces()}
+    pairs = training_pairs(corpus[rows].reset_index(drop=True), vectors, arm, data.gap, data.pair_seed)
+    optimiser = profile.preference.dpo if arm.loss == "dpo" else profile.preference.orpo
+    arm = with_equal_steps(arm, len(pairs), len(run.table("pairs", "pairs.parquet")), optimiser)
     start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
     settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + seed
     train_preferences(pairs, arm, start, *settings, folder)

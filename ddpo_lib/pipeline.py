@@ -21,7 +21,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
-    "02c-why-it-works": ("worlds",),
+    "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
     "06-released-code": ("deviation", "pairs"),
 }
@@ -155,9 +155,9 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     for name, arm in p.arms.items():
         optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
         chosen = {"arm": arm.model_dump(), "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
-        inputs = ("pairs", "deviation", *([sft] if arm.start == "sft" else []))
+        inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
         make = partial(makers.make_arm, p, arm, seed)
-        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, ("training", "deviation")))
+        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, ("training", "arms")))
     modules = ("generate", "engines", "models")
     for name in ("sft", *p.arms):
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
@@ -215,26 +215,20 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
 
 def _world_steps(p: Profile) -> list[Step]:
     """Models in worlds of known modes. A process works through the rows of several seeds, one after another."""
-    w, steps = p.worlds, []
+    w, steps, language = p.worlds, [], (Path(__file__).with_name("modeworld.yaml"),)
     common = {"sft": w.sft.model_dump(), "layers": w.layers, "width": w.width, "samples": w.samples}
-    preference = {
-        "preference": w.preference.model_dump(),
-        "gap": p.data.gap,
-        "trace": w.trace,
-        "prompts": w.preference_prompts,
-    }
+    preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "prompts": w.preference_prompts}
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
             name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
-            steps.append(Step(name, make, (), common | {"world": fields, "seed": seed}, ("worlds",)))
+            steps.append(Step(name, make, (), common | {"world": fields, "seed": seed}, ("worlds",), language))
             made[seed % len(made)][worlds.SFT + kind, seed] = name
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"
             make = partial(worlds.make_row, p, row, seed, start)
-            steps.append(
-                Step(artifact, make, (start,), preference | {"row": row.model_dump(), "trace": w.trace}, ("worlds",))
-            )
+            params = preference | {"row": row.model_dump()} | ({"trace": w.trace} if row.traced else {})
+            steps.append(Step(artifact, make, (start,), params, ("worlds",)))
             made[seed % len(made)][name, seed] = artifact
     parts = [f"worlds-part{i}" for i in range(len(made))]
     for part, rows in zip(parts, made, strict=True):
@@ -242,7 +236,7 @@ def _world_steps(p: Profile) -> list[Step]:
         steps.append(Step(part, make, tuple(rows.values()), modules=("worlds",), job=True))
     first = f"world-{worlds.MAIN}-0"
     join = partial(worlds.join, p, parts, first)
-    return [*steps, Step("worlds", join, (*parts, first), modules=("worlds",), job=True)]
+    return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
 
 
 def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
@@ -284,4 +278,4 @@ def _imported_by(notebook: Path) -> tuple[str, ...]:
 
 def _kept_results() -> list[Path]:
     """Findings on other data that are kept with the project."""
-    return sorted((PROJECT / "results").rglob("*.json"))
+    return sorted(f for f in (PROJECT / "results").rglob("*") if f.suffix in (".json", ".parquet"))

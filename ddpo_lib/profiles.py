@@ -50,7 +50,7 @@ class SpaceChoice(Section):
 class Spaces(Section):
     semantic: SpaceChoice
     style: SpaceChoice
-    others: dict[str, SpaceChoice] = {}  # compared with the two in chapter 1; nothing is trained on them
+    others: dict[str, SpaceChoice] = {}  # compared with the two in chapter 1; an arm may weigh by one
 
     @model_validator(mode="after")
     def _named_once(self):
@@ -243,12 +243,20 @@ class Worlds(Section):
         from ddpo_lib.modeworld import World
 
         for name, fields in self.kinds.items():
+            if "seed" in fields:
+                raise ValueError(f"kinds.{name}.seed: worlds.seeds sets it")
             try:
-                World(**fields)
+                world = World(**fields)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"kinds.{name}: {error}") from None
+            if not world.held_out or self.preference_prompts > world.prompts:
+                raise ValueError(
+                    f"kinds.{name}: expected held-out prompts, and {self.preference_prompts} or more others"
+                )
         if "main" not in self.kinds:
             raise ValueError("kinds: one must be `main`, which the book shows")
+        if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():
+            raise ValueError(f"rows: the book shows {missing.pop()} too, which is missing")
         for name, row in self.rows.items():
             if row.world not in self.kinds:
                 raise ValueError(f"rows.{name}.world: {row.world} is none of {', '.join(self.kinds)}")

@@ -44,18 +44,13 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
     shutil.rmtree(base)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
-    measured = modes.measure(modes.read_modes(texts["text"]), world)
-    if measured["none"] == 1:
-        raise InputError(
-            f"worlds: none of {measured['texts']} stories of world {kind}, seed {seed}, can be read after SFT; raise "
-            "worlds.sft.epochs or the world's prompts in the profile"
-        )
+    measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")
     write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(train, world)})
 
 
 def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
     """One arm, from the model of its world, and the modes of what it writes; the trained model is not kept."""
-    from ddpo_lib.arms import training_pairs
+    from ddpo_lib.arms import training_pairs, with_equal_steps
     from ddpo_lib.pairs import make_pairs
     from ddpo_lib.training import train_preferences
 
@@ -67,11 +62,9 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     train = train[train["prompt_id"].isin(known)].reset_index(drop=True)
     vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
     pairs = training_pairs(train, vectors, row.arm, gap, seed)
-    arm, preference = row.arm, settings.preference
-    if arm.equal_steps:
-        optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
-        more = len(make_pairs(train, gap, seed)) / len(pairs)
-        arm = arm.model_copy(update={"epochs": optimiser.epochs * more, "equal_steps": False})
+    preference = settings.preference
+    optimiser = preference.dpo if row.arm.loss == "dpo" else preference.orpo
+    arm = with_equal_steps(row.arm, len(pairs), len(make_pairs(train, gap, seed)), optimiser)
     trace = [_trace(settings, world, corpus, seed, folder / "trace.json")] if row.traced else []
     trained = _model(place / "trained")
     train_preferences(pairs, arm, place / "trained", trained, preference, LONGEST, seed, folder, trace)
@@ -79,7 +72,7 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     texts.to_parquet(folder / "samples.parquet")
     weight = pairs.get("weight")
     measured = {
-        "row": modes.measure(modes.read_modes(texts["text"]), world),
+        "row": _measure(texts, world, f"a row of world {row.world}, seed {seed}"),
         "pairs": len(pairs),
         "pressure": 1.0 if weight is None else float(weight.mean()),  # mean weight of a pair
         "zero_winners": 0.0 if weight is None else float((weight == 0).mean()),
@@ -87,6 +80,17 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     }
     write_json(folder / "modes.json", measured)
     shutil.rmtree(folder / "trained")
+    (folder / "trace.json").unlink(missing_ok=True)
+
+
+def _measure(texts: pd.DataFrame, world: modeworld.World, what: str) -> dict:
+    measured = modes.measure(modes.read_modes(texts["text"]), world)
+    if measured["none"] == 1:
+        raise InputError(
+            f"worlds: none of {len(texts)} stories of {what} can be read; in the profile, raise worlds.sft.epochs or "
+            "the world's prompts, or lower the learning rate of preference training"
+        )
+    return measured
 
 
 def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run: Run) -> None:
@@ -123,6 +127,7 @@ def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run)
     prompt = _held_out(pd.read_parquet(place / "corpus.parquet"))["prompt"].iloc[0]
     scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN, 0))
     scored.assign(prompt=prompt).to_parquet(folder / "scored.parquet")
+    write_json(folder / "settings.json", profile.worlds.model_dump())
     write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
 
 

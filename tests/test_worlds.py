@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from ddpo_lib import modes, worlds
+from ddpo_lib import grids, worlds
 from ddpo_lib.errors import InputError
 from ddpo_lib.modeworld import Mode, read_mode, wordings
 from ddpo_lib.pipeline import PROJECT, open_run
@@ -79,7 +79,7 @@ def test_a_row_that_is_lost_is_made_again_the_same_and_nothing_else_is(grid):
 
 def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
     run, _, _ = grid
-    found = modes.read_grid(run.path("worlds"))
+    found = grids.read_grid(run.path("worlds"))
     assert sorted(set(found.table["row"])) == sorted(
         [worlds.CORPUS + "main", worlds.SFT + "main", *(n for n in load_profile("smoke").worlds.rows)]
     )
@@ -111,7 +111,7 @@ def test_a_model_that_learned_nothing_is_an_error_that_says_what_to_raise(tmp_pa
     file = tmp_path / "short.yaml"
     worlds_section = {"kinds": {"main": {"prompts": 16, "responses": 2}}, "sft": {"epochs": 0.1}}
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "short", "worlds": worlds_section}))
-    with pytest.raises(InputError, match=r"can be read after SFT; raise worlds\.sft\.epochs"):
+    with pytest.raises(InputError, match=r"after SFT can be read; in the profile, raise worlds\.sft\.epochs"):
         open_run(str(file), folder=tmp_path / "runs").path("world-main-0")
 
 
@@ -125,9 +125,9 @@ def test_the_kept_grid_shows_no_effect_where_nothing_is_rare():
     kept = PROJECT / "results" / "worlds"
     if not kept.is_dir():
         pytest.skip("no grid is kept")
-    table = modes.read_grid(kept).table
+    table = grids.read_grid(kept).table
     null = table[table["world"] == "null"]
-    found = modes.summarise(null, baseline="null-dpo", draws=4000, confidence=0.95, seed=0)["differences"]
+    found = grids.summarise(null, baseline="null-dpo", draws=4000, confidence=0.95, seed=0)["differences"]
     for arm in ("null-ddpo-semantic", "null-ddpo-style"):
         change = found[arm]["plot_entropy"]
         assert change["prompts"] >= 10
@@ -139,7 +139,7 @@ def test_the_kept_grid_is_whole():
     if not kept.is_dir():
         pytest.skip("no grid is kept")
     rows = load_profile("full").worlds.rows
-    table = modes.read_grid(kept).table
+    table = grids.read_grid(kept).table
     assert (table.groupby("row")["seed"].nunique() == load_profile("full").worlds.seeds).all()
     assert set(rows) <= set(table["row"])
     assert json.loads((kept / "manifest.json").read_text())["name"] == "worlds"

@@ -1,0 +1,113 @@
+"""Rows of small models in worlds of known modes, over seeds -> means, differences, and verdicts on the claims."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.profiles import Worlds
+from ddpo_lib.published import verdict
+from ddpo_lib.stats import compare, holm, plain
+
+MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "none")
+
+
+class Grid(NamedTuple):
+    """What `worlds.join` left in a folder."""
+
+    table: pd.DataFrame  # a row a row of the grid and seed
+    traces: pd.DataFrame  # a row a measurement through training
+    truth: dict  # by world, of `modes.true_shares`
+    settings: Worlds  # that it was made with
+    made: dict  # the manifest: when, where, how long
+
+
+def read_grid(folder: Path) -> Grid:
+    table, traces = (pd.read_parquet(folder / f"{name}.parquet") for name in ("modes", "traces"))
+    truth, settings, made = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("truth", "settings", "manifest")
+    )
+    return Grid(table, traces, truth, Worlds.model_validate(settings), made)
+
+
+def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
+    """This run's grid, or the one kept with the project where that has more seeds; and whether it is this run's.
+
+    Args:
+        here: of the run.
+        kept: the folder of the kept one, which may be missing. It is shown only where both have the same main world
+            and train alike.
+    """
+    if not kept.is_dir():
+        return here, True
+    other = read_grid(kept)
+    alike = _shared(here.settings) == _shared(other.settings)
+    more = other.table["seed"].nunique() > here.table["seed"].nunique()
+    return (other, False) if alike and more else (here, True)
+
+
+def _shared(settings: Worlds) -> dict:
+    """What two grids must have in common for their rows to be the same."""
+    different = {"seeds", "trace", "rows", "kinds"}
+    return settings.model_dump(exclude=different) | {"main": settings.kinds["main"]}
+
+
+def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: float, seed: int) -> dict:
+    """Means over seeds for every row, and differences to one of them, paired by seed.
+
+    Args:
+        table: rows of one world, as `worlds.join` writes them.
+        baseline: the row that the others are compared with.
+        draws, confidence, seed: of the bootstrap over seeds; p is corrected over all rows (`stats.compare`).
+
+    Returns:
+        Under "rows", by row and measure, a mapping with the fields of `stats.Interval`, whose `prompts` are seeds here;
+        under "differences" likewise those of `stats.Difference`.
+    """
+    rows = list(dict.fromkeys(table["row"]))
+    seeds = sorted(table["seed"].unique())
+    cube = np.stack(
+        [
+            table.pivot(index="row", columns="seed", values=measure).reindex(index=rows, columns=seeds).to_numpy(float)
+            for measure in MEASURES
+        ],
+        axis=1,
+    )
+    options = {"draws": draws, "confidence": confidence, "seed": seed}
+    found = compare(cube, baseline=rows.index(baseline), **options)
+    result = {
+        "rows": {row: dict(zip(MEASURES, means, strict=True)) for row, means in zip(rows, found.means, strict=True)},
+        "differences": {rows[i]: dict(zip(MEASURES, row, strict=True)) for i, row in found.differences.items()},
+    }
+    return plain(result)
+
+
+def judge_claims(table: pd.DataFrame, claims: list[dict], *, draws: int, confidence: float, seed: int) -> list[dict]:
+    """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
+
+    Args:
+        table: as `worlds.join` writes it.
+        claims: those whose rows the table has are judged; p is corrected over them (Holm).
+        draws, confidence, seed: of the bootstrap over seeds.
+
+    Returns:
+        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and
+        `verdict`.
+    """
+    known = set(table["row"])
+    judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
+    found = []
+    for claim in judged:
+        sides = [table[table["row"] == claim[side]].set_index("seed")[claim["measure"]] for side in ("against", "row")]
+        values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
+        compared = compare(values, baseline=0, draws=draws, confidence=confidence, seed=seed)
+        found.append(plain(compared.differences[1][0]))
+    p = holm(np.array([np.nan if f["p"] is None else f["p"] for f in found]))
+    result = []
+    for claim, difference, corrected in zip(judged, found, p.tolist(), strict=True):
+        difference["p_corrected"] = None if np.isnan(corrected) else corrected
+        answer = verdict(difference, claim["expect"], claim.get("margin", 0.0))
+        result.append({**claim, "difference": difference, "verdict": answer})
+    return result

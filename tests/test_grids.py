@@ -1,0 +1,79 @@
+"""Rows of a grid over seeds: paired differences, verdicts, and which of two grids is shown."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddpo_lib import grids
+from ddpo_lib.profiles import load_profile
+
+
+def grid(**rows):
+    """A table as `worlds.join` writes it: by row, the entropy over plots of its seeds; other measures are constant."""
+    return pd.DataFrame(
+        [
+            {"row": row, "seed": seed, "world": "main", **dict.fromkeys(grids.MEASURES, 0.25), "plot_entropy": value}
+            for row, values in rows.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+
+
+RESAMPLING = {"draws": 2000, "confidence": 0.95, "seed": 0}
+
+
+def test_rows_are_compared_by_seed():
+    noise = np.random.default_rng(0).normal(size=10)
+    table = grid(dpo=noise, ddpo=noise + 0.5 + 0.01 * np.arange(10))
+    found = grids.summarise(table.sample(frac=1, random_state=1), baseline="dpo", **RESAMPLING)
+    change = found["differences"]["ddpo"]["plot_entropy"]
+    assert change["mean"] == pytest.approx(0.545) and change["prompts"] == 10
+    assert 0.5 < change["low"] < change["high"] < 0.6  # far narrower than the seeds' own spread
+    assert found["rows"]["dpo"]["plot_entropy"]["mean"] == pytest.approx(noise.mean())
+
+
+def claim(row, expect, against="dpo", margin=0.0):
+    return {"row": row, "against": against, "measure": "plot_entropy", "expect": expect, "margin": margin}
+
+
+def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not_there_none():
+    noise = np.random.default_rng(0).normal(size=12) / 100
+    table = grid(dpo=np.ones(12), up=1.5 + noise, same=1 + noise)
+    asked = [
+        claim("up", "higher"),
+        claim("up", "lower"),
+        claim("same", "higher"),
+        claim("same", "unchanged", margin=0.1),
+    ]
+    judged = grids.judge_claims(
+        table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **RESAMPLING
+    )
+    verdicts = ["reproduced", "not reproduced", "not enough data", "reproduced", "not reproduced"]
+    assert [c["verdict"] for c in judged] == verdicts
+
+
+def test_p_is_corrected_over_the_claims_that_were_judged():
+    rng = np.random.default_rng(1)
+    table = grid(dpo=np.zeros(10), a=rng.normal(0.8, 1, 10), b=rng.normal(0.8, 1, 10))
+    alone = grids.judge_claims(table, [claim("a", "higher")], **RESAMPLING)[0]["difference"]
+    both = grids.judge_claims(table, [claim("a", "higher"), claim("b", "higher")], **RESAMPLING)
+    assert alone["p_corrected"] == alone["p"]
+    assert sorted(c["difference"]["p_corrected"] for c in both)[0] == pytest.approx(
+        2 * min(c["difference"]["p"] for c in both)
+    )
+
+
+def test_the_fuller_of_two_grids_is_shown(tmp_path):
+    settings = load_profile("smoke").worlds
+    few = grids.Grid(grid(dpo=[1.0, 2.0]), pd.DataFrame({"row": []}), {}, settings, {})
+    assert grids.fullest(few, tmp_path / "none") == (few, True)
+    many = grid(dpo=[1.0, 2.0, 3.0])
+    many.to_parquet(tmp_path / "modes.parquet")
+    few.traces.to_parquet(tmp_path / "traces.parquet")
+    for name in ("truth", "manifest"):
+        (tmp_path / f"{name}.json").write_text('{"name": "worlds"}')
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    shown, own = grids.fullest(few, tmp_path)
+    assert not own and shown.table.equals(many) and shown.made == {"name": "worlds"}
+    other = few._replace(settings=load_profile("embedded").worlds)
+    assert grids.fullest(other, tmp_path) == (other, True)  # another world's grid is no stand-in for this run's
