@@ -62,7 +62,8 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
         Step(
             "corpus",
             partial(makers.make_corpus, p, source),
-            params=data | {"source": label, "tokenizer": p.model.name, "template": p.model.template},
+            params=data
+            | {"source": label, "tokenizer": p.model.name, "revision": p.model.revision, "template": p.model.template},
             modules=("corpus", "models"),
             files=files,
         ),
@@ -86,7 +87,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
             partial(makers.make_quality, p),
             ("corpus", "deviation"),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
-            ("quality", _kind(p)),
+            ("quality", _kind(p), "chosen"),
         ),
         Step(
             "spaces",
@@ -118,7 +119,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
             ("corpus",),
             {"spaces": spaces, "quality": _quality_params(p, spaces), "data": data, "seed": p.seed}
             | {"evaluation": p.evaluation.model_dump(), "size": p.sampling.samples},
-            ("ranking", "quality", _kind(p)),
+            ("ranking", "quality", _kind(p), "chosen"),
             (PACKAGE_CORPUS,),
         )
     )
@@ -200,7 +201,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             partial(makers.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
             settings,
-            ("evaluation",),
+            ("evaluation", "chosen"),
             job=True,
         )
     )
@@ -208,7 +209,9 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
         sweeps = tuple(f"sweep-{name}" for name in arms)
         inputs = ("corpus", "quality", *first, *sweeps)
         steps.append(
-            Step("fronts", partial(makers.make_fronts, p), inputs, settings, ("evaluation", "fronts"), job=True)
+            Step(
+                "fronts", partial(makers.make_fronts, p), inputs, settings, ("evaluation", "fronts", "chosen"), job=True
+            )
         )
     return steps
 

@@ -123,11 +123,7 @@ class Run:
         with FileLock(f"{aside}.lock"):
             if self.is_fresh(step.name):  # another process made it while this one waited
                 return
-            if twin := self._twin(step.name, key):
-                shutil.rmtree(aside, ignore_errors=True)
-                shutil.copytree(twin, aside, copy_function=_link)
-                self._put_in_place(step.name, aside)
-                log.info("took %s over from %s", step.name, twin.parent)
+            if self._take_over(step.name, key, aside.with_suffix(".twin")):
                 return
             log.info("making %s", step.name)
             aside.mkdir(exist_ok=True)
@@ -147,12 +143,22 @@ class Run:
             self._put_in_place(step.name, aside)
             log.info("made %s in %.0f s", step.name, manifest["seconds"])
 
-    def _twin(self, name: str, key: str) -> Path | None:
-        """The folder of an artifact with that name and key in a run beside this one."""
-        for run in sorted(self.folder.parent.iterdir()):
-            if run != self.folder and Run(run, {}).manifest(name).get("key") == key:
-                return run / name
-        return None
+    def _take_over(self, name: str, key: str, aside: Path) -> bool:
+        """Put an artifact with that name and key of a run beside this one in place; whether there was one."""
+        for beside in sorted(self.folder.parent.iterdir()):
+            if beside == self.folder or Run(beside, {}).manifest(name).get("key") != key:
+                continue
+            shutil.rmtree(aside, ignore_errors=True)  # a kill may have left it
+            try:
+                shutil.copytree(beside / name, aside, copy_function=_link)
+                whole = json.loads((aside / "manifest.json").read_text(encoding="utf-8"))["key"] == key
+            except OSError:  # the other run is replacing it
+                whole = False
+            if whole:
+                self._put_in_place(name, aside)
+                log.info("took %s over from %s", name, beside)
+                return True
+        return False
 
     def _put_in_place(self, name: str, aside: Path) -> None:
         final, old = self.folder / name, aside.with_suffix(".old")

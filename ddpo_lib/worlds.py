@@ -220,7 +220,8 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
             engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
             texts = generate(engine, _held_out(corpus), _sampling(max(2, settings.samples // 2)), seed)
             found = modes.measure(modes.read_modes(texts["text"]), world)
-            self.found.append({"step": step, "share": step / state.max_steps, **found})
+            shown = {key: found[key] for key in ("none", "flawed", "plots", "voices")}
+            self.found.append({"step": step, "share": step / state.max_steps, **shown})
             write_json(kept, self.found)
 
     return Trace()

@@ -1,16 +1,20 @@
 """Which responses an arm keeps, what makes its pairs, and what weighs them."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import SHARED
 from pydantic import ValidationError
 
-from ddpo_lib.arms import training_pairs
+from ddpo_lib.arms import training_pairs, with_equal_steps
 from ddpo_lib.corpus import read_corpus
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.pairs import make_pairs
-from ddpo_lib.profiles import Arm
+from ddpo_lib.pipeline import open_run
+from ddpo_lib.profiles import Arm, Optimiser, load_profile
 
 
 def arm(**fields):
@@ -141,3 +145,39 @@ def test_on_real_data_a_cut_keeps_whole_pairs():
 def test_settings_that_contradict_each_other_are_named(fields, named):
     with pytest.raises(ValidationError, match=named):
         arm(**fields)
+
+
+@pytest.mark.parametrize(("pairs", "every", "batch"), [(37, 191, 16), (16, 191, 16), (9, 9, 4), (3, 200, 7), (5, 4, 2)])
+def test_equal_steps_are_equal(pairs, every, batch):
+    optimiser = Optimiser(
+        learning_rate=1e-4, epochs=2.0, batch_size=batch, warmup_steps=0, schedule="linear", max_grad_norm=1.0
+    )
+    timed = with_equal_steps(arm(equal_steps=True), pairs, every, optimiser)
+    steps = math.ceil(timed.epochs * math.ceil(pairs / batch))  # as transformers' Trainer counts them
+    assert steps == math.ceil(optimiser.epochs * math.ceil(every / batch))
+    assert with_equal_steps(arm(), pairs, every, optimiser) == arm()
+
+
+def test_an_arm_of_a_profile_is_trained_on_what_it_says(tmp_path, monkeypatch):
+    """The whole way from YAML to the trainer's door; what comes through it is kept, and nothing is trained."""
+    arms = {
+        "dpo": {"loss": "dpo", "start": "base"},
+        "few": {"loss": "dpo", "start": "base", "weights": ["semantic", "lexical"], "responses": 4, "power": 2.0},
+        "picked": {"loss": "dpo", "start": "base", "divpo": {"max_pairs": 1}, "equal_steps": True},
+    }
+    file = tmp_path / "arms.yaml"
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "arms", "arms": arms}))
+    given = {}
+
+    def keep(pairs, arm, start, model, preference, max_tokens, seed, folder):
+        given[folder.name.split("-")[1]] = pairs, arm
+
+    monkeypatch.setattr("ddpo_lib.training.train_preferences", keep)
+    run = open_run(str(file), folder=tmp_path / "runs")
+    for name in arms:
+        run.path(f"arm-{name}")
+    plain, few, picked = (given[name][0] for name in arms)
+    assert plain.equals(run.table("pairs", "pairs.parquet"))
+    assert few.groupby("prompt_id").size().max() == 2 and few["weight"].std() > 0
+    assert picked.groupby("prompt_id").size().max() == 1
+    assert given["picked"][1].epochs >= load_profile(file).preference.dpo.epochs

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from itertools import product
 
 import pandas as pd
@@ -75,6 +78,24 @@ def test_a_row_that_is_lost_is_made_again_the_same_and_nothing_else_is(grid):
     again = open_run(str(file), folder=folder)
     assert again.json("row-dpo-0", "modes.json") == before
     assert again.manifest("world-main-0") == made
+
+
+def test_a_world_whose_training_is_killed_comes_out_the_same(grid, tmp_path):
+    run, file, _ = grid
+    words = ["make", "world-main-0", "--profile", str(file), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "ddpo_lib.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = tmp_path / "small" / ".partial"
+    while not list(partial.glob("world-main-0-*/checkpoints/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before there was a checkpoint"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "small" / "world-main-0").exists()
+    again = open_run(str(file), folder=tmp_path)
+    assert again.json("world-main-0", "modes.json") == run.json("world-main-0", "modes.json")
+    steps = [entry["step"] for entry in again.json("world-main-0", "log.json") if "loss" in entry]
+    assert steps == sorted(set(steps))  # it went on from the checkpoint, whose log it keeps
 
 
 def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
