@@ -125,7 +125,7 @@ def test_a_margin_is_for_not_lower_alone():
 
 def test_a_claim_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="expect"):
-        verdict({"mean": 0.0, "low": 0.0, "high": 0.0}, "lower")
+        verdict({"mean": 0.0, "low": 0.0, "high": 0.0}, "better")
 
 
 # Samples

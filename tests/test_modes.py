@@ -23,12 +23,15 @@ def test_a_worked_example():
     assert found["voices"] == pytest.approx([1 / 3] * 3)
     assert found["voice_entropy"] == pytest.approx(math.log2(3))
     assert found["plot_entropy"] == pytest.approx(math.log2(3) - 2 / 3)
-    assert found["flawed"] == found["rare_plots"] == found["rare_good"] == pytest.approx(1 / 3)
+    assert found["flawed"] == found["rare_plots"] == pytest.approx(1 / 3)
+    assert found["rare_good"] == pytest.approx(1 / 2)  # of the two without a flaw
     assert found["plot_coverage"] == pytest.approx(2 / 6) and found["voice_coverage"] == 1.0
 
 
 def test_a_rare_plot_with_a_flaw_is_no_rare_good_one():
-    assert modes.measure(table((5, 0, True)), WORLD)["rare_good"] == 0.0
+    found = modes.measure(table((5, 0, True), (0, 0, False)), WORLD)
+    assert found["rare_plots"] == 0.5 and found["rare_good"] == 0.0
+    assert np.isnan(modes.measure(table((5, 0, True)), WORLD)["rare_good"])  # no good story says nothing of them
 
 
 def test_texts_that_cannot_be_read_leave_no_numbers_but_their_share():

@@ -70,7 +70,6 @@ BAD_KNOBS = {
     "below the least": ("sampling: {samples: 1}", "sampling.samples"),
     "not a number": ("preference: {beta: .nan}", "preference.beta"),
     "unknown loss": ("arms: {x: {loss: ppo, start: sft}}", "arms.x.loss"),
-    "unknown space": ("arms: {x: {loss: dpo, start: sft, weights: [colour]}}", "arms.x.weights.0"),
     "unknown reward": ("quality: {kind: judge}", "quality.kind"),
     "no prompts to stop by": ("quality: {kind: reward-model, dev: 0.0}", "quality.dev"),
     "reward steps as text": ("quality: {kind: reward-model, learning_rate: fast}", "quality.learning_rate"),
@@ -110,12 +109,18 @@ def test_what_is_no_mapping_in_yaml_is_named(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def test_an_arm_that_weighs_by_an_unknown_space_is_named_with_the_spaces_there_are(tmp_path):
+    path = written(tmp_path, "extends: smoke\narms: {dpo: {loss: dpo, start: sft, weights: [colour]}}\n")
+    with pytest.raises(InputError, match=r"arms\.dpo: colour is none of the spaces semantic, style, lexical, delta"):
+        load_profile(path)
+
+
 def test_an_unknown_profile_is_named_with_those_there_are(tmp_path):
     for name in ("embeded", str(tmp_path / "missing.yaml")):
         with pytest.raises(InputError) as error:
             load_profile(name)
         assert name in str(error.value)
-        assert "embedded, smoke" in str(error.value)
+        assert "embedded, full, smoke" in str(error.value)
 
 
 def test_an_unknown_profile_in_extends_is_named_with_the_file_that_asks_for_it(tmp_path):
