@@ -64,7 +64,8 @@ def with_equal_steps(arm: Arm, pairs: int, every: int, optimiser: Optimiser) -> 
         return arm
     batch = optimiser.batch_size * optimiser.accumulation
     epochs = optimiser.epochs * math.ceil(every / batch) / math.ceil(pairs / batch)
-    return arm.model_copy(update={"epochs": epochs, "equal_steps": False})
+    # the trainer rounds epochs times batches up: rounding in the product must not add a step
+    return arm.model_copy(update={"epochs": math.nextafter(epochs, 0), "equal_steps": False})
 
 
 def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.ndarray, pd.DataFrame | None]:

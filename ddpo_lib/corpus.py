@@ -119,6 +119,11 @@ def read_corpus(
     return table
 
 
+def held_out_prompts(corpus: pd.DataFrame) -> pd.DataFrame:
+    """A row a prompt of the test split, `prompt_id prompt`, as `generate.generate` takes them."""
+    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
+
+
 def is_hub_name(source: str) -> bool:
     """Whether a source that is no file here has the form of a hub data set, `owner/name`."""
     names_a_file = Path(source).suffix in (".jsonl", ".json", ".parquet", ".csv", ".txt") or Path(source).exists()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.profiles import Worlds
+from ddpo_lib.profiles import MAIN_WORLD, Worlds
 from ddpo_lib.published import verdict
 from ddpo_lib.stats import compare, holm, plain
 
@@ -51,7 +51,7 @@ def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
 def _shared(settings: Worlds) -> dict:
     """What two grids must have in common for their rows to be the same."""
     different = {"seeds", "trace", "rows", "kinds"}
-    return settings.model_dump(exclude=different) | {"main": settings.kinds["main"]}
+    return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
 
 
 def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: float, seed: int) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpo_lib.chosen import fit_reward, load_reward, space
-from ddpo_lib.corpus import PACKAGE_CORPUS
+from ddpo_lib.corpus import PACKAGE_CORPUS, held_out_prompts
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Arm, Baseline, Profile
 from ddpo_lib.runs import Run, write_json
@@ -166,18 +166,19 @@ def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> N
     train_preferences(pairs, arm, start, *settings, folder)
 
 
-def _held_out_prompts(run: Run):
-    corpus = run.table("corpus", "corpus.parquet")
-    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
-
-
 def make_samples(profile: Profile, trained: str, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.engines import open_trained
     from ddpo_lib.generate import generate
 
     engine = open_trained(profile.model, run.path(trained) / "trained")
     journal = folder / "journal.jsonl"
-    samples = generate(engine, _held_out_prompts(run), profile.sampling, profile.seed + seed, journal=journal)
+    samples = generate(
+        engine,
+        held_out_prompts(run.table("corpus", "corpus.parquet")),
+        profile.sampling,
+        profile.seed + seed,
+        journal=journal,
+    )
     samples.to_parquet(folder / "samples.parquet")
     journal.unlink(missing_ok=True)
 
@@ -193,7 +194,9 @@ def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
     for temperature in profile.evaluation.temperatures:
         sampling = profile.sampling.model_copy(update={"temperature": temperature})
         journal = folder / f"journal-{temperature}.jsonl"
-        samples = generate(engine, _held_out_prompts(run), sampling, profile.seed, journal=journal)
+        samples = generate(
+            engine, held_out_prompts(run.table("corpus", "corpus.parquet")), sampling, profile.seed, journal=journal
+        )
         parts.append(samples.assign(temperature=temperature))
     pd.concat(parts, ignore_index=True).to_parquet(folder / "samples.parquet")
     for journal in folder.glob("journal-*"):
@@ -207,7 +210,9 @@ def make_baseline(profile: Profile, baseline: Baseline, folder: Path, run: Run) 
     engine = open_engine(baseline, profile.model)
     journal = folder / "journal.jsonl"
     asked = {"how": baseline.how, "instruction": baseline.instruction, "journal": journal}
-    samples = generate(engine, _held_out_prompts(run), profile.sampling, profile.seed, **asked)
+    samples = generate(
+        engine, held_out_prompts(run.table("corpus", "corpus.parquet")), profile.sampling, profile.seed, **asked
+    )
     samples.to_parquet(folder / "samples.parquet")
     write_json(folder / "engine.json", engine.facts())
     journal.unlink(missing_ok=True)

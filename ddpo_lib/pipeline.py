@@ -9,7 +9,7 @@ from ddpo_lib.book import BENCHMARKS
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
-from ddpo_lib.profiles import Profile, load_profile
+from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile
 from ddpo_lib.runs import Run, Step
 
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
@@ -237,7 +237,7 @@ def _world_steps(p: Profile) -> list[Step]:
     for part, rows in zip(parts, made, strict=True):
         make = partial(worlds.gather, p, rows)
         steps.append(Step(part, make, tuple(rows.values()), modules=("worlds",), job=True))
-    first = f"world-{worlds.MAIN}-0"
+    first = f"world-{MAIN_WORLD}-0"
     join = partial(worlds.join, p, parts, first)
     return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
 

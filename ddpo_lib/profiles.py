@@ -17,6 +17,7 @@ from ddpo_lib.errors import InputError
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+MAIN_WORLD = "main"  # every profile has it
 # what deviation is measured by in a world with known modes: the text, or as an upper bound the labels themselves
 WORLD_SPACES = {"semantic": "lexical", "style": "stylometric", "plot": None, "voice": None}
 
@@ -211,7 +212,7 @@ class Evaluation(Section):
 class WorldRow(Section):
     """A trained condition in a world with known modes; its spaces are those of WORLD_SPACES."""
 
-    world: str = "main"
+    world: str = MAIN_WORLD
     arm: Arm
     traced: bool = False  # modes are measured through training too
 
@@ -253,8 +254,8 @@ class Worlds(Section):
                 raise ValueError(
                     f"kinds.{name}: expected held-out prompts, and {self.preference_prompts} or more others"
                 )
-        if "main" not in self.kinds:
-            raise ValueError("kinds: one must be `main`, which the book shows")
+        if MAIN_WORLD not in self.kinds:
+            raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
         if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():
             raise ValueError(f"rows: the book shows {missing.pop()} too, which is missing")
         for name, row in self.rows.items():

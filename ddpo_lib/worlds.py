@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib import modes, modeworld
+from ddpo_lib.corpus import held_out_prompts
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
+from ddpo_lib.profiles import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
 from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 48  # of a sample
 SCORED_AT_ONCE = 128  # texts
-MAIN = "main"  # the world that every profile has
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
@@ -124,8 +124,8 @@ def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run)
     for file in ("modes.parquet", "traces.parquet"):
         pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
     place, kinds = run.path(first), profile.worlds.kinds
-    prompt = _held_out(pd.read_parquet(place / "corpus.parquet"))["prompt"].iloc[0]
-    scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN, 0))
+    prompt = held_out_prompts(pd.read_parquet(place / "corpus.parquet"))["prompt"].iloc[0]
+    scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN_WORLD, 0))
     scored.assign(prompt=prompt).to_parquet(folder / "scored.parquet")
     write_json(folder / "settings.json", profile.worlds.model_dump())
     write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
@@ -185,7 +185,7 @@ def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> 
     from ddpo_lib.generate import generate
 
     engine = open_trained(_model(trained), trained)
-    return generate(engine, _held_out(corpus), _sampling(settings.samples), seed)
+    return generate(engine, held_out_prompts(corpus), _sampling(settings.samples), seed)
 
 
 def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int, kept: Path):
@@ -218,7 +218,7 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
 
         def _measure(self, step, state, model):
             engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
-            texts = generate(engine, _held_out(corpus), _sampling(max(2, settings.samples // 2)), seed)
+            texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
             found = modes.measure(modes.read_modes(texts["text"]), world)
             shown = {key: found[key] for key in ("none", "flawed", "plots", "voices")}
             self.found.append({"step": step, "share": step / state.max_steps, **shown})
@@ -232,10 +232,6 @@ TEMPLATE = "{prompt}" + modeworld.SEPARATOR
 
 def _model(place: Path) -> Model:
     return Model(name=str(place), dtype="float32", template=TEMPLATE, lora_r=None)
-
-
-def _held_out(corpus: pd.DataFrame) -> pd.DataFrame:
-    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
 
 
 def _sampling(samples: int) -> Sampling:

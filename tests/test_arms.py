@@ -147,7 +147,9 @@ def test_settings_that_contradict_each_other_are_named(fields, named):
         arm(**fields)
 
 
-@pytest.mark.parametrize(("pairs", "every", "batch"), [(37, 191, 16), (16, 191, 16), (9, 9, 4), (3, 200, 7), (5, 4, 2)])
+@pytest.mark.parametrize(
+    ("pairs", "every", "batch"), [(37, 191, 16), (16, 191, 16), (9, 9, 4), (3, 200, 7), (5, 4, 2), (98, 980, 2)]
+)
 def test_equal_steps_are_equal(pairs, every, batch):
     optimiser = Optimiser(
         learning_rate=1e-4, epochs=2.0, batch_size=batch, warmup_steps=0, schedule="linear", max_grad_norm=1.0
@@ -181,3 +183,14 @@ def test_an_arm_of_a_profile_is_trained_on_what_it_says(tmp_path, monkeypatch):
     assert few.groupby("prompt_id").size().max() == 2 and few["weight"].std() > 0
     assert picked.groupby("prompt_id").size().max() == 1
     assert given["picked"][1].epochs >= load_profile(file).preference.dpo.epochs
+
+
+def test_no_rounding_adds_a_step():
+    optimiser = Optimiser(
+        learning_rate=1e-4, epochs=2.0, batch_size=1, warmup_steps=0, schedule="linear", max_grad_norm=1.0
+    )
+    for pairs in range(1, 120):
+        for every in (13, 50, 191):
+            assert (
+                math.ceil(with_equal_steps(arm(equal_steps=True), pairs, every, optimiser).epochs * pairs) == 2 * every
+            )

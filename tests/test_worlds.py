@@ -17,6 +17,7 @@ from ddpo_lib.modeworld import Mode, read_mode, wordings
 from ddpo_lib.pipeline import PROJECT, open_run
 from ddpo_lib.profiles import load_profile
 
+KEPT = PROJECT / "results" / "worlds"  # the full grid
 ROWS = {"dpo": {"traced": True, "arm": {"loss": "dpo", "start": "sft"}}}
 
 
@@ -143,27 +144,22 @@ def test_labels_are_spaces_in_which_one_mode_is_as_far_from_any_other():
 
 
 def test_the_kept_grid_shows_no_effect_where_nothing_is_rare():
-    kept = PROJECT / "results" / "worlds"
-    if not kept.is_dir():
-        pytest.skip("no grid is kept")
-    table = grids.read_grid(kept).table
+    table = grids.read_grid(KEPT).table
     null = table[table["world"] == "null"]
     found = grids.summarise(null, baseline="null-dpo", draws=4000, confidence=0.95, seed=0)["differences"]
     for arm in ("null-ddpo-semantic", "null-ddpo-style"):
-        change = found[arm]["plot_entropy"]
-        assert change["prompts"] >= 10
-        assert change["low"] <= 0 <= change["high"]
+        for measure in ("plot_entropy", "voice_entropy"):
+            change = found[arm][measure]
+            assert change["prompts"] >= 10
+            assert change["low"] <= 0 <= change["high"]
 
 
 def test_the_kept_grid_is_whole():
-    kept = PROJECT / "results" / "worlds"
-    if not kept.is_dir():
-        pytest.skip("no grid is kept")
     rows = load_profile("full").worlds.rows
-    table = grids.read_grid(kept).table
+    table = grids.read_grid(KEPT).table
     assert (table.groupby("row")["seed"].nunique() == load_profile("full").worlds.seeds).all()
     assert set(rows) <= set(table["row"])
-    assert json.loads((kept / "manifest.json").read_text())["name"] == "worlds"
+    assert json.loads((KEPT / "manifest.json").read_text())["name"] == "worlds"
 
 
 def test_scoring_every_text_agrees_with_sampling(grid):
