@@ -1,8 +1,10 @@
-"""What several test files share: where the real data and the reference numbers lie, if they do."""
+"""What several test files share: scored corpora; where the real data and the reference numbers lie, if they do."""
 
 import json
+import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from browser import browser, launch  # noqa: F401, fixtures for every test file
 
@@ -16,3 +18,13 @@ def golden() -> dict:
     if not path.exists():
         pytest.skip("shared/golden is not beside the project")
     return json.loads(path.read_text())
+
+
+def corpus(*groups: list[float | None]) -> pd.DataFrame:
+    """A prompt for each list of scores; None where a response has no score."""
+    rows = [
+        (f"p{i}", f"prompt {i}", f"p{i}-{j:02d}", f"text {i} {j}", math.nan if score is None else float(score))
+        for i, scores in enumerate(groups)
+        for j, score in enumerate(scores)
+    ]
+    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "response_id", "text", "score"])

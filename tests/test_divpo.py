@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED
+from conftest import SHARED, corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,16 +16,6 @@ from ddpo_lib.pairs import make_divpo_pairs, make_pairs
 
 THRESHOLDS = pytest.mark.parametrize("threshold", ["count", "range"])
 IDS = ["chosen_id", "rejected_id"]
-
-
-def corpus(*groups: list[float | None]) -> pd.DataFrame:
-    """A prompt for each list of scores; None where a response has no score."""
-    rows = [
-        (f"p{i}", f"prompt {i}", f"p{i}-{j:02d}", f"text {i} {j}", math.nan if score is None else float(score))
-        for i, scores in enumerate(groups)
-        for j, score in enumerate(scores)
-    ]
-    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "response_id", "text", "score"])
 
 
 def group_of(table: pd.DataFrame) -> np.ndarray:

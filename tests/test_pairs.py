@@ -1,8 +1,8 @@
-import math
 from itertools import combinations
 
 import pandas as pd
 import pytest
+from conftest import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,16 +11,6 @@ from ddpo_lib.pairs import make_pairs
 
 GAPS = st.sampled_from([0, 1, 5, 12.5])
 SCORES = st.lists(st.none() | st.integers(-5, 30), max_size=9)
-
-
-def corpus(*groups: list[float | None]) -> pd.DataFrame:
-    """A prompt for each list of scores; None where a response has no score."""
-    rows = [
-        (f"p{i}", f"prompt {i}", f"p{i}-{j}", f"text {i} {j}", math.nan if score is None else float(score))
-        for i, scores in enumerate(groups)
-        for j, score in enumerate(scores)
-    ]
-    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "response_id", "text", "score"])
 
 
 @st.composite
