@@ -7,7 +7,7 @@ comes is set, so it is known exactly, and `read_mode` recovers all three from an
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, product
@@ -140,7 +140,7 @@ def write_corpus(world: World) -> pd.DataFrame:
     rows = []
     for i, prompt in enumerate(prompts):
         modes = [Mode(*row) for row in zip(plots[i].tolist(), voices[i].tolist(), flawed[i].tolist(), strict=True)]
-        texts = {mode: _shuffled_for_ever(list(wordings(prompt, mode)), rng) for mode in sorted(set(modes))}
+        texts = {mode: _shuffled_for_ever(_Wordings(prompt, mode), rng) for mode in sorted(set(modes))}
         split = "train" if i < world.prompts else "test"
         for j, mode in enumerate(modes):
             score = BAD if mode.flawed else GOOD
@@ -165,9 +165,9 @@ def _prompt_wordings(hero: str, place: str, thing: str) -> list[str]:
     return [way.format(hero=hero, place=PLACES[place], thing=OBJECTS[thing]) for way in _LANGUAGE["prompts"]]
 
 
-def _shuffled_for_ever(texts: list[str], rng: np.random.Generator) -> Iterator[str]:
+def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator[str]:
     while True:
-        yield from rng.permutation(texts).tolist()
+        yield from map(texts.__getitem__, rng.permutation(len(texts)).tolist())
 
 
 def wordings(prompt: str, mode: Mode) -> Iterator[str]:
@@ -179,13 +179,30 @@ def wordings(prompt: str, mode: Mode) -> Iterator[str]:
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    cast = {_SLOTS[name]: name for name in _NAMES.findall(prompt)}
-    if len(cast) != 3 or prompt not in _prompt_wordings(*(cast[slot] for slot in ("hero", "place", "object"))):
-        raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
-    ends = [thing for thing in OBJECTS if (thing != cast["object"]) == mode.flawed]
-    openings, closings = _FRAMES[mode.voice]
-    for opening, content, closing, end in product(openings, _CONTENTS[mode.plot], closings, ends):
-        yield f"{opening.format(**cast)} {content}{closing.format(object=end)}"
+    return iter(_Wordings(prompt, mode))
+
+
+class _Wordings(Sequence):
+    """The texts of `wordings` by number; none is written before it is asked for, since a corpus needs few of them."""
+
+    def __init__(self, prompt: str, mode: Mode):
+        self.cast = {_SLOTS[name]: name for name in _NAMES.findall(prompt)}
+        known = len(self.cast) == 3
+        if not known or prompt not in _prompt_wordings(*(self.cast[slot] for slot in ("hero", "place", "object"))):
+            raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
+        ends = [thing for thing in OBJECTS if (thing != self.cast["object"]) == mode.flawed]
+        openings, closings = _FRAMES[mode.voice]
+        self.parts = (openings, _CONTENTS[mode.plot], closings, ends)
+
+    def __len__(self):
+        return math.prod(map(len, self.parts))
+
+    def __getitem__(self, number: int) -> str:
+        if number >= len(self):
+            raise IndexError(number)
+        places = np.unravel_index(number, [len(part) for part in self.parts])
+        opening, content, closing, end = (part[place] for part, place in zip(self.parts, places, strict=True))
+        return f"{opening.format(**self.cast)} {content}{closing.format(object=end)}"
 
 
 # Reading

@@ -19,7 +19,10 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 MAIN_WORLD = "main"  # every profile has it
 # what deviation is measured by in a world with known modes: the text, or as an upper bound the labels themselves
-WORLD_SPACES = {"semantic": "lexical", "style": "stylometric", "plot": None, "voice": None}
+WORLD_SPACES = {
+    **{"semantic": "lexical", "style": "stylometric", "minilm": "minilm", "delta": "delta"},
+    **{"plot": None, "voice": None},  # the labels themselves
+}
 
 
 class Section(BaseModel):
@@ -91,6 +94,7 @@ class Optimiser(Section):
     warmup_steps: int = Field(ge=0)
     schedule: Literal["linear", "cosine", "constant"]
     max_grad_norm: PositiveFloat
+    checkpoint_steps: int = Field(default=20, ge=0)  # what a kill can lose; 0: all of the training
 
 
 class DivPO(Section):
@@ -215,6 +219,7 @@ class WorldRow(Section):
     world: str = MAIN_WORLD
     arm: Arm
     traced: bool = False  # modes are measured through training too
+    noise: float = Field(default=0.0, ge=0)  # standard deviation of what is added to the scores, where votes are few
 
     @model_validator(mode="after")
     def _known(self):
@@ -229,14 +234,15 @@ class Worlds(Section):
     """Small models, trained from scratch in worlds whose modes are known (`modeworld.py`)."""
 
     seeds: Positive  # of world, model and training at once: 0, 1, ...
-    kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
+    # a name a world -> fields of `modeworld.World`; the model of any but the main one starts from the main one's
+    kinds: dict[str, dict[str, int | float]]
     layers: Positive
     width: Positive
     sft: Optimiser
     preference: Preference
     samples: Positive  # a held-out prompt, from the model's own distribution
     preference_prompts: Positive  # that arms have pairs of; SFT reads all that are not held out
-    trace: Positive = 8  # times that a traced row is measured
+    trace: Positive = 4  # equal parts of a traced row's training, after each of which it is measured
     rows: dict[str, WorldRow]
 
     @model_validator(mode="after")

@@ -28,8 +28,6 @@ from ddpo_lib.trunk import Trunk
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_STEPS = 20  # what a kill can lose
-
 
 def train_sft(
     corpus: pd.DataFrame, model: profiles.Model, optimiser: profiles.Optimiser, max_tokens: int, seed: int, folder: Path
@@ -146,7 +144,7 @@ def _train(
         if whole:
             tokenizer.save_pretrained(folder / "trained")
         write_json(folder / "log.json", trainer.state.log_history)
-        shutil.rmtree(checkpoints)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # there are none of a training that keeps none
 
 
 class QuietProgress(ProgressCallback):
@@ -174,8 +172,8 @@ def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, 
         "ddp_find_unused_parameters": False,  # every step uses the whole adapter
         "logging_steps": 1,
         "logging_first_step": True,
-        "save_strategy": "steps",
-        "save_steps": CHECKPOINT_STEPS,
+        "save_strategy": "steps" if optimiser.checkpoint_steps else "no",
+        "save_steps": optimiser.checkpoint_steps,
         "save_total_limit": 1,
         "report_to": "none",
         "dataloader_pin_memory": torch.cuda.is_available(),

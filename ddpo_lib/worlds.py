@@ -4,7 +4,6 @@ The training, the weights and the sampling are those of the real model; only the
 """
 
 import copy
-import json
 import shutil
 from itertools import product
 from pathlib import Path
@@ -19,7 +18,7 @@ from ddpo_lib.profiles import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling
 from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
-NEW_TOKENS = 48  # of a sample
+NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
 SCORED_AT_ONCE = 128  # texts
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
@@ -28,20 +27,23 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
     return modeworld.World(**settings.kinds[kind], seed=seed)
 
 
-def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
-    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes."""
+def make_world(profile: Profile, kind: str, seed: int, start: str | None, folder: Path, run: Run) -> None:
+    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes.
+
+    Args:
+        start: the artifact of a world whose model knows the language already; None: one of random weights.
+    """
     from ddpo_lib.training import train_sft
 
     settings = profile.worlds
     world = world_of(settings, kind, seed)
     corpus = modeworld.write_corpus(world)
     corpus.to_parquet(folder / "corpus.parquet")
-    base = folder / "base"
-    if not base.exists():  # a kill may have left it, and a checkpoint of what became of it
-        _write_base(settings, seed, base)
+    base = run.path(start) / "trained" if start else _write_base(settings, seed, folder / "base")
     train = corpus[corpus["split"] == "train"]
     train_sft(train, _model(base), settings.sft, LONGEST, seed, folder)
-    shutil.rmtree(base)
+    if not start:
+        shutil.rmtree(base)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")
@@ -60,27 +62,32 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     train = corpus[corpus["split"] == "train"]
     known = train["prompt_id"].unique()[: settings.preference_prompts]
     train = train[train["prompt_id"].isin(known)].reset_index(drop=True)
+    if row.noise:
+        train["score"] += np.random.default_rng([seed, 1]).normal(0, row.noise, len(train))
     vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
     pairs = training_pairs(train, vectors, row.arm, gap, seed)
     preference = settings.preference
     optimiser = preference.dpo if row.arm.loss == "dpo" else preference.orpo
     arm = with_equal_steps(row.arm, len(pairs), len(make_pairs(train, gap, seed)), optimiser)
-    trace = [_trace(settings, world, corpus, seed, folder / "trace.json")] if row.traced else []
+    trace = [_trace(settings, world, corpus, seed)] if row.traced else []
     trained = _model(place / "trained")
     train_preferences(pairs, arm, place / "trained", trained, preference, LONGEST, seed, folder, trace)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
-    weight = pairs.get("weight")
-    measured = {
-        "row": _measure(texts, world, f"a row of world {row.world}, seed {seed}"),
+    measured = _measure(texts, world, f"a row of world {row.world}, seed {seed}")
+    before = run.json(start, "modes.json")["sft"]
+    weight = pairs.get("weight", pd.Series(1.0, pairs.index))
+    flawed = pairs["chosen_id"].map(train.set_index("response_id")["flawed"]).astype(float)
+    found = {
+        "row": measured,
         "pairs": len(pairs),
-        "pressure": 1.0 if weight is None else float(weight.mean()),  # mean weight of a pair
-        "zero_winners": 0.0 if weight is None else float((weight == 0).mean()),
-        "trace": trace[0].found if trace else [],
+        "pressure": float(weight.mean()),  # mean weight of a pair
+        "zero_winners": float((weight == 0).mean()),
+        "flawed_winners": float(np.average(flawed, weights=weight)),  # their share of the weight
+        "trace": [_point(0.0, before), *trace[0].found, _point(1.0, measured)] if trace else [],
     }
-    write_json(folder / "modes.json", measured)
+    write_json(folder / "modes.json", found)
     shutil.rmtree(folder / "trained")
-    (folder / "trace.json").unlink(missing_ok=True)
 
 
 def _measure(texts: pd.DataFrame, world: modeworld.World, what: str) -> dict:
@@ -107,7 +114,7 @@ def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run
         if name.startswith(SFT):
             table += [{**facts, **found["sft"]}, {**facts, "row": CORPUS + kind, **found["corpus"]}]
         else:
-            about = {key: found[key] for key in ("pairs", "pressure", "zero_winners")}
+            about = {key: found[key] for key in ("pairs", "pressure", "zero_winners", "flawed_winners")}
             table.append({**facts, **about, **found["row"]})
             traces += [{**facts, **point} for point in found["trace"]]
     pd.DataFrame(table).to_parquet(folder / "modes.parquet")
@@ -171,10 +178,13 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
 
 def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:
     """(n, d) float32 unit rows of a world's responses in one of its spaces, of which the labels are an upper bound."""
-    from ddpo_lib.embed import embed
+    from ddpo_lib.embed import COUNTED, embed
 
-    if WORLD_SPACES[name] is not None:
-        return embed(corpus["text"].tolist(), WORLD_SPACES[name])
+    space = WORLD_SPACES[name]
+    if space in COUNTED:  # texts so short are counted in a tenth of the time that reading their vectors takes
+        return COUNTED[space](corpus["text"].tolist())
+    if space is not None:
+        return embed(corpus["text"].tolist(), space)
     labels = corpus[name].to_numpy()
     return np.eye(labels.max() + 1, dtype=np.float32)[labels]
 
@@ -188,11 +198,10 @@ def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> 
     return generate(engine, held_out_prompts(corpus), _sampling(settings.samples), seed)
 
 
-def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int, kept: Path):
-    """A callback that measures the modes of the model as it trains, `settings.trace` times and at the start.
+def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int):
+    """A callback that measures the modes of the model between the parts of its training, `settings.trace` in all.
 
     On half as many samples as a trained row, since it would take longer than the training otherwise.
-    What it `found` is written to the file `kept` each time, for a training that is killed and goes on.
     """
     from transformers import TrainerCallback
 
@@ -203,28 +212,23 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
         def __init__(self):
             self.found = []
 
-        def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs):
-            self.at = {round(i * state.max_steps / settings.trace) for i in range(settings.trace + 1)}
+        def on_train_begin(self, args, state, control, processing_class=None, **kwargs):
+            self.at = {round(i * state.max_steps / settings.trace) for i in range(1, settings.trace)}
             self.tokenizer = processing_class
-            if state.global_step:
-                before = json.loads(kept.read_text(encoding="utf-8"))
-                self.found = [point for point in before if point["step"] <= state.global_step]
-            else:
-                self._measure(0, state, model)
 
         def on_step_end(self, args, state, control, model=None, **kwargs):
             if state.global_step in self.at:
-                self._measure(state.global_step, state, model)
-
-        def _measure(self, step, state, model):
-            engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
-            texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
-            found = modes.measure(modes.read_modes(texts["text"]), world)
-            shown = {key: found[key] for key in ("none", "flawed", "plots", "voices")}
-            self.found.append({"step": step, "share": step / state.max_steps, **shown})
-            write_json(kept, self.found)
+                engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
+                texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
+                found = modes.measure(modes.read_modes(texts["text"]), world)
+                self.found.append(_point(state.global_step / state.max_steps, found))
 
     return Trace()
+
+
+def _point(share: float, measured: dict) -> dict:
+    """What a trace keeps of `modes.measure` after so much of a training."""
+    return {"share": share, **{key: measured[key] for key in ("none", "flawed", "plots", "voices")}}
 
 
 TEMPLATE = "{prompt}" + modeworld.SEPARATOR
@@ -239,8 +243,8 @@ def _sampling(samples: int) -> Sampling:
     return Sampling(samples=samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain)
 
 
-def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
-    """A causal language model of random weights and the world's words; the folder is whole or not there."""
+def _write_base(settings: Worlds, seed: int, folder: Path) -> Path:
+    """A causal language model of random weights and the world's words, in a folder that is given back."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -260,7 +264,6 @@ def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
         bos_token_id=None,
     )
     torch.manual_seed(seed)
-    aside = folder.with_suffix(".partial")
-    LlamaForCausalLM(config).save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.replace(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
