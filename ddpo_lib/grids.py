@@ -84,6 +84,16 @@ def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: flo
     return plain(result)
 
 
+def paired(
+    table: pd.DataFrame, row: str, against: str, measure: str, *, draws: int, confidence: float, seed: int
+) -> dict:
+    """One row of the grid minus another, of any world, in a column of the table: the fields of `stats.Difference`,
+    paired by seed, whose `prompts` are seeds."""
+    sides = [table[table["row"] == name].set_index("seed")[measure] for name in (against, row)]
+    values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
+    return plain(compare(values, baseline=0, draws=draws, confidence=confidence, seed=seed).differences[1][0])
+
+
 def judge_claims(table: pd.DataFrame, claims: list[dict], *, draws: int, confidence: float, seed: int) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
@@ -100,10 +110,8 @@ def judge_claims(table: pd.DataFrame, claims: list[dict], *, draws: int, confide
     judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
     found = []
     for claim in judged:
-        sides = [table[table["row"] == claim[side]].set_index("seed")[claim["measure"]] for side in ("against", "row")]
-        values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
-        compared = compare(values, baseline=0, draws=draws, confidence=confidence, seed=seed)
-        found.append(plain(compared.differences[1][0]))
+        sides = claim["row"], claim["against"], claim["measure"]
+        found.append(paired(table, *sides, draws=draws, confidence=confidence, seed=seed))
     p = holm(np.array([np.nan if f["p"] is None else f["p"] for f in found]))
     result = []
     for claim, difference, corrected in zip(judged, found, p.tolist(), strict=True):

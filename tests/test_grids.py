@@ -77,3 +77,12 @@ def test_the_fuller_of_two_grids_is_shown(tmp_path):
     assert not own and shown.table.equals(many) and shown.made == {"name": "worlds"}
     other = few._replace(settings=load_profile("embedded").worlds)
     assert grids.fullest(other, tmp_path) == (other, True)  # another world's grid is no stand-in for this run's
+
+
+def test_a_row_is_compared_with_a_row_of_another_world_seed_by_seed():
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=10)
+    here, there = grid(dpo=noise + 0.3), grid(**{"null-dpo": noise}).assign(world="null")
+    change = grids.paired(pd.concat([there, here]), "dpo", "null-dpo", "plot_entropy", **RESAMPLING)
+    assert change["mean"] == pytest.approx(0.3) and change["prompts"] == 10
+    assert change["high"] - change["low"] < 1e-9  # the seeds' spread is common to both
