@@ -11,14 +11,19 @@ from ddpo_lib.errors import InputError
 app = typer.Typer(help="A study with people: prepare it, serve it, read its answers.", no_args_is_help=True)
 
 HOSTING = """\
-Only this machine can reach it. To let others in, put a proxy that speaks HTTPS in front of it, on this machine; never
-open the port itself. With nginx, and X-Forwarded-* headers that Potato then believes (POTATO_PROXY_FIX=1 in its environment):
+http://127.0.0.1:{port}/
+
+Only this machine can reach it. To let others in, put a proxy that speaks HTTPS in front of it, on this machine, and
+never open the port itself; with nginx, in a server block that has your certificate:
     location / {{ proxy_pass http://127.0.0.1:{port}; proxy_set_header Host $host;
-                 proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }}
-Names are not protected by passwords: `require_password: true` in {config} asks for one.
-On Prolific: put `login: {{type: prolific, url_argument: PROLIFIC_PID}}` and `completion_code: YOURS` into that file, and give
-    https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}&STUDY_ID={{{{%STUDY_ID%}}}}&SESSION_ID={{{{%SESSION_ID%}}}} as the study's address.
-Stop with Ctrl-C; answers are kept, and the same command goes on."""
+        proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }}
+Start this command with POTATO_PROXY_FIX=1 in its environment then, so that Potato believes those headers.
+Anyone who knows a name can sign in by it; `require_password: true` in {config} asks for a password too.
+On Prolific, put these two lines into that file, with your code:
+    login: {{type: url_direct, url_argument: PROLIFIC_PID}}
+    completion_code: YOUR-CODE
+and give as the study's address https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}
+Stop with Ctrl-C: answers are kept, and the same command goes on."""
 
 
 class Show(StrEnum):
@@ -76,7 +81,7 @@ def serve(
     from ddpo_lib import potato
 
     server = potato.start(folder, port)
-    typer.echo(f"http://127.0.0.1:{port}/\n\n" + HOSTING.format(port=port, config=folder / "study" / "config.yaml"))
+    typer.echo(HOSTING.format(port=port, config=folder / "study" / "config.yaml"))
     status = potato.serve_until_stopped(server)
     if status:
         raise InputError(f"Potato stopped with status {status}; its log is {folder / 'potato.log'}")

@@ -209,7 +209,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Item:
-    """Two sets of stories to one prompt. Of an attention check, `first_side` is the side with four different stories."""
+    """Two sets of stories to a prompt. Of an attention check, `first_side` is the side with four different stories."""
 
     prompt_id: str
     prompt: str
@@ -251,7 +251,7 @@ def draw_items(
         InputError: no prompt has five different stories to make a check of.
     """
     rng = np.random.default_rng([seed, 1])
-    by_prompt = {prompt_id: group for prompt_id, group in stories.groupby("prompt_id")}
+    by_prompt = dict(iter(stories.groupby("prompt_id")))
     varied = [p for p, group in by_prompt.items() if group["shown"].str.strip().nunique() > STORIES]
     if checks and not varied:
         raise InputError(f"no prompt has {STORIES + 1} different stories to make an attention check of; use --checks 0")

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,7 +151,7 @@ def start(folder: Path, port: int) -> subprocess.Popen:
         port: to listen at.
 
     Raises:
-        InputError: no study, Potato is not installed, or it does not start; says why.
+        InputError: no study, Potato is not installed, the port is taken, or Potato does not start; says why.
     """
     folder = folder.resolve()
     if not (folder / STUDY / "config.yaml").is_file():
@@ -159,11 +160,14 @@ def start(folder: Path, port: int) -> subprocess.Popen:
         importlib.metadata.version("potato-annotation")
     except importlib.metadata.PackageNotFoundError:
         raise InputError("Potato is not installed; `pip install 'ddpo-lib[annotate]'` installs it") from None
+    with socket.socket() as probe:  # else what answers below may be what listened there before
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise InputError(f"port {port}: something listens there already; name another by --port")
     command = [sys.executable, "-m", "potato", "start", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     # Potato compiles its pages into its own package, where two studies would overwrite each other's
     environment = {**os.environ, "POTATO_GENERATED_TEMPLATES_DIR": str(folder / "pages"), "PYTHONUNBUFFERED": "1"}
     log = folder / "potato.log"
-    with log.open("w", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8") as file:
         server = subprocess.Popen(command, cwd=folder / STUDY, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
         _wait(server, f"http://127.0.0.1:{port}/health")
