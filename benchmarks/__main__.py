@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from benchmarks import maps, measures, sampling, statistics, training, weights
+from benchmarks import annotation, maps, measures, sampling, statistics, training, weights
 from benchmarks.measure import table
 
 BENCHMARKS = {
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "Measures": measures.rows,
     "Statistics": statistics.rows,
     "Embedding and maps": maps.rows,
+    "Annotation": annotation.rows,
     "Sampling": sampling.rows,
     "Training": training.rows,
 }

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ddpo_lib import annotate
 from ddpo_lib.errors import InputError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+app.add_typer(annotate.app, name="annotate")
 PROFILE = typer.Option(help="A profile of the package (embedded, smoke) or a YAML file.")
 CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the corpus of the package.")
 RUNS = typer.Option(help="Folder that holds the runs.")

@@ -111,9 +111,9 @@ def generate(
     if samples is not None and samples < 1:
         raise InputError(f"samples: expected 1 or more, got {samples}")
     profile = load_profile(profile_name)
-    baseline = _checked(Baseline, asked)
+    baseline = checked(Baseline, asked)
     hotter = profile.sampling.model_dump() | ({} if temperature is None else {"temperature": temperature})
-    sampling = _checked(Sampling, hotter).model_copy(update={"samples": samples} if samples else {})
+    sampling = checked(Sampling, hotter).model_copy(update={"samples": samples} if samples else {})
     table = read_corpus(prompts, held_out=0.0).drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
     journal = out.with_name(f".{out.name}.journal")
     if adapter is None:
@@ -148,7 +148,7 @@ def _open_adapter(adapter: Path, engine: str, unused: set[str], model: Model):
     return open_trained(model, adapter, engine)
 
 
-def _checked(kind: type[Section], fields: dict) -> Section:
+def checked(kind: type[Section], fields: dict) -> Section:
     """A section of a profile out of what the user gave."""
     try:
         return kind.model_validate(fields)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks import measures, sampling, statistics, training, weights
+from benchmarks import annotation, measures, sampling, statistics, training, weights
 from benchmarks.measure import Row, median_and_spread, table, take_turns, timed
 
 
@@ -98,3 +98,8 @@ def test_the_sampling_benchmark_has_all_write_the_same_number_of_tokens():
     """Three prompts, two tokens: of the real model, which ends no text before the limit."""
     for contender in (sampling.ours, sampling.in_turn, sampling.in_batches):
         assert contender(3, 2).result == 3 * sampling.SAMPLES * 2
+
+
+def test_the_benchmark_of_annotation_prepares_the_items_and_checks_that_it_says():
+    assert annotation.prepare(6, 20).result == 6 + 2
+    assert [row.asked for row in annotation.rows(prompts=5, words=20, repeats=1)] == ["under 10 s"]

@@ -67,13 +67,21 @@ def write_corpus(path: Path, *score_lists: list[float | None]) -> Path:
 def test_ddpo_help_names_every_command():
     done = ddpo("--help")
     assert done.returncode == 0
-    for command in ("weights", "train", "generate", "evaluate", "run", "make"):
+    for command in ("weights", "train", "generate", "evaluate", "run", "make", "annotate"):
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", [command.callback.__name__ for command in app.registered_commands])
+COMMANDS = [[command.callback.__name__] for command in app.registered_commands]
+COMMANDS += [
+    [group.name, command.callback.__name__]
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_its_arguments_explained(command):
-    done = CliRunner().invoke(app, [command, "--help"])
+    done = CliRunner().invoke(app, [*command, "--help"])
     assert done.exit_code == 0
     assert "Usage:" in done.stdout
     assert "--help" in done.stdout

@@ -1,0 +1,95 @@
+"""`ddpo annotate ...`: a study with people, from a run's stories to answers."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpo_lib.errors import InputError
+
+app = typer.Typer(help="A study with people: prepare it, serve it, read its answers.", no_args_is_help=True)
+
+HOSTING = """\
+http://127.0.0.1:{port}/
+
+Only this machine can reach it. To let others in, put a proxy that speaks HTTPS in front of it, on this machine, and
+never open the port itself; with nginx, in a server block that has your certificate:
+    location / {{ proxy_pass http://127.0.0.1:{port}; proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }}
+Start this command with POTATO_PROXY_FIX=1 in its environment then, so that Potato believes those headers.
+Anyone who knows a name can sign in by it; `require_password: true` in {config} asks for a password too.
+On Prolific, put these two lines into that file, with your code:
+    login: {{type: url_direct, url_argument: PROLIFIC_PID}}
+    completion_code: YOUR-CODE
+and give as the study's address https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}
+Stop with Ctrl-C: answers are kept, and the same command goes on."""
+
+
+class Show(StrEnum):
+    """How annotators see a story."""
+
+    whole = "whole"
+    opening = "opening"
+    summary = "summary"
+
+
+@app.command()
+def prepare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/embedded; it has the stories.")],
+    arms: Annotated[tuple[str, str], typer.Option(help="The two arms; the first is the one whose wins are counted.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the study; must not exist.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Items; all there are, where there are fewer.")] = 100,
+    show: Annotated[Show, typer.Option(help="Each story whole, its opening, or a summary of its plot.")] = Show.whole,
+    words: Annotated[int, typer.Option(min=1, help="Of an opening or a summary.")] = 100,
+    items: Annotated[int, typer.Option(min=1, help="An annotator gets, besides checks.")] = 25,
+    labels: Annotated[int, typer.Option(min=1, help="Of each item, by different annotators.")] = 3,
+    checks: Annotated[int, typer.Option(min=0, help="Attention checks an annotator gets.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of prompts, order, sides and places.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Writes the summaries: its name here, or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    profile: Annotated[str, typer.Option(help="Has the model that summarises where none is named.")] = "embedded",
+) -> None:
+    """Write a study of two arms: pages for Potato, and apart from them the key."""
+    from ddpo_lib import human_eval
+
+    asked = {"model": model, "url": url, "key": key_variable, "engine": engine or ("server" if url else None)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given and show != Show.summary:
+        raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or --show summary")
+    if out.exists():  # said before a model is loaded
+        raise InputError(f"{out}: exists already, and may hold answers; name a new folder")
+    writer = _open_engine(given, profile) if show == Show.summary else None
+    sizes = {"prompts": prompts, "items": items, "labels": labels, "checks": checks, "words": words}
+    key = human_eval.prepare(run, arms, out, show=show.value, seed=seed, engine=writer, **sizes)
+    fewer = f" ({prompts} were asked for; the arms share no more)" if key["prompts"] < prompts else ""
+    blocks = -(-key["prompts"] // items)
+    typer.echo(
+        f"{out}: {key['prompts']} items{fewer}, {labels} labels each, for {blocks * labels} annotators; "
+        f"put who you are into {out / 'study' / 'consent.json'}, keep {out / 'key.json'} to yourself"
+    )
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
+) -> None:
+    """Start the annotation server of a study on this machine."""
+    from ddpo_lib import potato
+
+    server = potato.start(folder, port)
+    typer.echo(HOSTING.format(port=port, config=folder / "study" / "config.yaml"))
+    status = potato.serve_until_stopped(server)
+    if status:
+        raise InputError(f"Potato stopped with status {status}; its log is {folder / 'potato.log'}")
+
+
+def _open_engine(given: dict, profile: str):
+    from ddpo_lib.engines import open_engine
+    from ddpo_lib.profiles import Baseline, load_profile
+    from ddpo_lib.tasks import checked
+
+    return open_engine(checked(Baseline, given), load_profile(profile).model)
