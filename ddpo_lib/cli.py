@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ddpo_lib.annotate import app as annotate
 from ddpo_lib.errors import InputError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(annotate, name="annotate")
 IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROFILE = typer.Option(help="A profile of the package (embedded, smoke) or a YAML file.")
