@@ -127,7 +127,7 @@ def power(
         spread: what items and annotators have in the variance.
         items: of the study.
         labels: an item.
-        per_annotator: labels that an annotator gives.
+        per_annotator: labels that an annotator gives; infinite where one gives all, who then stands for nobody else.
         confidence: the test is at 1 - confidence.
     """
     score = (1 + first - second) / 2
@@ -152,17 +152,24 @@ def power(
 def needed_items(
     first: float, second: float, spread: Spread, *, labels: float, per_annotator: float, confidence: float
 ) -> int | None:
-    """The fewest items with which `power` is 80%, each annotator giving as many labels; None beyond `MOST_ITEMS`."""
+    """The fewest items with which `power` is 80%, each annotator giving as many labels; None beyond `MOST_ITEMS`.
+
+    There are two annotators at least, unless one gives all labels.
+    """
     design = {"labels": labels, "per_annotator": per_annotator, "confidence": confidence}
-    numbers = range(2, MOST_ITEMS + 1)
+    fewest = 2 if np.isinf(per_annotator) else max(2, int(per_annotator / labels) + 1)
+    numbers = range(fewest, MOST_ITEMS + 1)
     at = bisect_left(numbers, POWER, key=lambda number: power(first, second, spread, items=number, **design))
     return numbers[at] if at < len(numbers) else None
 
 
 def label_load(annotators: np.ndarray) -> float:
-    """Labels that the annotator of a label gave, on average over labels: the busy ones count as often as they label."""
+    """Labels that the annotator of a label gave, on average over labels: the busy ones count as often as they label.
+
+    Infinite where there is one.
+    """
     counts = np.unique(annotators, return_counts=True)[1]
-    return float((counts**2).sum() / counts.sum())
+    return float((counts**2).sum() / counts.sum()) if len(counts) > 1 else float("inf")
 
 
 def _groups(items: np.ndarray, annotators: np.ndarray) -> list[csr_array]:

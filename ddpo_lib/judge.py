@@ -3,6 +3,8 @@
 Any engine of `engines` and `server` will do. The wording is ours. What is not answered in the form that was asked for
 is counted, and never guessed. A judge is one annotator, whose answers `votes.analyse` takes: its intervals are then
 over items, and say nothing of other judges or of people; `compare_with_people` says how far it agrees with them.
+
+It takes a model that keeps to a form: SmolLM2-135M-Instruct, the embedded one, answered none of 12 requests in it.
 """
 
 import re

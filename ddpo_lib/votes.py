@@ -82,13 +82,16 @@ class Plan(TypedDict):
 
 class Power(TypedDict):
     """From the variance shares of item and annotator, the labels an item and the load of an annotator that this study
-    had (`crossed.power`), for one question by itself. Power for what was seen says no more than its p does; half of it
-    is what to plan for, since what is seen is often too large. `paper` has None for `against` where it gives none."""
+    had (`crossed.power`), for one question by itself; `per_annotator` is None where one gave all.
+
+    Power for what was seen says no more than its p does; half of it is what to plan for, since what is seen is often
+    too large. `paper` is the paper's effect against the arm `paper_against`: DPO where that is known, else GPT-4o.
+    """
 
     item: float
     annotator: float
     labels: float
-    per_annotator: float
+    per_annotator: float | None
     seen: Plan
     half: Plan
     paper: Plan

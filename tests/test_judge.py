@@ -1,4 +1,4 @@
-"""A judge behind a real server that follows a rule: what it is asked, what counts of its answers, and how they add up."""
+"""A judge behind a real server that follows a rule: what it is asked, what of it counts, and how that adds up."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from ddpo_lib.engines import open_engine
 from ddpo_lib.errors import InputError
 from ddpo_lib.judge import compare_with_people, describe_positions, judge, parse, write_question
 from ddpo_lib.profiles import Baseline, load_profile
-from ddpo_lib.votes import analyse, simulate
+from ddpo_lib.votes import QUESTIONS, analyse, simulate
 
 SETTINGS = {"draws": 500, "confidence": 0.95, "seed": 0}
 
@@ -211,9 +211,7 @@ def test_agreement_with_people_worked_by_hand():
     }
     for i, pair in said.items():
         for side, vote in zip(("left", "right"), pair, strict=True):
-            both = dict.fromkeys(("quality", "diversity"), vote) | {
-                f"{q}_side": "left" for q in ("quality", "diversity")
-            }
+            both = dict.fromkeys(QUESTIONS, vote) | dict.fromkeys(("quality_side", "diversity_side"), "left")
             rows.append({"item": f"item-{i:04d}", "annotator": "judge", "first_side": side} | both)
     rows.append(rows[0] | {"item": "item-0005"})  # asked in one order only
     found = compare_with_people(pd.DataFrame(rows), people, **SETTINGS)["quality"]

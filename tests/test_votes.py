@@ -3,6 +3,7 @@
 import json
 import math
 
+import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,12 +196,17 @@ def test_needed_items_are_the_fewest_with_80_percent_power():
 
 def test_alpha_of_krippendorffs_own_example():
     """Krippendorff (2011): four observers, twelve units, some missing; nominal alpha 0.743."""
-    labels = ["1231", "22322", "33333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
-    labels[0] = "111"
-    labels[1] = "2232"
-    labels[2] = "3333"
+    labels = ["111", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
     counts = np.array([[unit.count(kind) for kind in "12345"] for unit in labels])
     assert alpha(counts) == pytest.approx(0.743, abs=5e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_alpha_is_that_of_the_package_krippendorff(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(3, [0.5, 0.3, 0.2], 40) * (rng.random((40, 1)) < 0.9) + rng.integers(0, 2, (40, 3))
+    expected = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
+    assert alpha(counts) == pytest.approx(expected)
 
 
 def test_alpha_worked_by_hand_and_at_its_ends():
