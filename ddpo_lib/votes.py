@@ -28,7 +28,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 from ddpo_lib.agreement import CODES, Agreement, Estimate, agreement, count_labels, majority
-from ddpo_lib.crossed import Spread, crossed_ratio, label_load, needed_items, power, variance_shares
+from ddpo_lib.crossed import POWER, Spread, crossed_ratio, label_load, needed_items, power, variance_shares
 from ddpo_lib.errors import InputError
 from ddpo_lib.published import published
 from ddpo_lib.stats import holm, plain
@@ -208,12 +208,13 @@ def exact(first: int, second: int, ties: int, *, confidence: float) -> dict:
 
 def describe(analysis: Analysis) -> str:
     """An analysis as text for a terminal."""
-    from ddpo_lib.figures import interval, p_value
+    from ddpo_lib.figures import interval, name, p_value
 
     confidence = f"{analysis['confidence']:.0%}"
+    over = "over items and annotators" if len(analysis["annotators"]) > 1 else "over items, for this one annotator,"
     lines = [
         f"{analysis['answers']} answers of {len(analysis['annotators'])} annotators to {len(analysis['items'])} items; "
-        f"[{confidence} intervals], over items and annotators where not said otherwise; p two-sided, then after Holm"
+        f"[{confidence} intervals], {over} where not said otherwise; p two-sided, then after Holm"
     ]
 
     def tested(found: dict, p: str = "p") -> str:
@@ -223,33 +224,27 @@ def describe(analysis: Analysis) -> str:
         found = analysis[question]
         agreed, side, plans = found["agreement"], found["side"], found["power"]
         lines.append(f"\n{question}")
-        lines += [f"  {kind:<28}{interval(found[kind])}" for kind in ("first", "second", "tie")]
-        lines.append(f"  {'first, a tie as half':<28}{interval(found['score'])}   {tested(found['score'])}")
-        lines.append(f"  {'first, of decided labels':<28}{interval(found['wins'])}   {tested(found['wins'])}")
+        lines += [f"  {kind:<32}{interval(found[kind])}" for kind in ("first", "second", "tie")]
+        lines.append(f"  {'first, a tie as half':<32}{interval(found['score'])}   {tested(found['score'])}")
+        lines.append(f"  {'first, of decided labels':<32}{interval(found['wins'])}   {tested(found['wins'])}")
         for level in ("labels", "items"):
             one = found[level]
             rates = f"{one['first']} / {one['second']} / {one['ties']} ties, {interval(one)} exact"
-            lines.append(f"  {'by ' + level:<28}{rates}   {tested(one)}; ties as half wins {tested(one, 'p_half')}")
+            lines.append(f"  {'by ' + level:<32}{rates}   {tested(one)}; ties as half wins {tested(one, 'p_half')}")
         pairs = "—" if agreed["pairs"] is None else f"{agreed['pairs']:.0%}"
         lines.append(
-            f"  {'agreement':<28}alpha {interval(agreed['alpha'], 2)}, {pairs} of pairs; items: {agreed['unanimous']} "
+            f"  {'agreement':<32}alpha {interval(agreed['alpha'], 2)}, {pairs} of pairs; items: {agreed['unanimous']} "
             f"unanimous, {agreed['majority']} by majority, {agreed['neither']} neither"
         )
         lines.append(
-            f"  {'left side, a tie as half':<28}{interval(side['left'])}   p {p_value(side['left']['p']) or '—'}"
+            f"  {'left side, a tie as half':<32}{interval(side['left'])}   p {p_value(side['left']['p']) or '—'}"
         )
-        for name, said in (
-            ("seen", "seen"),
-            ("half", "half of it"),
-            ("paper", f"the paper's ({plans['paper_against']})"),
-        ):
-            plan = plans[name]
+        paper = f"the paper's ({name(plans['paper_against'])})"
+        for part, said in (("seen", "what was seen"), ("half", "half of it"), ("paper", paper)):
+            plan = plans[part]
             needed = "more items than can be planned" if plan["needed"] is None else f"{plan['needed']} items"
             shares = f"{plan['first']:.0%} / {plan['second']:.0%}"
-            lines.append(
-                f"  {'power for what was ' + said if name == 'seen' else 'power for ' + said:<28}"
-                f"{shares}: {plan['power']:.0%}; {needed} for 80%"
-            )
+            lines.append(f"  {'power for ' + said:<32}{shares}: {plan['power']:.0%}; {needed} for {POWER:.0%}")
     return "\n".join([*lines, "", *_describe_annotators(analysis)])
 
 
