@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from ddpo_lib.agreement import alpha, alpha_interval, majority
 from ddpo_lib.crossed import Spread, crossed_ratio, needed_items, power, variance_shares
 from ddpo_lib.errors import InputError
+from ddpo_lib.pipeline import open_run
 from ddpo_lib.votes import ALIKE, analyse, assign, describe, exact, simulate, simulate_choices
 
 SETTINGS = {"draws": 500, "confidence": 0.95, "seed": 0}
@@ -396,3 +397,19 @@ def test_a_simulated_table_is_consistent_in_itself():
     known = table.dropna(subset=["story"])
     assert ((known["story"] <= 4) == (known["quality_side"] == "left")).all()
     assert known["story"].between(1, 8).all()
+
+
+# The chapter
+
+
+def test_answers_that_arrive_in_a_run_make_the_chapter_on_people_stale_and_nothing_else_but_the_book(tmp_path):
+    def keys() -> dict[str, str]:
+        run = open_run("smoke", folder=tmp_path)
+        return {name: run.key(name) for name in run.steps}
+
+    before = keys()
+    study = tmp_path / "smoke" / "annotations" / "pilot"
+    study.mkdir(parents=True)
+    (study / "key.json").write_text("{}")
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == {"chapter-05-human-eval", "book"}
