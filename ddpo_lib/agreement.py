@@ -1,7 +1,7 @@
 """How far the labels of one item agree: Krippendorff's alpha (2011), the share of pairs, what more than half say.
 
-The formula stands here, short as it is, since its interval takes it thousands of times; and the package that has it is
-under a licence that this library cannot take on.
+The formula stands here, short as it is: its interval takes it thousands of times, and the package `krippendorff`,
+against which it is tested, is under the GPL.
 """
 
 from typing import TypedDict
