@@ -1,4 +1,4 @@
-"""`ddpo annotate ...`: a study with people, from a run's stories to answers."""
+"""`ddpo annotate ...`: a study with people, from a run's stories to win rates."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from ddpo_lib.errors import InputError
 
-app = typer.Typer(help="A study with people: prepare it, serve it, read its answers.", no_args_is_help=True)
+app = typer.Typer(help="A study with people: prepare it, serve it, analyse its answers.", no_args_is_help=True)
 
 HOSTING = """\
 http://127.0.0.1:{port}/
@@ -85,6 +85,31 @@ def serve(
     status = potato.serve_until_stopped(server)
     if status:
         raise InputError(f"Potato stopped with status {status}; its log is {folder / 'potato.log'}")
+
+
+@app.command()
+def analyse(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
+    out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="The whole analysis.")] = None,
+    profile: Annotated[str, typer.Option(help="Has the confidence of intervals and the number of draws.")] = "embedded",
+) -> None:
+    """Win rates with intervals, tests, agreement, side bias, time, and the power that the study had."""
+    from ddpo_lib import votes
+    from ddpo_lib.human_eval import read_answers
+    from ddpo_lib.profiles import load_profile
+    from ddpo_lib.runs import write_json
+
+    settings = load_profile(profile)
+    answers = read_answers(folder)
+    resampling = {"draws": settings.evaluation.bootstrap, "confidence": settings.evaluation.confidence}
+    found = votes.analyse(answers.table, **resampling, seed=settings.seed)
+    if out:
+        aside = out.with_name(f".{out.name}.partial")
+        write_json(aside, {"arms": answers.key["arms"], "counts": answers.counts, **found})
+        aside.replace(out)
+    first, second = answers.key["arms"]
+    counted = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in answers.counts.items())
+    typer.echo(f"{folder}: first is {first}, second is {second}; {counted}\n{votes.describe(found)}")
 
 
 def _open_engine(given: dict, profile: str):

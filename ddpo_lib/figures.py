@@ -31,6 +31,7 @@ ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"
 NAMES = {
     "gold": "Gold (the corpus)",
     "divpo": "DivPO",
+    "gpt-4o": "GPT-4o",
     "instruct": "Instruct",
     "instruct-iter": "Instruct, told to differ",
     "instruct-verbalized": "Instruct, verbalized",

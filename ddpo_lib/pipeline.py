@@ -23,8 +23,10 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "02b-measures": ("evaluation", "quality"),
     "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
+    "05-human-eval": ("evaluation",),
     "06-released-code": ("deviation", "pairs"),
 }
+ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
 PARTS = 4  # processes that share the seeds of the worlds
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
@@ -48,10 +50,11 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
         raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
     source = source if hub else str(Path(source).resolve())
     name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if corpus else "")
-    return Run(Path(folder).resolve() / name, _steps(settings, profile, source, hub))
+    place = Path(folder).resolve() / name
+    return Run(place, _steps(settings, profile, source, hub, place))
 
 
-def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, Step]:
+def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) -> dict[str, Step]:
     p = profile
     spaces = p.spaces.model_dump(include={"semantic", "style"})
     arms = ("sft", *p.arms) if p.arms else ()
@@ -129,7 +132,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool) -> dict[str, St
         steps += _evaluation_steps(p, spaces)
         steps += _world_steps(p)
     if (PROJECT / "notebooks").is_dir():
-        steps += _book_steps(p, named, source)
+        steps += _book_steps(p, named, source, annotations(place))
     return {step.name: step for step in steps}
 
 
@@ -243,7 +246,7 @@ def _world_steps(p: Profile) -> list[Step]:
     return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
 
 
-def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
+def _book_steps(p: Profile, named: str, source: str, annotated: list[Path]) -> list[Step]:
     """Executed chapters and the HTML; only in a checkout, where the notebooks are."""
     steps = []
     corpus = None if source == str(PACKAGE_CORPUS) else source
@@ -254,7 +257,8 @@ def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
         make = partial(makers.make_chapter, notebook, named, corpus)
         published = Path(__file__).with_name("published.yaml")
         name, modules = f"chapter-{stem}", _imported_by(notebook)
-        steps.append(Step(name, make, ("corpus", *inputs), params, modules, (notebook, published, *_kept_results())))
+        files = (notebook, published, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
+        steps.append(Step(name, make, ("corpus", *inputs), params, modules, files))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
         drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))
@@ -271,6 +275,11 @@ def _book_steps(p: Profile, named: str, source: str) -> list[Step]:
             )
         )
     return steps
+
+
+def annotations(place: Path) -> list[Path]:
+    """The files of the annotation studies in a run folder, which no step makes: people do."""
+    return sorted(f for f in (place / "annotations").rglob("*") if f.is_file())
 
 
 def _imported_by(notebook: Path) -> tuple[str, ...]:
