@@ -1,19 +1,24 @@
 """A corpus, its vectors and an arm -> the pairs that the arm trains on, each with its weight."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from ddpo_lib.deviation import mean_distance, weights
-from ddpo_lib.divpo import weights_within
+from ddpo_lib.divpo import diversity_by_words, weights_within
 from ddpo_lib.pairs import make_divpo_pairs, make_pairs
-from ddpo_lib.profiles import Arm, Optimiser
+from ddpo_lib.profiles import Arm, DivPO, Optimiser
 
 
 def training_pairs(
-    corpus: pd.DataFrame, vectors: Mapping[str, np.ndarray], arm: Arm, gap: float = 5, seed: int = 0
+    corpus: pd.DataFrame,
+    vectors: Mapping[str, np.ndarray],
+    arm: Arm,
+    gap: float = 5,
+    seed: int = 0,
+    surprisal: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """What an arm learns from, of the responses that it keeps (paper, ablation on responses per prompt).
 
@@ -26,20 +31,27 @@ def training_pairs(
         arm: which responses are kept, which make pairs, and what weighs them.
         gap: of `pairs.make_pairs`.
         seed: of every draw.
+        surprisal: (n,) of `surprisal.mean_surprisal`, for an arm that picks by probability.
 
     Returns:
-        A row a pair, as `pairs.make_pairs`, and `weight`, the deviation weight of the winner, for a weighted arm.
+        A row a pair, as `pairs.make_pairs`, and `weight`, the deviation weight of the winner, for a weighted arm. For
+        DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
 
     Raises:
         InputError: no pair can be made.
+        ValueError: an arm that picks by probability comes without `surprisal`, or with a wrong number of values.
     """
     rows, pairs = _keep(corpus, arm, gap, seed)
     kept = corpus.iloc[rows].reset_index(drop=True)
     spaces = {name: vectors[name][rows] for name in arm.spaces()}
     if arm.divpo is not None:
         rule = arm.divpo
-        among = weights_within([spaces[name] for name in rule.spaces])
-        pairs = make_divpo_pairs(kept, among, rule.rho, rule.max_pairs, seed)
+        if rule.criterion == "probability" and np.shape(surprisal) != (len(corpus),):
+            raise ValueError(
+                f"surprisal: picking by probability needs {len(corpus)} numbers, got {np.shape(surprisal)}"
+            )
+        diversity = _diversity(kept, spaces, rule, None if surprisal is None else surprisal[rows])
+        pairs = make_divpo_pairs(kept, diversity, rule.rho, rule.max_pairs, seed, threshold=rule.threshold)
     elif pairs is None:
         pairs = make_pairs(kept, gap, seed)
     if arm.weights:
@@ -82,6 +94,17 @@ def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.nda
         for prompt_id, rows in corpus.groupby("prompt_id").indices.items()
     ]
     return np.sort(np.concatenate(drawn)), None
+
+
+def _diversity(
+    kept: pd.DataFrame, spaces: Mapping[str, np.ndarray], rule: DivPO, surprisal: np.ndarray | None
+) -> np.ndarray | Callable[[np.ndarray], np.ndarray]:
+    """What `pairs.make_divpo_pairs` ranks by."""
+    if rule.criterion == "distance":
+        return weights_within([spaces[name] for name in rule.spaces])
+    if rule.criterion == "words":
+        return diversity_by_words(kept["text"].tolist(), kept["prompt_id"].astype("category").cat.codes.to_numpy())
+    return surprisal
 
 
 def _weights(kept: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:

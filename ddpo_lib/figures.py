@@ -30,13 +30,12 @@ PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "d
 ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"}
 NAMES = {
     "gold": "Gold (the corpus)",
-    "divpo": "DivPO",
     "gpt-4o": "GPT-4o",
     "instruct": "Instruct",
     "instruct-iter": "Instruct, told to differ",
     "instruct-verbalized": "Instruct, verbalized",
 }
-METHODS = ("sft", "dpo", "orpo", "ddpo", "dorpo")
+METHODS = {"sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "ddpo": "DDPO", "dorpo": "DORPO", "divpo": "DivPO"}
 MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
 VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
@@ -55,7 +54,7 @@ def name(arm: str) -> str:
     """An arm as prose writes it: `ddpo-both` is DDPO-both; a name of the user's own stays as it is."""
     method, _, space = arm.partition("-")
     if method in METHODS:
-        return f"{method.upper()}-{space}" if space else method.upper()
+        return f"{METHODS[method]}-{space}" if space else METHODS[method]
     return NAMES.get(arm, arm)
 
 

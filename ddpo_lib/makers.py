@@ -10,7 +10,7 @@ import numpy as np
 from ddpo_lib.chosen import fit_reward, load_reward, space
 from ddpo_lib.corpus import PACKAGE_CORPUS, held_out_prompts
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import Arm, Baseline, Profile
+from ddpo_lib.profiles import Arm, Baseline, Profile, swept
 from ddpo_lib.runs import Run, write_json
 
 
@@ -153,15 +153,18 @@ def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
 
 def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.arms import training_pairs, with_equal_steps
+    from ddpo_lib.surprisal import mean_surprisal
     from ddpo_lib.training import train_preferences
 
     corpus, data = run.table("corpus", "corpus.parquet"), profile.data
     rows = (corpus["split"] == "train").to_numpy()
+    train = corpus[rows].reset_index(drop=True)
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in arm.spaces()}
-    pairs = training_pairs(corpus[rows].reset_index(drop=True), vectors, arm, data.gap, data.pair_seed)
+    start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
+    surprisal = mean_surprisal(train, profile.model, start) if arm.picks_by_probability() else None
+    pairs = training_pairs(train, vectors, arm, data.gap, data.pair_seed, surprisal)
     optimiser = profile.preference.dpo if arm.loss == "dpo" else profile.preference.orpo
     arm = with_equal_steps(arm, len(pairs), len(run.table("pairs", "pairs.parquet")), optimiser)
-    start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
     settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + seed
     train_preferences(pairs, arm, start, *settings, folder)
 
@@ -256,9 +259,8 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
 
     from ddpo_lib.evaluation import score_sweep, summarise_sweep
 
-    arms = ["sft", *profile.arms]
     parts = []
-    for arm in arms:
+    for arm in swept(profile):
         once = run.table(f"samples-{arm}", "samples.parquet").assign(temperature=profile.sampling.temperature)
         parts.append(pd.concat([once, run.table(f"sweep-{arm}", "samples.parquet")]).assign(arm=arm))
     spaces = {name: space(profile, name) for name in ("semantic", "style")}

@@ -4,12 +4,12 @@ import re
 from functools import partial
 from pathlib import Path
 
-from ddpo_lib import makers, worlds
+from ddpo_lib import makers, online, worlds
 from ddpo_lib.book import BENCHMARKS
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
-from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile
+from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, swept
 from ddpo_lib.runs import Run, Step
 
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
@@ -23,6 +23,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "02b-measures": ("evaluation", "quality"),
     "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
+    "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),
     "06-released-code": ("deviation", "pairs"),
 }
@@ -130,9 +131,10 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
         for seed in range(p.seeds):
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
+        steps += _online_steps(p, spaces)
         steps += _world_steps(p)
     if (PROJECT / "notebooks").is_dir():
-        steps += _book_steps(p, named, source, annotations(place))
+        steps += _book_steps(p, named, source, {step.name for step in steps}, annotations(place))
     return {step.name: step for step in steps}
 
 
@@ -158,17 +160,19 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     ]
     for name, arm in p.arms.items():
         optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
-        chosen = {"arm": arm.model_dump(), "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
+        learned = arm.model_dump(exclude={"swept"})
+        chosen = {"arm": learned, "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
         inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
         make = partial(makers.make_arm, p, arm, seed)
-        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, ("training", "arms")))
+        modules = ("training", "arms", "surprisal")
+        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, modules))
     modules = ("generate", "engines", "models")
     for name in ("sft", *p.arms):
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}
         make, made = partial(makers.make_samples, p, trained, seed), seeded(f"samples-{name}", seed)
         steps.append(Step(made, make, ("corpus", trained), drawn, modules, job=True))
-        if p.evaluation.temperatures and seed == 0:
+        if name in swept(p) and seed == 0:
             drawn = drawn | {"temperatures": p.evaluation.temperatures}
             make = partial(makers.make_sweep, p, trained)
             steps.append(Step(f"sweep-{name}", make, ("corpus", trained), drawn, modules, job=True))
@@ -209,11 +213,46 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
         )
     )
     if p.evaluation.temperatures:
-        sweeps = tuple(f"sweep-{name}" for name in arms)
-        inputs = ("corpus", "quality", *first, *sweeps)
+        sweeps = tuple(f"{kind}-{name}" for kind in ("samples", "sweep") for name in swept(p))
+        inputs = ("corpus", "quality", *sweeps)
         steps.append(
             Step(
                 "fronts", partial(makers.make_fronts, p), inputs, settings, ("evaluation", "fronts", "chosen"), job=True
+            )
+        )
+    return steps
+
+
+def _online_steps(p: Profile, spaces: dict) -> list[Step]:
+    """Rounds of arms that learn from their own samples, and what they came to."""
+    model, steps = p.model.model_dump(), []
+    common = {"model": model, "seed": p.seed}
+    for name, arm in p.online.items():
+        start = "sft"
+        for number in range(1, arm.rounds + 1):
+            pool, trained = f"pool-{name}-{number}", f"round-{name}-{number}"
+            params = common | {"sampling": p.sampling.model_dump(), "online": arm.model_dump(), "round": number}
+            make = partial(online.make_pool, p, arm, number, start)
+            steps.append(Step(pool, make, ("corpus", "quality", start), params, ("online", "chosen", _kind(p))))
+            params = common | {"arm": arm.arm.model_dump(), "preference": p.preference.model_dump(), "spaces": spaces}
+            params |= {"max_tokens": p.data.max_tokens, "round": number}
+            make = partial(online.make_round, p, arm, number, start, pool)
+            steps.append(Step(trained, make, (pool, start), params, ("online", "chosen")))
+            start = trained
+        drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
+        make = partial(makers.make_samples, p, start, 0)
+        modules = ("generate", "engines", "models")
+        steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, modules, job=True))
+    if p.online:
+        rounds = [step.name for step in steps]
+        steps.append(
+            Step(
+                "online",
+                partial(online.make_results, p),
+                ("corpus", "quality", "samples-sft", *rounds),
+                {"spaces": spaces},
+                ("online", "evaluation", "chosen"),
+                job=True,
             )
         )
     return steps
@@ -246,8 +285,9 @@ def _world_steps(p: Profile) -> list[Step]:
     return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
 
 
-def _book_steps(p: Profile, named: str, source: str, annotated: list[Path]) -> list[Step]:
-    """Executed chapters and the HTML; only in a checkout, where the notebooks are."""
+def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> list[Step]:
+    """Executed chapters and the HTML; only in a checkout, where the notebooks are. A chapter reads what is `made`: a
+    profile may have no arm that learns online."""
     steps = []
     corpus = None if source == str(PACKAGE_CORPUS) else source
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
@@ -257,8 +297,9 @@ def _book_steps(p: Profile, named: str, source: str, annotated: list[Path]) -> l
         make = partial(makers.make_chapter, notebook, named, corpus)
         published = Path(__file__).with_name("published.yaml")
         name, modules = f"chapter-{stem}", _imported_by(notebook)
+        inputs = ("corpus", *(read for read in inputs if read in made))
         files = (notebook, published, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
-        steps.append(Step(name, make, ("corpus", *inputs), params, modules, files))
+        steps.append(Step(name, make, inputs, params, modules, files))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
         drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))

@@ -98,11 +98,21 @@ class Optimiser(Section):
 
 
 class DivPO(Section):
-    """DivPO's rule for pairs, as the released comparison has it (`pairs.make_divpo_pairs`)."""
+    """DivPO's rule for pairs (`pairs.make_divpo_pairs`); the defaults are those of the released comparison."""
 
-    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)
+    # most diverse is: far from the set in `spaces`; of rare words; least probable under the model that training starts
+    # from, a token (`surprisal.mean_surprisal`)
+    criterion: Literal["distance", "words", "probability"] = "distance"
+    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)  # of the criterion distance
     rho: float = Field(default=0.25, gt=0, le=0.5)
+    threshold: Literal["count", "range"] = "count"  # rho is a share of the responses, or of the range of their scores
     max_pairs: Positive = 2  # a prompt
+
+    @model_validator(mode="after")
+    def _spaces_that_are_read(self):
+        if self.criterion != "distance" and self.spaces != type(self).model_fields["spaces"].default:
+            raise ValueError(f"spaces: the criterion {self.criterion} reads none")
+        return self
 
 
 class Arm(Section):
@@ -121,6 +131,7 @@ class Arm(Section):
     equal_steps: bool = False  # as many gradient steps as on all pairs of the gap rule, by more epochs
     beta: PositiveFloat | None = None  # None: as `preference` has it
     epochs: PositiveFloat | None = None  # likewise
+    swept: bool = True  # sampled at the other temperatures too; changes nothing in training
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -133,7 +144,27 @@ class Arm(Section):
         return self
 
     def spaces(self) -> set[str]:
-        return {*self.weights, *(self.divpo.spaces if self.divpo else [])}
+        """Those whose vectors decide its pairs or weights."""
+        return {*self.weights, *(self.divpo.spaces if self.divpo and self.divpo.criterion == "distance" else [])}
+
+    def picks_by_probability(self) -> bool:
+        return self.divpo is not None and self.divpo.criterion == "probability"
+
+
+class Online(Section):
+    """An arm that learns from its own samples, in rounds: sample, score, pick, train (`online.py`)."""
+
+    arm: Arm
+    rounds: Positive = 2
+    prompts: Positive  # a round, of the training split
+    samples: int = Field(ge=2)  # a prompt
+    max_new_tokens: Positive  # of a sample; one that this cuts has no end to learn from, and is left out
+
+    @model_validator(mode="after")
+    def _starts_from_sft(self):
+        if self.arm.start != "sft" or self.arm.equal_steps:
+            raise ValueError("arm: starts from sft, and has no pairs of the corpus to be equal in steps to")
+        return self
 
 
 class Preference(Section):
@@ -204,7 +235,10 @@ class Evaluation(Section):
     confidence: float = Field(gt=0, lt=1)
     against: str = "dpo"  # the arm that the others are compared with
     gold_draws: Positive = 20  # random sets of people's responses a prompt, each as large as a model's
-    temperatures: list[PositiveFloat] = []  # every arm is sampled at these too, for its quality-diversity front
+    temperatures: list[PositiveFloat] = []  # arms are sampled at these too, for their quality-diversity fronts
+    swept: list[str] | None = (
+        None  # which arms are, `against` among them; None: sft and all that are trained on the corpus
+    )
 
     @model_validator(mode="after")
     def _distinct(self):
@@ -281,6 +315,7 @@ class Profile(Section):
     sft: Optimiser
     preference: Preference
     arms: dict[str, Arm]  # none: nothing is trained, and there is chapter 1 alone
+    online: dict[str, Online] = {}  # arms that learn from their own samples
     baselines: dict[str, Baseline] = {}  # compared with the arms
     sampling: Sampling
     quality: Quality
@@ -292,16 +327,25 @@ class Profile(Section):
         arms = ("sft", *self.arms)
         if self.arms and self.evaluation.against not in arms:
             raise ValueError(f"evaluation.against: {self.evaluation.against} is no arm; there are {', '.join(arms)}")
-        for name, arm in self.arms.items():
+        if self.evaluation.against in self.arms and not self.arms[self.evaluation.against].swept:
+            raise ValueError(f"arms.{self.evaluation.against}.swept: the fronts of the others are compared with its")
+        online = {f"online.{name}": rounds.arm for name, rounds in self.online.items()}
+        for name, arm in {**{f"arms.{name}": arm for name, arm in self.arms.items()}, **online}.items():
             if unknown := arm.spaces() - self.spaces.choices().keys():
-                raise ValueError(
-                    f"arms.{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}"
-                )
-        if taken := {"gold", *arms} & set(self.baselines):
+                raise ValueError(f"{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}")
+        if taken := {"gold", *arms} & set(self.online):
+            raise ValueError(f"online: {taken.pop()} is the name of an arm")
+        if taken := {"gold", *arms, *self.online} & set(self.baselines):
             raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(f"evaluation.temperatures: {self.sampling.temperature} is the one that all are sampled at")
         return self
+
+
+def swept(profile: Profile) -> tuple[str, ...]:
+    """The arms that are sampled at other temperatures too, sft first; none without temperatures."""
+    arms = [name for name, arm in profile.arms.items() if arm.swept]
+    return ("sft", *arms) if arms and profile.evaluation.temperatures else ()
 
 
 def names() -> list[str]:
@@ -356,7 +400,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
 def _merge(base: dict, change: dict) -> dict:
     merged = dict(base)
     for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "arms"
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online")
         merged[key] = _merge(base[key], value) if both else value
     return merged
 

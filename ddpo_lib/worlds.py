@@ -54,6 +54,7 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     """One arm, from the model of its world, and the modes of what it writes; the trained model is not kept."""
     from ddpo_lib.arms import training_pairs, with_equal_steps
     from ddpo_lib.pairs import make_pairs
+    from ddpo_lib.surprisal import mean_surprisal
     from ddpo_lib.training import train_preferences
 
     settings, gap = profile.worlds, profile.data.gap
@@ -65,13 +66,14 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     if row.noise:
         train["score"] += np.random.default_rng([seed, 1]).normal(0, row.noise, len(train))
     vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
-    pairs = training_pairs(train, vectors, row.arm, gap, seed)
+    trained = place / "trained"
+    surprisal = mean_surprisal(train, _model(trained), trained) if row.arm.picks_by_probability() else None
+    pairs = training_pairs(train, vectors, row.arm, gap, seed, surprisal)
     preference = settings.preference
     optimiser = preference.dpo if row.arm.loss == "dpo" else preference.orpo
     arm = with_equal_steps(row.arm, len(pairs), len(make_pairs(train, gap, seed)), optimiser)
     trace = [_trace(settings, world, corpus, seed)] if row.traced else []
-    trained = _model(place / "trained")
-    train_preferences(pairs, arm, place / "trained", trained, preference, LONGEST, seed, folder, trace)
+    train_preferences(pairs, arm, trained, _model(trained), preference, LONGEST, seed, folder, trace)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = _measure(texts, world, f"a row of world {row.world}, seed {seed}")

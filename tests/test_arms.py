@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ddpo_lib.arms import training_pairs, with_equal_steps
 from ddpo_lib.corpus import read_corpus
 from ddpo_lib.deviation import mean_distance, weights
+from ddpo_lib.divpo import diversity_by_words
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Arm, Optimiser, load_profile
@@ -121,6 +122,78 @@ def test_divpo_learns_from_fewer_pairs_and_can_be_weighed_too(corpus, vectors):
     assert weighed["weight"].std() > 0
 
 
+def ends_of(corpus, rho=0.25):
+    """By prompt, the ids of the best and of the worst share of its responses."""
+    k = max(2, int(rho * 16))
+    order = corpus.sort_values("score", ascending=False).groupby("prompt_id")["response_id"]
+    return {prompt: (ids.tolist()[:k], ids.tolist()[-k:]) for prompt, ids in order}
+
+
+@pytest.mark.parametrize("criterion", ["words", "probability"])
+def test_of_each_end_divpo_picks_by_the_criterion_of_the_arm(corpus, vectors, criterion):
+    rng = np.random.default_rng(5)
+    corpus = corpus.assign(text=[" ".join(rng.choice(list("abcdefghijklm"), 5)) for _ in range(len(corpus))])
+    surprisal = rng.normal(size=len(corpus))
+    diversity = (
+        surprisal if criterion == "probability" else diversity_by_words(corpus["text"].tolist(), group_of(corpus))
+    )
+    value = pd.Series(diversity, corpus["response_id"])
+    pairs = training_pairs(corpus, {}, arm(divpo={"criterion": criterion}), 5, 0, surprisal)
+    for prompt, (best, worst) in ends_of(corpus).items():
+        mine = pairs[pairs["prompt_id"] == prompt]
+        assert sorted(value[mine["chosen_id"]]) == sorted(value[best].nlargest(2))
+        assert sorted(value[mine["rejected_id"]]) == sorted(value[worst].nsmallest(2))
+
+
+def test_surprisal_goes_with_the_responses_that_are_kept(corpus):
+    """Cut to eight a prompt: the two best are drawn by the values of those eight, wherever they stood."""
+    surprisal = np.arange(len(corpus), dtype=float)
+    rule = {"criterion": "probability", "rho": 0.5, "max_pairs": 1}
+    pairs = training_pairs(corpus, {}, arm(divpo=rule, responses=8), 5, 2, surprisal)
+    value = pd.Series(surprisal, corpus["response_id"])
+    seen = training_pairs(corpus, {}, arm(divpo={**rule, "max_pairs": 4}, responses=8), 5, 2, surprisal)
+    for prompt, mine in pairs.groupby("prompt_id"):
+        every = seen[seen["prompt_id"] == prompt]
+        assert value[mine["chosen_id"]].item() == value[every["chosen_id"]].max()
+        assert value[mine["rejected_id"]].item() == value[every["rejected_id"]].min()
+
+
+@pytest.mark.parametrize("surprisal", [None, np.zeros(3)])
+def test_picking_by_probability_without_it_is_an_error(corpus, surprisal):
+    with pytest.raises(ValueError, match="surprisal: picking by probability needs 144 numbers"):
+        training_pairs(corpus, {}, arm(divpo={"criterion": "probability"}), 5, 0, surprisal)
+
+
+def test_a_threshold_by_range_reaches_the_pairs(corpus, vectors):
+    """Scores 0 to 45 by threes: a quarter of the range is four responses; squared, two from above and eight below."""
+    squared = corpus.assign(score=corpus["score"] ** 2)
+    pairs = training_pairs(squared, vectors, arm(divpo={"threshold": "range", "max_pairs": 8}), 5, 0)
+    assert pairs.groupby("prompt_id").size().unique().tolist() == [3]
+    assert pairs["chosen_score"].min() >= 0.75 * 45**2 and pairs["rejected_score"].max() <= 0.25 * 45**2
+
+
+def test_prompts_that_give_divpo_fewer_pairs_are_kept_and_counted(corpus, vectors):
+    level = corpus.assign(score=corpus["score"].where(corpus["prompt_id"] != "p00003", 7.0))
+    few = level[(level["prompt_id"] != "p00004") | (level.groupby("prompt_id").cumcount() < 3)]
+    some = {name: values[few.index] for name, values in vectors.items()}
+    pairs = training_pairs(few.reset_index(drop=True), some, arm(divpo={}), 5, 0)
+    assert pairs.groupby("prompt_id").size().to_dict() == {f"p{i:05d}": 1 if i == 4 else 2 for i in range(9) if i != 3}
+    assert {(d["what"], d["count"]) for d in pairs.attrs["dropped"]} == {
+        ("prompts", 1),
+        ("prompts with fewer than 2 pairs", 1),
+    }
+
+
+def test_identical_responses_are_picked_by_the_draw_under_every_criterion(corpus):
+    same = corpus.assign(text="one and the same")
+    one = {"semantic": np.ones((len(corpus), 3)), "style": np.ones((len(corpus), 3))}
+    for criterion in ("distance", "words", "probability"):
+        rule = arm(divpo={"criterion": criterion})
+        pairs = training_pairs(same, one, rule, 5, 0, np.ones(len(corpus)))
+        assert (pairs.groupby("prompt_id").size() == 2).all()
+        assert pairs.equals(training_pairs(same, one, rule, 5, 0, np.ones(len(corpus))))
+
+
 def test_on_real_data_a_cut_keeps_whole_pairs():
     file = SHARED / "data" / "creativity_triplets.jsonl"
     if not file.exists():
@@ -140,6 +213,9 @@ def test_on_real_data_a_cut_keeps_whole_pairs():
         ({"equal_steps": True, "epochs": 2.0}, "epochs"),
         ({"responses": 1}, "responses"),
         ({"divpo": {"rho": 0.6}}, "rho"),
+        ({"divpo": {"rho": 0.0}}, "rho"),
+        ({"divpo": {"criterion": "judge"}}, "criterion"),
+        ({"divpo": {"criterion": "words", "spaces": ["semantic"]}}, "spaces"),
     ],
 )
 def test_settings_that_contradict_each_other_are_named(fields, named):
