@@ -1,5 +1,5 @@
 # make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
-# make book-full   the same with every row of the grid of small models, 10 seeds each
+# make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
 # make test    set up and run the tests                                   make lab    JupyterLab on the chapters
 # make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
 # ENV=active   use the environment that is active and make none of its own

@@ -74,8 +74,9 @@ def make_divpo_pairs(
 
     With `divpo.weights_within` and the defaults this is the comparison in the paper (DivPO comparison, as released).
     With a diversity among all responses to a prompt and `max_pairs=1` it follows DivPO (Lanchantin et al. 2025,
-    arXiv:2501.18101), whose rho is read as `threshold` says. Its three criteria: minus the mean log-probability of a
-    response's tokens under the reference; `divpo.diversity_by_words`; `deviation.mean_distance`.
+    arXiv:2501.18101), whose rho is read as `threshold` says; descriptions of the paper speak of the range, which was
+    not checked in the paper itself. Criteria: `surprisal.mean_surprisal`, `divpo.diversity_by_words`,
+    `deviation.mean_distance`.
 
     Every winner scores higher than every loser of its prompt. A response is used at most once, and the pairs of a
     prompt depend neither on the other prompts nor on the order of rows. The draw decides between equal scores, and

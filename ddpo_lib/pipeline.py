@@ -15,7 +15,7 @@ from ddpo_lib.runs import Run, Step
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
 CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "00a-welcome": ("deviation", "evaluation", "quality"),
-    "00b-read-and-run": ("evaluation", "fronts", "findings", "maps", "worlds"),
+    "00b-read-and-run": ("evaluation", "fronts", "findings", "maps", "online", "worlds"),
     "00c-method": ("deviation", "pairs"),
     "00d-data": ("deviation", "pairs", "quality"),
     "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),

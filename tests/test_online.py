@@ -12,10 +12,13 @@ from tiny import save_model_and_adapter, tiny_model, tiny_tokenizer
 
 from ddpo_lib.errors import InputError
 from ddpo_lib.online import draw_prompts, make_pool, make_round, score_pool, whole
+from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Model, Online, load_profile
 from ddpo_lib.quality import Reward
 from ddpo_lib.runs import Run, Step
 from ddpo_lib.surprisal import mean_surprisal, sum_logps
+
+ARM = {"loss": "dpo", "start": "sft"}
 
 
 def corpus(train: int, test: int = 3) -> pd.DataFrame:
@@ -226,3 +229,56 @@ def test_an_online_arm_that_cannot_be_is_named():
     ):
         with pytest.raises(ValueError, match=named):
             Online(arm={"loss": "dpo", **fields}, prompts=2, samples=4, max_new_tokens=9)
+
+
+def test_rounds_of_a_profile_follow_each_other_and_its_chapter_reads_them():
+    steps = open_run("embedded").steps
+    assert (
+        "sft" in steps["pool-divpo-online-1"].inputs and "round-divpo-online-1" in steps["pool-divpo-online-2"].inputs
+    )
+    assert set(steps["round-divpo-online-2"].inputs) == {"pool-divpo-online-2", "round-divpo-online-1"}
+    assert "round-divpo-online-2" in steps["samples-divpo-online"].inputs
+    assert "online" in steps["chapter-04-divpo"].inputs
+
+
+def test_a_profile_without_online_arms_has_no_such_step(tmp_path):
+    file = tmp_path / "offline.yaml"
+    file.write_text("{extends: smoke, name: offline, online: {}}")
+    steps = open_run(str(file), folder=tmp_path).steps
+    assert not [name for name in steps if "online" in name] and "online" not in steps["chapter-04-divpo"].inputs
+
+
+def test_an_arm_that_is_not_swept_has_no_sweep_and_is_trained_as_it_was(tmp_path):
+    runs = []
+    for name, swept in (("with", True), ("without", False)):
+        arms = {"dpo": {"loss": "dpo", "start": "sft"}, "other": {"loss": "dpo", "start": "sft", "swept": swept}}
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({"extends": "smoke", "name": name, "arms": arms, "online": {}}))
+        runs.append(open_run(str(file), folder=tmp_path))
+    assert [[name for name in run.steps if name.startswith("sweep-")] for run in runs] == [
+        ["sweep-sft", "sweep-dpo", "sweep-other"],
+        ["sweep-sft", "sweep-dpo"],
+    ]
+    assert "sweep-other" not in runs[1].steps["fronts"].inputs
+    assert runs[0].key("arm-other") == runs[1].key("arm-other")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"arms": {"dpo": {"loss": "dpo", "start": "sft", "swept": False}}}, "arms.dpo.swept"),
+        (
+            {"online": {"dpo": {"arm": ARM, "prompts": 1, "samples": 2, "max_new_tokens": 9}}},
+            "online: dpo is the name of an arm",
+        ),
+        (
+            {"online": {"new": {"arm": {**ARM, "weights": ["far"]}, "prompts": 1, "samples": 2, "max_new_tokens": 9}}},
+            "online.new: far is none of the spaces",
+        ),
+    ],
+)
+def test_profiles_that_cannot_be_are_named(tmp_path, change, sentence):
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "bad", **change}))
+    with pytest.raises(InputError, match=sentence):
+        load_profile(file)

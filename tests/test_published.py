@@ -66,3 +66,14 @@ def test_every_claim_on_worlds_names_rows_of_the_full_grid():
     for claim in published()["worlds"]:
         assert claim["row"] in rows
         assert claim["against"] in rows or claim["against"].startswith("sft:")
+
+
+def test_the_arms_of_the_divpo_comparison_are_trained_by_the_full_profile_as_it_says():
+    """Equal prompts: nothing is cut. Equal pairs: those of DivPO's rule. Equal steps: by more epochs."""
+    arms, claim = load_profile("full").arms, published()["divpo"]
+    assert set(claim["expect"]) == {"semantic", "style", "quality"}
+    sides = {what: (arms[pair["row"]], arms[pair["against"]]) for what, pair in claim["equal"].items()}
+    for weighted, picked in sides.values():
+        assert weighted.weights == ["semantic", "style"] and weighted.divpo is None
+        assert picked.divpo is not None and not picked.weights
+    assert sides["prompts"][0].pairs is None and sides["pairs"][0].pairs and sides["steps"][1].equal_steps
