@@ -25,6 +25,7 @@ from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
 from ddpo_lib.human_eval import read_items
 from ddpo_lib.profiles import Sampling
+from ddpo_lib.stats import plain
 from ddpo_lib.votes import QUESTIONS, analyse, exact
 
 SIDES = ("left", "right")
@@ -215,7 +216,7 @@ def describe_positions(table: pd.DataFrame, *, confidence: float) -> dict[str, d
             "consistent": _share(same, len(sides), confidence),
             "left": {end: float(getattr(left, end)) if left else None for end in ("mean", "low", "high")},
         }
-    return found
+    return plain(found)
 
 
 def compare_with_people(
@@ -249,7 +250,7 @@ def compare_with_people(
             "alpha": alpha_interval(counts, draws=draws, confidence=confidence, seed=seed),
             "people_alpha": alpha(count_labels(real, question).to_numpy()),
         }
-    return found
+    return plain(found)
 
 
 def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> str:
@@ -258,8 +259,8 @@ def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: fl
 
     counts, both = judged.counts, asked_twice(judged.table)
     lines = [
-        f"a model's answers, not people's: {counts['answers']} of {counts['asked']} requests answered in the form; cut at "
-        f"the token limit {counts['cut']}; without an answer on quality {counts['quality']}, on diversity "
+        f"a model's answers, not people's: {counts['answers']} of {counts['asked']} requests answered in the form; "
+        f"cut at the token limit {counts['cut']}; without an answer on quality {counts['quality']}, on diversity "
         f"{counts['diversity']}"
     ]
     if both.empty:
@@ -291,8 +292,8 @@ def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: fl
     return "\n".join(lines if agreed["quality"]["items"] else [*lines, "", "no person has answered these items yet"])
 
 
-def _number(value: float) -> str:
-    return "—" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def _check(items: pd.DataFrame) -> None:
