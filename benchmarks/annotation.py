@@ -1,7 +1,7 @@
 """A study with people of the paper's size: `human_eval.prepare` with stories whole, `votes.analyse` of all answers.
 
 Stories are those of `measures.py`, words drawn with Zipf's frequencies, as long as the paper's; answers are simulated.
-What is timed starts with the library's imports and ends with the folder in its place, or with what the terminal is told.
+What is timed starts with the library's imports and ends with the folder in its place, or with what a terminal is told.
 """
 
 import statistics

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from annotator import PICTURE, WIDTH, Annotator, Served
+from annotator import CONSENT, INSTRUCTIONS, ITEM, WIDTH, Annotator, Served
 from PIL import Image
 from test_cli import ddpo, error_line
 from tiny import tiny_model, tiny_tokenizer
@@ -638,7 +638,8 @@ def test_without_potato_the_error_says_what_to_install(prepared, monkeypatch):
         potato.start(prepared, 8000)
 
 
-def test_the_picture_in_the_book_fits_a_page():
-    with Image.open(PICTURE) as picture:
+@pytest.mark.parametrize("place", [CONSENT, INSTRUCTIONS, ITEM], ids=lambda place: place.stem)
+def test_the_pictures_in_the_book_fit_a_page(place):
+    with Image.open(place) as picture:
         assert picture.width == WIDTH
-    assert PICTURE.stat().st_size < 250_000
+    assert place.stat().st_size < 200_000
