@@ -1,7 +1,7 @@
-"""A study with people: `human_eval.prepare` for as many prompts as the paper's, stories whole.
+"""A study with people of the paper's size: `human_eval.prepare` with stories whole, `votes.analyse` of all answers.
 
-Stories are those of `measures.py`, words drawn with Zipf's frequencies, as long as the paper's. What is timed starts
-with the imports and ends with the folder in its place.
+Stories are those of `measures.py`, words drawn with Zipf's frequencies, as long as the paper's; answers are simulated.
+What is timed starts with the library's imports and ends with the folder in its place, or with what a terminal is told.
 """
 
 import statistics
@@ -17,13 +17,19 @@ from benchmarks.measures import EACH, stories
 ARMS = ("ddpo-both", "dpo")
 
 
-def rows(prompts: int = 100, words: int = 500, repeats: int = 3) -> list[Row]:
-    """The table: the time that a study takes to prepare."""
-    samples = take_turns({"prepare": partial(prepare, prompts, words)}, repeats)["prepare"]
-    seconds = [sample.seconds for sample in samples]
-    what = f"preparing a study of {prompts} prompts, two sets of {EACH} stories of {words} words each"
-    met = statistics.median(seconds) < 10
-    return [Row(what, "the clock", "under 10 s", *median_and_spread(seconds, "{:.2f} s"), met)]
+def rows(prompts: int = 100, words: int = 500, labels: int = 3, repeats: int = 3) -> list[Row]:
+    """The table: the time that a study takes to prepare, and its answers to analyse."""
+    contenders = {"prepare": partial(prepare, prompts, words), "analyse": partial(analyse, prompts, labels)}
+    whats = {
+        "prepare": f"preparing a study of {prompts} prompts, two sets of {EACH} stories of {words} words each",
+        "analyse": f"analysing {labels} labels of each of {prompts} items, 25 an annotator",
+    }
+    found = []
+    for name, samples in take_turns(contenders, repeats).items():
+        seconds = [sample.seconds for sample in samples]
+        met = statistics.median(seconds) < 10
+        found.append(Row(whats[name], "the clock", "under 10 s", *median_and_spread(seconds, "{:.2f} s"), met))
+    return found
 
 
 def prepare(prompts: int, words: int) -> Sample:
@@ -38,6 +44,19 @@ def prepare(prompts: int, words: int) -> Sample:
             return len(prepare(run, ARMS, out, show="whole", seed=0, **sizes)["items"])
 
         return timed(work)
+
+
+def analyse(items: int, labels: int) -> Sample:
+    def work() -> str:
+        from ddpo_lib.profiles import load_profile
+        from ddpo_lib.votes import analyse, describe, simulate
+
+        evaluation = load_profile("embedded").evaluation
+        answers = simulate(items=items, labels=labels, per_annotator=min(25, items), seed=0)
+        settings = {"draws": evaluation.bootstrap, "confidence": evaluation.confidence, "seed": 0}
+        return describe(analyse(answers, **settings))
+
+    return timed(work)
 
 
 def write_run(run: Path, prompts: int, words: int) -> None:

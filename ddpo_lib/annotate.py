@@ -8,7 +8,9 @@ import typer
 
 from ddpo_lib.errors import InputError
 
-app = typer.Typer(help="A study with people: prepare it, serve it, analyse its answers.", no_args_is_help=True)
+app = typer.Typer(
+    help="A study with people: prepare it, serve it, analyse its answers, and ask a model too.", no_args_is_help=True
+)
 
 HOSTING = """\
 http://127.0.0.1:{port}/
@@ -55,8 +57,7 @@ def prepare(
     """Write a study of two arms: pages for Potato, and apart from them the key."""
     from ddpo_lib import human_eval
 
-    asked = {"model": model, "url": url, "key": key_variable, "engine": engine or ("server" if url else None)}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(model=model, url=url, key=key_variable, engine=engine)
     if given and show != Show.summary:
         raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or --show summary")
     if out.exists():  # said before a model is loaded
@@ -110,6 +111,41 @@ def analyse(
     first, second = answers.key["arms"]
     counted = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in answers.counts.items())
     typer.echo(f"{folder}: first is {first}, second is {second}; {counted}\n{votes.describe(found)}")
+
+
+@app.command()
+def judge(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
+    model: Annotated[str | None, typer.Option(help="The judge: its name here, or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the judge, in files and tables; default: the model's.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Most of an answer; a model that thinks aloud needs more.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    profile: Annotated[str, typer.Option(help="Has the judge where none is named, and the confidence.")] = "embedded",
+) -> None:
+    """Ask a language model the study's questions, each item in both orders; goes on where it was stopped."""
+    from ddpo_lib import judge as judges
+    from ddpo_lib.human_eval import read_answers
+    from ddpo_lib.profiles import load_profile
+
+    settings = load_profile(profile)
+    answers = read_answers(folder)  # before a model is loaded
+    given = _given(model=model, url=url, key=key_variable, engine=engine)
+    name = name or Path(model or settings.model.name).name
+    sampling = judges.SAMPLING.model_copy(update={"max_new_tokens": tokens})
+    judged = judges.judge_study(folder, _open_engine(given, profile), name=name, seed=seed, sampling=sampling)
+    resampling = {"draws": settings.evaluation.bootstrap, "confidence": settings.evaluation.confidence}
+    first, second = answers.key["arms"]
+    said = judges.describe(judged, answers.table, **resampling, seed=settings.seed)
+    typer.echo(f"{folder}, judge {name}: first is {first}, second is {second}\n{said}")
+
+
+def _given(**asked: str | None) -> dict[str, str]:
+    """The options of an engine that were given; an address alone means a server."""
+    asked["engine"] = asked["engine"] or ("server" if asked["url"] else None)
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _open_engine(given: dict, profile: str):

@@ -31,6 +31,7 @@ from scipy.stats import nct, t
 
 POWER = 0.8
 MOST_ITEMS = 20_000  # that a next study is planned for
+ROUNDING = 1e-12  # of a variance: what is below is none
 MOST_ERRORS = 30.0  # standard errors off a half: beyond, power is 1, and its function fails
 
 
@@ -74,7 +75,8 @@ def crossed_ratio(
         mean = parts.sum(axis=-1) / total
         variance, freedom, units = _variance(parts - mean[..., None] * wholes, wholes, groups)
         spread = mean * (1 - mean)
-        independent = np.where(spread > 0, spread / variance, units)
+        certain = variance <= ROUNDING * spread  # all items alike, be it all 1, all 0 or all ties: as many as there are
+        independent = np.where(certain, units, spread / variance)
         edge = t.ppf((1 + confidence) / 2, freedom) ** 2 / independent
         half = np.sqrt(edge * (spread + edge / 4))
         low, high = ((mean + edge / 2 + sign * half) / (1 + edge) for sign in (-1, 1))
@@ -132,18 +134,20 @@ def power(
     """
     score = (1 + first - second) / 2
     number = np.asarray(items, float) * labels
-    own = first + (1 - first - second) / 4 - score**2
-    if own <= 1e-12:  # all labels alike: certain, but where all are ties
-        return np.full(number.shape, float(abs(score - 0.5) > 1e-6))
     load = np.minimum(per_annotator, number)
+    freedom = np.maximum(np.asarray(items) - 1, 1)
+    others = np.where(number > load, number / load - 1, freedom)
+    fewest = np.minimum(freedom, others)
+    own = first + (1 - first - second) / 4 - score**2
+    if own <= ROUNDING:  # all labels alike, be it ties: the test takes as many as there are items
+        told = 2 * abs(score - 0.5) * np.sqrt(items) > t.ppf((1 + confidence) / 2, fewest)
+        return told.astype(float)
     by_item, by_annotator = (
         own * (1 + share * (size - 1)) / number
         for share, size in zip(spread, (np.full(number.shape, labels), load), strict=True)
     )
     variance = np.maximum(by_item + by_annotator - own / number, np.finfo(float).tiny)
-    freedom = np.maximum(np.asarray(items) - 1, 1)
-    others = np.where(number > load, number / load - 1, freedom)
-    freedom = np.maximum(np.minimum(freedom, others), variance**2 / (by_item**2 / freedom + by_annotator**2 / others))
+    freedom = np.maximum(fewest, variance**2 / (by_item**2 / freedom + by_annotator**2 / others))
     edge = t.ppf((1 + confidence) / 2, freedom) * 0.5 / np.sqrt(score * (1 - score))
     shift = np.minimum(abs(score - 0.5) / np.sqrt(variance), MOST_ERRORS)
     return np.clip(nct.sf(edge, freedom, shift) + nct.cdf(-edge, freedom, shift), 0, 1)
@@ -194,7 +198,8 @@ def _variance(
         variance, freedom = by_item, _halfway(wholes, groups[0])
         if groups[1].shape[1] > 1:  # one annotator says nothing of others
             crossed = (products[0] + products[1] - products[2]) / (square - (pairs[0] + pairs[1] - pairs[2]))
-            variance = np.where(crossed > 0, crossed, alone)  # labels by themselves, where it comes out negative
+            # labels by themselves, where it comes out as nothing or less
+            variance = np.where(crossed > ROUNDING * alone, crossed, alone)
             others = _halfway(wholes, groups[1])
             freedom = variance**2 / (by_item**2 / freedom + by_annotator**2 / others)
             fewest = np.minimum(fewest, square / pairs[1] - 1)

@@ -4,7 +4,7 @@ An item shows a prompt and two sets of four stories, one set an arm, side by sid
 the more diverse set. Which arm stands where is in the key alone; `potato.py` makes the pages.
 
     FOLDER/key.json          which story is which; never served
-    FOLDER/summaries.jsonl   with --show summary: every story, what was sent, what came back; never served
+    FOLDER/stories.jsonl     every story and what is shown of it; of a summary, what was sent too; never served
     FOLDER/study/            the project that Potato serves; answers land in study/annotation_output/
 """
 
@@ -27,6 +27,7 @@ from ddpo_lib.potato import BEST, DIVERSE, HARD, LEFT, RIGHT
 log = logging.getLogger(__name__)
 
 STORIES = 4  # of a set (paper)
+SHOWN = "stories.jsonl"
 SIDES = ("left", "right")
 SUMMARISE = (  # the study's task, in our words; the released code builds its own and sends the story without it
     "Summarise the plot of the story below in about {words} words. Tell what happens and to whom, and nothing else: no "
@@ -115,8 +116,7 @@ def prepare(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     (aside / "key.json").write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if show == "summary":
-        stories.to_json(aside / "summaries.jsonl", orient="records", lines=True, force_ascii=False)
+    stories.to_json(aside / SHOWN, orient="records", lines=True, force_ascii=False)
     pages = {
         name: (item.prompt, [s.shown for s in item.left], [s.shown for s in item.right]) for name, item in study.items()
     }
@@ -349,7 +349,7 @@ def read_answers(folder: str | Path) -> Answers:
     table = table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
     real = table[~table["attention"]]
     counts = {
-        "annotators": int(table["annotator"].nunique()),
+        "annotators": int(real["annotator"].nunique()),
         "items": int(real["item"].nunique()),
         "answers": len(real),
         "unfinished": tally.unfinished,
@@ -359,18 +359,57 @@ def read_answers(folder: str | Path) -> Answers:
     return Answers(table, counts, key)
 
 
+def read_items(folder: str | Path) -> pd.DataFrame:
+    """What annotators of a study see, without attention checks, each set under its arm.
+
+    Args:
+        folder: of `prepare`.
+
+    Returns:
+        A row an item: `item prompt_id prompt first second`, the last two lists of the arms' stories, as they are shown
+        and in reading order.
+
+    Raises:
+        InputError: no folder, key or stories, or ones that cannot be read or do not go together.
+    """
+    folder = Path(folder)
+    key, path = _read_key(folder), folder / SHOWN
+    try:
+        with path.open(encoding="utf-8") as file:
+            stories = [json.loads(line) for line in file]
+        shown = {(s["prompt_id"], s["arm"], s["sample"]): s["shown"] for s in stories}
+        prompts = {s["prompt_id"]: s["prompt"] for s in stories}
+        rows = []
+        for name, item in key["items"].items():
+            prompt_id = item["prompt_id"]
+            sets = [
+                [shown[prompt_id, arm, s["sample"]] for s in item["stories"] if s["arm"] == arm] for arm in key["arms"]
+            ]
+            if not item["attention"]:
+                rows.append((name, prompt_id, prompts[prompt_id], *sets))
+    except OSError:
+        raise InputError(f"{path}: no such file; `ddpo annotate prepare` writes it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the stories of this key ({type(error).__name__}: {error})") from None
+    return pd.DataFrame(rows, columns=["item", "prompt_id", "prompt", "first", "second"])
+
+
 def _read_key(folder: Path) -> dict:
     path = folder / "key.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a folder that `ddpo annotate prepare` wrote")
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
-        sides = {item["first_side"] for item in key["items"].values()}
-        whole = len(key["arms"]) == 2 and sides <= set(SIDES)
+        items = key["items"].values()
+        whole = len(key["arms"]) == 2 and {item["first_side"] for item in items} <= set(SIDES)
+        whole &= all({"prompt_id", "attention", "stories"} <= item.keys() for item in items)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a key that can be read ({type(error).__name__}: {error})") from None
     if not whole:
-        raise InputError(f"{path}: expected two `arms`, and left or right as every `first_side`")
+        raise InputError(
+            f"{path}: expected two `arms`, and of every item `prompt_id`, `attention`, `stories`, and left or right "
+            "as `first_side`"
+        )
     return key
 
 

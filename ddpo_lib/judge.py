@@ -4,6 +4,11 @@ Any engine of `engines` and `server` will do. The wording is ours. What is not a
 is counted, and never guessed. A judge is one annotator, whose answers `votes.analyse` takes: its intervals are then
 over items, and say nothing of other judges or of people; `compare_with_people` says how far it agrees with them.
 
+Of a study's folder, `judge_study` keeps:
+
+    FOLDER/judge-NAME.parquet   the table of answers, with the counts and the engine
+    FOLDER/judge-NAME.jsonl     what came back, as it came; the journal by which a judge goes on where it was stopped
+
 It takes a model that keeps to a form: SmolLM2-135M-Instruct, the embedded one, answered none of 12 requests in it.
 """
 
@@ -18,8 +23,10 @@ from ddpo_lib.agreement import CODES, alpha, alpha_interval, count_labels, major
 from ddpo_lib.crossed import crossed_ratio
 from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
+from ddpo_lib.human_eval import read_items
 from ddpo_lib.profiles import Sampling
-from ddpo_lib.votes import QUESTIONS, exact
+from ddpo_lib.stats import plain
+from ddpo_lib.votes import QUESTIONS, analyse, exact
 
 SIDES = ("left", "right")
 SAMPLING = Sampling(temperature=0.1, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=64)
@@ -108,6 +115,57 @@ def judge(
     return Judged(table, counts | {"answers": len(table)})
 
 
+def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: Sampling = SAMPLING) -> Judged:
+    """`judge` for the items of a study, as its annotators see them; kept in the study's folder.
+
+    Asked a second time, it says what it said. One that was stopped goes on.
+
+    Args:
+        folder: of `human_eval.prepare`.
+        engine, name, seed, sampling: as in `judge`.
+
+    Raises:
+        InputError: no study, the engine fails, or another judge has that name.
+    """
+    folder = Path(folder)
+    items = read_items(folder)
+    safe = re.sub(r"[^\w.-]+", "-", name)
+    path = folder / f"judge-{safe}.parquet"
+    asked = {"name": name, "seed": seed, "sampling": sampling.model_dump(), **engine.facts()}
+    if path.exists() and (other := [key for key, value in asked.items() if _facts(path).get(key) != value]):
+        raise InputError(
+            f"{path}: holds the answers of another judge ({', '.join(other)}); give this one another --name"
+        )
+    judged = judge(engine, items, name=name, seed=seed, sampling=sampling, journal=folder / f"judge-{safe}.jsonl")
+    aside = path.with_name(f".{path.name}.partial")
+    table = judged.table.copy()
+    table.attrs = {"counts": judged.counts, "judge": asked}
+    table.to_parquet(aside)
+    aside.replace(path)
+    return judged
+
+
+def read_judged(path: Path) -> Judged:
+    """What `judge_study` kept.
+
+    Raises:
+        InputError: not such a file.
+    """
+    facts = _facts(path)
+    table = pd.read_parquet(path)
+    if "name" not in facts or list(table) != COLUMNS:
+        raise InputError(f"{path}: not what `ddpo annotate judge` writes")
+    return Judged(table, table.attrs["counts"])
+
+
+def _facts(path: Path) -> dict:
+    """Which judge a file is of."""
+    try:
+        return pd.read_parquet(path, columns=["item"]).attrs.get("judge", {})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not answers that can be read ({str(error).splitlines()[0]})") from None
+
+
 def write_question(prompt: str, left: list[str], right: list[str]) -> str:
     """What the judge is told: the stories of both sets, numbered through, and the two questions."""
     parts, number = [], 0
@@ -139,7 +197,7 @@ def describe_positions(table: pd.DataFrame, *, confidence: float) -> dict[str, d
         either (`with_tie`); `consistent`, the share of the first with its exact interval; `left`, the choices for the
         left with a tie as half and the interval over items: arms change sides within an item, and cannot shift it.
     """
-    both = _asked_twice(table)
+    both = asked_twice(table)
     found = {}
     for question in QUESTIONS:
         sides = both.pivot(index="item", columns="first_side", values=f"{question}_side").reindex(columns=SIDES)
@@ -158,7 +216,7 @@ def describe_positions(table: pd.DataFrame, *, confidence: float) -> dict[str, d
             "consistent": _share(same, len(sides), confidence),
             "left": {end: float(getattr(left, end)) if left else None for end in ("mean", "low", "high")},
         }
-    return found
+    return plain(found)
 
 
 def compare_with_people(
@@ -174,7 +232,7 @@ def compare_with_people(
         decided, `decided` in number, with exact intervals; `alpha`, Krippendorff's, of the two verdicts, with its
         interval over items; `people_alpha`, that of people among themselves on these items.
     """
-    both = _asked_twice(judged)
+    both = asked_twice(judged)
     real = people[~people["attention"].astype(bool)]
     shared = sorted(set(both["item"]) & set(real["item"]))
     both, real = (table[table["item"].isin(shared)] for table in (both, real))
@@ -192,7 +250,50 @@ def compare_with_people(
             "alpha": alpha_interval(counts, draws=draws, confidence=confidence, seed=seed),
             "people_alpha": alpha(count_labels(real, question).to_numpy()),
         }
-    return found
+    return plain(found)
+
+
+def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> str:
+    """A judge's answers as text for a terminal; `people` is a table of answers, empty where there are none."""
+    from ddpo_lib.figures import interval, p_value
+
+    counts, both = judged.counts, asked_twice(judged.table)
+    lines = [
+        f"a model's answers, not people's: {counts['answers']} of {counts['asked']} requests answered in the form; "
+        f"cut at the token limit {counts['cut']}; without an answer on quality {counts['quality']}, on diversity "
+        f"{counts['diversity']}"
+    ]
+    if both.empty:
+        return "\n".join([*lines, "no item was answered in both orders"])
+    settings = {"draws": draws, "confidence": confidence, "seed": seed}
+    found, places = analyse(both, **settings), describe_positions(both, confidence=confidence)
+    agreed = compare_with_people(both, people, **settings)
+    items = len(found["items"])
+    lines.append(
+        f"{items} items answered in both orders; [{confidence:.0%} intervals] over items; p two-sided, then after Holm"
+    )
+    for question in QUESTIONS:
+        score, place, said = found[question]["score"], places[question], agreed[question]
+        lines.append(f"\n{question}")
+        lines += [f"  {kind:<32}{interval(found[question][kind])}" for kind in ("first", "second", "tie")]
+        p = ", ".join(p_value(score[kind]) or "—" for kind in ("p", "p_corrected"))
+        lines.append(f"  {'first, a tie as half':<32}{interval(score)}   p {p}")
+        lines.append(
+            f"  {'the same arm in both orders':<32}{interval(place['consistent'])} exact; of {items}: always left "
+            f"{place['always_left']}, always right {place['always_right']}, a tie in either {place['with_tie']}"
+        )
+        lines.append(f"  {'left side, a tie as half':<32}{interval(place['left'])}")
+        if said["items"]:
+            lines.append(
+                f"  {'the verdict of people':<32}{interval(said['same'])} of {said['items']} items, "
+                f"{interval(said['same_decided'])} of the {said['decided']} that both decided; alpha "
+                f"{interval(said['alpha'], 2)}, people's among themselves {_number(said['people_alpha'])}"
+            )
+    return "\n".join(lines if agreed["quality"]["items"] else [*lines, "", "no person has answered these items yet"])
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def _check(items: pd.DataFrame) -> None:
@@ -219,8 +320,8 @@ def _arm(side: str, first_side: str) -> str:
     return "tie" if side == "tie" else "first" if side == first_side else "second"
 
 
-def _asked_twice(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of items that were answered in both orders."""
+def asked_twice(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of items that were answered in both orders, where a bias for a side cannot pass for one for an arm."""
     return table[table.groupby("item")["first_side"].transform("nunique") == len(SIDES)]
 
 

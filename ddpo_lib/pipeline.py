@@ -319,8 +319,10 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
 
 
 def annotations(place: Path) -> list[Path]:
-    """The files of the annotation studies in a run folder, which no step makes: people do."""
-    return sorted(f for f in (place / "annotations").rglob("*") if f.is_file())
+    """What the chapter reads of the annotation studies in a run folder, which no step makes: keys, people's answers and
+    judges'; not the logs and pages that Potato writes as well."""
+    read = ("key.json", "study/annotation_output/*/user_state.json", "judge-*.parquet")
+    return sorted(f for kind in read for f in (place / "annotations").glob(f"*/{kind}"))
 
 
 def _imported_by(notebook: Path) -> tuple[str, ...]:

@@ -251,9 +251,15 @@ def read_answers(path: Path) -> Iterator[Record]:
                 f"{path}, item {item}, field `instance_id_to_label_to_value`: expected a list of labels with "
                 "`schema` and `name`"
             ) from None
-        timing = behaviour.get(item) or {}
-        milliseconds = timing.get("total_time_ms") or float("nan")
-        saved = timing.get("session_end") or path.stat().st_mtime
+        try:
+            timing = behaviour.get(item) or {}
+            milliseconds = float(timing.get("total_time_ms") or "nan")
+            saved = float(timing.get("session_end") or path.stat().st_mtime)
+        except (AttributeError, TypeError, ValueError):
+            raise InputError(
+                f"{path}, item {item}, field `instance_id_to_behavioral_data`: expected `total_time_ms` and "
+                "`session_end` as numbers"
+            ) from None
         yield Record(annotator, item, answers, milliseconds / 1000, saved)
 
 

@@ -1,6 +1,6 @@
-"""Annotators at the real Potato in a headless browser, for tests; and the book's picture of what they see.
+"""Annotators at the real Potato in a headless browser, for tests; and the book's pictures of what they see.
 
-python tests/annotator.py runs/embedded        takes book/_static/annotator.png anew, of stories in that run
+python tests/annotator.py runs/embedded        takes book/_static/annotator*.png anew, of stories in that run
 """
 
 import os
@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 from browser import ARGUMENTS, NAMES, Watched
 
-PICTURE = Path(__file__).parents[1] / "book" / "_static" / "annotator.png"
+STATIC = Path(__file__).parents[1] / "book" / "_static"
+ITEM, CONSENT, INSTRUCTIONS = (STATIC / f"annotator{page}.png" for page in ("", "-consent", "-instructions"))
 WIDTH = 1200  # of the picture, in pixels
 SHOWN = {"prompts": 16, "items": 16, "labels": 3, "checks": 0, "show": "opening", "words": 40, "seed": 0}
 
@@ -58,11 +59,15 @@ class Annotator:
 
     def begin(self) -> None:
         """From the consent page to the first item."""
+        self.agree()
+        self.next()
+        self.wait()
+
+    def agree(self) -> None:
+        """From the consent page to the instructions."""
         self.page.get_by_label("Yes, I take part").check()
         self.next()
         self.page.wait_for_selector(".instructions >> visible=true")
-        self.next()
-        self.wait()
 
     def next(self) -> None:
         with self.page.expect_navigation():
@@ -89,8 +94,8 @@ class Annotator:
         return self.page.eval_on_selector_all("#annotation-forms input:checked", "all => all.map(one => one.value)")
 
 
-def take_picture(run: Path, place: Path) -> None:
-    """The first item of a study of the run's first two arms, with two answers given."""
+def take_pictures(run: Path) -> None:
+    """Consent, instructions and the first item of a study of two of the run's arms, with two answers given."""
     from playwright.sync_api import sync_playwright
 
     from ddpo_lib.human_eval import prepare
@@ -102,17 +107,25 @@ def take_picture(run: Path, place: Path) -> None:
         try:
             browser = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
             someone = Annotator(browser, served, "annotator", viewport={"width": WIDTH, "height": 700})
-            someone.begin()
+            someone.page.wait_for_selector("#consent >> visible=true")
+            _take(someone.page, CONSENT)
+            someone.agree()
+            _take(someone.page, INSTRUCTIONS)
+            someone.next()
             someone.answer("6", "Set B")
-            bottom = someone.page.eval_on_selector("#next-btn", "button => button.getBoundingClientRect().bottom")
-            someone.page.set_viewport_size({"width": WIDTH, "height": round(bottom) + 16})
-            someone.page.evaluate("document.activeElement.blur()")
-            someone.page.screenshot(path=place, animations="disabled")
+            _take(someone.page, ITEM)
             browser.close()
         finally:
             served.stop(signal.SIGTERM)
 
 
+def _take(page, place: Path) -> None:
+    """A picture of a page down to its button."""
+    bottom = page.eval_on_selector("#next-btn", "button => button.getBoundingClientRect().bottom + window.scrollY")
+    page.set_viewport_size({"width": WIDTH, "height": round(bottom) + 16})
+    page.evaluate("document.activeElement.blur()")
+    page.screenshot(path=place, animations="disabled")
+
+
 if __name__ == "__main__":
-    take_picture(Path(sys.argv[1]), PICTURE)
-    print(PICTURE)
+    take_pictures(Path(sys.argv[1]))

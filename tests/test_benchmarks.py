@@ -100,6 +100,7 @@ def test_the_sampling_benchmark_has_all_write_the_same_number_of_tokens():
         assert contender(3, 2).result == 3 * sampling.SAMPLES * 2
 
 
-def test_the_benchmark_of_annotation_prepares_the_items_and_checks_that_it_says():
+def test_the_benchmark_of_annotation_prepares_and_analyses_what_it_says():
     assert annotation.prepare(6, 20).result == 6 + 2
-    assert [row.asked for row in annotation.rows(prompts=5, words=20, repeats=1)] == ["under 10 s"]
+    assert annotation.analyse(6, 2).result.startswith("12 answers of 2 annotators to 6 items")
+    assert [row.asked for row in annotation.rows(prompts=5, words=20, repeats=1)] == ["under 10 s"] * 2

@@ -6,12 +6,13 @@ import signal
 import socket
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from annotator import PICTURE, WIDTH, Annotator, Served
+from annotator import CONSENT, INSTRUCTIONS, ITEM, WIDTH, Annotator, Served
 from PIL import Image
 from test_cli import ddpo, error_line
 from tiny import tiny_model, tiny_tokenizer
@@ -19,7 +20,7 @@ from tiny import tiny_model, tiny_tokenizer
 from ddpo_lib import potato
 from ddpo_lib.engines import Local
 from ddpo_lib.errors import InputError
-from ddpo_lib.human_eval import COLUMNS, opening, prepare, read_answers, read_stories
+from ddpo_lib.human_eval import COLUMNS, opening, prepare, read_answers, read_items, read_stories
 
 ARMS = ("dpo", "ddpo-both")  # the first is not the first of the alphabet
 NASTY = [  # each shows as it stands, and nothing of it runs
@@ -204,7 +205,7 @@ def test_the_instruction_of_a_summary_is_really_sent_and_kept_with_story_and_ans
 
     sizes = SIZES | {"prompts": 1, "checks": 0, "show": "summary", "words": 5}
     prepare(run, ARMS, tmp_path / "out", **sizes, engine=Local(tiny_model(), tiny_tokenizer(), render))
-    rows = [json.loads(line) for line in (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "stories.jsonl").read_text().splitlines()]
     assert [[{"role": "user", "content": row["sent"]}] for row in rows] == told[-8:]  # before, for the journal
     for row in rows:
         assert row["sent"].startswith("Summarise the plot of the story below in about 5 words.")
@@ -213,6 +214,37 @@ def test_the_instruction_of_a_summary_is_really_sent_and_kept_with_story_and_ans
     (page,) = tasks(tmp_path / "out").values()
     assert sorted(re.findall(r"<p>([^<]*)</p>", page)[1:]) == sorted(potato.escape(row["shown"]) for row in rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+    (item,) = read_items(tmp_path / "out").itertuples()
+    assert sorted(item.first + item.second) == sorted(row["shown"] for row in rows)
+
+
+# The same items for another reader
+
+
+@pytest.mark.parametrize("show", ["whole", "opening"])
+def test_items_are_what_annotators_see_with_each_set_under_its_arm(run, tmp_path, show):
+    prepare(run, ARMS, tmp_path / "out", **SIZES | {"show": show, "words": 7})
+    items, pages = read_items(tmp_path / "out"), tasks(tmp_path / "out")
+    key = read_answers(tmp_path / "out").key
+    assert items["item"].tolist() == [name for name, item in key["items"].items() if not item["attention"]]
+    for row in items.itertuples():
+        sets = [row.first, row.second]
+        assert [{story[:2] for story in one} for one in sets] == [{"dp"}, {"dd"}]
+        left, right = sets if key["items"][row.item]["first_side"] == "left" else sets[::-1]
+        assert pages[row.item] == potato.render(row.prompt, left, right)
+        assert row.prompt == f"Prompt {int(row.prompt_id[1:])} <i>&amp;"
+
+
+def test_stories_that_are_not_those_of_the_key_are_named(prepared):
+    path = prepared / "stories.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for text in (lines[0] + "\n", "[]\n", "{"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"stories\.jsonl: not the stories of this key"):
+            read_items(prepared)
+    path.unlink()
+    with pytest.raises(InputError, match=r"stories\.jsonl: no such file"):
+        read_items(prepared)
 
 
 # What annotators see and do: the real Potato in a real browser
@@ -375,6 +407,32 @@ def test_the_answers_are_those_that_were_clicked(study):
     }
 
 
+def test_the_analysis_gives_the_win_rates_that_were_clicked(study, tmp_path):
+    folder, ann, bob, _ = study
+    done = ddpo("annotate", "analyse", folder, "--out", tmp_path / "found.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    items = json.loads((folder / "key.json").read_text())["items"]
+    expected = {"quality": Counter(), "diversity": Counter()}
+    for person in (ann, bob):
+        for name, (best, diverse) in person.clicked.items():
+            if items[name]["attention"]:
+                continue
+            chosen = best.isdigit() and items[name]["stories"][int(best) - 1]["arm"]  # as the key numbers them
+            expected["quality"][chosen or "tie"] += 1
+            first_of_set = {"Set A": 0, "Set B": 4}.get(diverse)
+            expected["diversity"]["tie" if first_of_set is None else items[name]["stories"][first_of_set]["arm"]] += 1
+    assert found["arms"] == list(ARMS)
+    assert found["answers"] == sum(expected["quality"].values()) == 5  # and one that bob left half done
+    for question, said in expected.items():
+        counted = [found[question]["labels"][kind] for kind in ("first", "second", "ties")]
+        assert counted == [said[ARMS[0]], said[ARMS[1]], said["tie"]]
+        shares = [found[question][kind]["mean"] for kind in ("first", "second", "tie")]
+        assert shares == pytest.approx([count / 5 for count in counted])
+    assert "first is dpo, second is ddpo-both" in done.stdout
+    assert len(found["annotators"]) == found["counts"]["annotators"] == 2
+
+
 def test_items_that_someone_left_go_to_others_with_the_checks_among_them(tmp_path, browser):
     """By the requests that a page makes, which is faster than clicking."""
     key = prepare(write_run(tmp_path / "run", 6), ARMS, tmp_path / "out", **SIZES | {"prompts": 6, "labels": 1})
@@ -460,6 +518,21 @@ def test_second_answers_and_second_files_are_counted_and_the_last_is_kept(prepar
     assert (answers.counts["duplicates"], answers.counts["answers"], answers.counts["annotators"]) == (2, 3, 2)
 
 
+def test_who_answered_a_check_alone_is_no_annotator_of_the_study(prepared):
+    items = read_answers(prepared).key["items"]
+    (check,) = (name for name, item in items.items() if item["attention"])
+    right = {"left": "Set A", "right": "Set B"}[items[check]["first_side"]]
+    wrong = {"Set A": "Set B", "Set B": "Set A"}[right]
+    write_answers(prepared, "ann", {check: both("1", right)})
+    write_answers(prepared, "bob", {check: both("1", wrong), next(iter(items)): both("1", "Set A")})
+    answers = read_answers(prepared)
+    checks = answers.table[answers.table["attention"]].set_index("annotator")
+    assert checks["passed"].to_dict() == {"ann": True, "bob": False}
+    assert set(checks["quality"]) == set(checks["diversity"]) == {"tie"}
+    counted = {name: answers.counts[name] for name in ("annotators", "items", "answers", "attention_failed")}
+    assert counted == {"annotators": 1, "items": 1, "answers": 1, "attention_failed": 1}
+
+
 def test_half_answered_items_and_unknown_times(prepared):
     names = list(read_answers(prepared).key["items"])
     path = write_answers(prepared, "ann", {names[0]: [("quality", "1")], names[1]: both("1", "Set A"), names[2]: []})
@@ -497,6 +570,14 @@ def test_answers_that_cannot_be_are_errors_that_name_file_item_and_field(prepare
             '"instance_id_to_behavioral_data": {}}',
             "item item-0001, field `instance_id_to_label_to_value`",
         ),
+        *(
+            (
+                '{"user_id": "a", "instance_id_to_label_to_value": {"item-0001": []}, '
+                f'"instance_id_to_behavioral_data": {{"item-0001": {timing}}}}}',
+                "item item-0001, field `instance_id_to_behavioral_data`",
+            )
+            for timing in ("[1]", '{"total_time_ms": "soon"}', '{"session_end": [1]}')
+        ),
     ],
 )
 def test_files_that_cannot_be_read_are_named(prepared, text, said):
@@ -510,7 +591,13 @@ def test_files_that_cannot_be_read_are_named(prepared, text, said):
 def test_a_missing_folder_and_a_broken_key_are_named(prepared, tmp_path):
     with pytest.raises(InputError, match=r"none/key\.json: no such file"):
         read_answers(tmp_path / "none")
-    for broken in ("{", "[]", '{"arms": ["a", "b"], "items": {"item-0001": {}}}', '{"arms": ["a"], "items": {}}'):
+    for broken in (
+        "{",
+        "[]",
+        '{"arms": ["a", "b"], "items": {"item-0001": {"first_side": "left"}}}',
+        '{"arms": ["a", "b"], "items": {"item-0001": {}}}',
+        '{"arms": ["a"], "items": {}}',
+    ):
         (prepared / "key.json").write_text(broken)
         with pytest.raises(InputError, match=r"key\.json"):
             read_answers(prepared)
@@ -551,7 +638,8 @@ def test_without_potato_the_error_says_what_to_install(prepared, monkeypatch):
         potato.start(prepared, 8000)
 
 
-def test_the_picture_in_the_book_fits_a_page():
-    with Image.open(PICTURE) as picture:
+@pytest.mark.parametrize("place", [CONSENT, INSTRUCTIONS, ITEM], ids=lambda place: place.stem)
+def test_the_pictures_in_the_book_fit_a_page(place):
+    with Image.open(place) as picture:
         assert picture.width == WIDTH
-    assert PICTURE.stat().st_size < 250_000
+    assert place.stat().st_size < 200_000

@@ -8,10 +8,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pandas as pd
 import pytest
+from test_cli import ddpo
+from test_human_eval import ARMS, SIZES, write_answers, write_run
 
 from ddpo_lib.engines import open_engine
 from ddpo_lib.errors import InputError
-from ddpo_lib.judge import compare_with_people, describe_positions, judge, parse, write_question
+from ddpo_lib.human_eval import prepare, read_items
+from ddpo_lib.judge import (
+    asked_twice,
+    compare_with_people,
+    describe,
+    describe_positions,
+    judge,
+    judge_study,
+    parse,
+    read_judged,
+    write_question,
+)
 from ddpo_lib.profiles import Baseline, load_profile
 from ddpo_lib.votes import QUESTIONS, analyse, simulate
 
@@ -235,3 +248,86 @@ def test_agreement_with_people_worked_by_hand():
 def test_items_that_cannot_be_shown_are_named(engine, change, words):
     with pytest.raises(InputError, match=words):
         judge(engine, change(ITEMS), name="reader", seed=0)
+
+
+# The judge of a study
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four items of whole stories, the first arm's as long as the second's, and a check."""
+    run = write_run(
+        tmp_path / "run", 4, story=lambda p, arm, s: f"{arm[:2]} {s} of {p}" + " very" * (s + (arm == "dpo"))
+    )
+    prepare(run, ARMS, tmp_path / "study", **SIZES | {"prompts": 4, "items": 4})
+    return tmp_path / "study"
+
+
+def test_a_judge_is_asked_what_annotators_saw_and_the_command_holds_it_beside_people(reader, engine, study):
+    reader.rule = longest_and_most_varied
+    judge_study(study, engine, name="reader", seed=0)
+    items = read_items(study)
+    shown = {tuple(map(tuple, read_sets(asked))) for asked in reader.seen}
+    expected = {(tuple(a), tuple(b)) for a, b in zip(items["first"], items["second"], strict=True)}
+    assert shown == expected | {(b, a) for a, b in expected}
+    assert len(reader.seen) == 8  # four items in both orders, no check
+    table, counts = read_judged(study / "judge-reader.parquet")
+    assert counts == {"asked": 8, "answers": 8, "cut": 0, "quality": 0, "diversity": 0}
+    assert set(table["quality"]) == {"first"}  # the longest story is one of dpo
+    assert set(table["diversity"]) == {"tie"}
+    sides = json.loads((study / "key.json").read_text())["items"]
+    for name in items["item"][:3]:
+        best = "1" if sides[name]["first_side"] == "left" else "5"
+        write_answers(study, f"ann-{name}", {name: [("quality", best), ("diversity", "Hard to decide")]})
+    done = ddpo("annotate", "judge", study, "--model", "reader", "--url", reader.url)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(reader.seen) == 8  # it is not asked again
+    assert "judge reader: first is dpo, second is ddpo-both\na model's answers, not people's: 8 of 8" in done.stdout
+    people = [line.split(maxsplit=4)[4] for line in done.stdout.splitlines() if "the verdict of people" in line]
+    assert people[0].startswith("1.000 [0.292, 1.000] of 3 items, 1.000 [0.292, 1.000] of the 3 that both decided")
+    assert people[1].startswith("1.000 [0.292, 1.000] of 3 items, — of the 0 that both decided")
+    assert not re.search(r"\bnan\b", done.stdout)
+    with pytest.raises(InputError, match=r"judge-reader\.parquet: .* another judge \(seed\); .* another --name"):
+        judge_study(study, engine, name="reader", seed=1)
+
+
+def test_a_judge_that_was_killed_goes_on_where_it_was(reader, engine, study):
+    reader.rule = longest_and_most_varied
+    whole = judge_study(study, engine, name="Reader 1", seed=0)
+    (study / "judge-Reader-1.parquet").unlink()
+    journal = study / "judge-Reader-1.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:6]) + lines[6][:20])  # the settings, five answers and half of the next
+    reader.seen.clear()
+    again = judge_study(study, engine, name="Reader 1", seed=0)
+    assert len(reader.seen) == 3
+    pd.testing.assert_frame_equal(whole.table, again.table)
+    kept = read_judged(study / "judge-Reader-1.parquet")
+    pd.testing.assert_frame_equal(kept.table, again.table)
+    assert kept.counts == again.counts == whole.counts
+    assert sorted(path.name for path in study.glob("*judge*")) == ["judge-Reader-1.jsonl", "judge-Reader-1.parquet"]
+
+
+def test_what_is_told_counts_items_that_were_answered_in_both_orders(reader, engine, study):
+    """The judge takes the first story, and answers where dpo's set stands left, and once where it stands right."""
+    first = set(read_items(study)["first"].map(tuple)[:1])
+    reader.rule = lambda a, b: answer(1, "A") if a[0].startswith("dp") or tuple(b) in first else "No form."
+    judged = judge_study(study, engine, name="reader", seed=0)
+    assert (len(judged.table), len(asked_twice(judged.table))) == (5, 2)
+    told = describe(judged, judged.table.iloc[:0], **SETTINGS)
+    assert "5 of 8 requests answered in the form; cut at the token limit 0; without an answer on quality 3" in told
+    assert "1 items answered in both orders" in told
+    assert told.count("0.500 [no interval]") == 6  # first, second and score: not the 0.8 that the side gives
+    assert "no person has answered these items yet" in told
+    reader.rule = lambda a, b: "No form."
+    silent = judge_study(study, engine, name="silent", seed=0)
+    assert describe(silent, silent.table, **SETTINGS).endswith("no item was answered in both orders")
+    assert read_judged(study / "judge-silent.parquet").table.empty
+
+
+def test_a_file_that_is_no_judges_is_named(study):
+    pd.DataFrame({"item": ["a"]}).to_parquet(study / "judge-x.parquet")
+    (study / "judge-y.parquet").write_text("no")
+    for name in "xy":
+        with pytest.raises(InputError, match=rf"judge-{name}\.parquet: not "):
+            read_judged(study / f"judge-{name}.parquet")

@@ -13,10 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import Watched, drawn, hovered, shown
+from test_human_eval import SIZES, write_answers, write_run
+from test_judge import Reader, longest_and_most_varied
 
 from ddpo_lib.corpus import read_corpus
+from ddpo_lib.human_eval import prepare
+from ddpo_lib.judge import judge_study
 from ddpo_lib.measures import MEASURES
 from ddpo_lib.pipeline import CHAPTERS
+from ddpo_lib.server import Server
 
 PROJECT = Path(__file__).parents[1]
 STEPS = ("sft", "dpo", "ddpo-both", "dorpo-both")
@@ -38,7 +43,25 @@ def checkout(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(checkout) -> Path:
+def annotated(checkout) -> Path:
+    """The run's studies: one that two people and a model answered, and one that nobody did."""
+    studies = checkout / "runs" / "smoke" / "annotations"
+    stories = write_run(checkout / "stories", 4)  # the run has two stories a prompt, a study wants four
+    for name in ("answered", "prepared"):
+        prepare(stories, ("ddpo-both", "dpo"), studies / name, **SIZES | {"prompts": 4, "items": 4})
+    items = json.loads((studies / "answered" / "key.json").read_text())["items"]
+    for annotator, more in (("ann", "Set A"), ("bob", "Hard to decide")):
+        labels = {item: [("quality", "2"), ("diversity", more)] for item in items}
+        write_answers(studies / "answered", annotator, labels)
+    reader = Reader()
+    reader.rule = longest_and_most_varied
+    judge_study(studies / "answered", Server(reader.url, "reader"), name="reader", seed=0)
+    reader.close()
+    return studies
+
+
+@pytest.fixture(scope="module")
+def built(checkout, annotated) -> Path:
     done = ddpo(checkout, "run", "--profile", "smoke", "--cores", "2")
     assert done.returncode == 0, done.stderr[-3000:]
     page = Path(done.stdout.strip().splitlines()[-1])
@@ -104,6 +127,17 @@ def test_every_page_has_its_figures_with_words_and_no_traceback(built):
     training = _Page()
     training.feed((built.parent / "02-training.html").read_text(encoding="utf-8"))
     assert sum("ddpo-figure" in (image.get("class") or "") for image in training.images) == 4
+
+
+def test_the_chapter_on_people_has_their_answers_and_a_models_apart(built):
+    page = " ".join((built.parent / "05-human-eval.html").read_text(encoding="utf-8").split())
+    assert "Here: 1 annotated study of this run" in page
+    assert "answered: DDPO-both against DPO." in page
+    assert "8 answers of 2 annotators to 4 items" in page
+    assert "The study prepared is prepared, and nobody has finished an item yet." in page
+    assert "answered: answers of a language model, not of people." in page
+    assert "8 of 8 requests were answered in the form" in page
+    assert "model: reader" in page
 
 
 @pytest.fixture

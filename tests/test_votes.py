@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from fractions import Fraction
 
 import krippendorff
 import numpy as np
@@ -101,6 +103,18 @@ def test_one_item_gives_no_interval_and_one_annotator_gives_one_over_items():
     assert crossed(values, annotators=np.zeros(6)).low == pytest.approx(crossed(values).low)
 
 
+def test_ties_alone_and_items_that_are_all_alike_are_no_certainty():
+    """An interval of no width would say that the next item is a tie too."""
+    ties = crossed(np.full(30, 0.5), items=np.repeat(np.arange(10), 3), annotators=np.tile(np.arange(3), 10))
+    both_orders = crossed(np.tile([1.0, 0.0], 10), items=np.repeat(np.arange(10), 2), annotators=np.zeros(20))
+    edge = 2.262157**2 / 10  # Student's t with 9 degrees of freedom; ten items
+    half = math.sqrt(edge * (0.25 + edge / 4)) / (1 + edge)
+    assert (both_orders.high - both_orders.low) / 2 == pytest.approx(half, abs=1e-6)
+    assert both_orders.p == ties.p == 1
+    assert ties.low < 0.5 - half  # three annotators are fewer still
+    assert ties.high == pytest.approx(1 - ties.low)
+
+
 @pytest.mark.parametrize("spread", [ALIKE, Spread(0.3, 0.0), Spread(0.3, 0.1), Spread(0.3, 0.3)], ids=str)
 @pytest.mark.parametrize("rates", [(0.62, 0.26), (0.45, 0.45), (0.3, 0.3)], ids=str)
 def test_crossed_intervals_hold_the_truth_in_95_of_100_studies(rates, spread):
@@ -188,8 +202,17 @@ def test_needed_items_are_the_fewest_with_80_percent_power():
     more = needed_items(0.55, 0.35, Spread(0.5, 0.05), **design)
     assert more > needed
     assert needed_items(0.4, 0.4, spread, **design) is None
-    assert power(1.0, 0.0, spread, items=10, **design) == 1
-    assert power(0.0, 0.0, spread, items=10, **design) == 0
+
+
+@pytest.mark.parametrize("people", [1, 2, 12])
+def test_labels_that_are_all_alike_have_power_where_the_test_finds_them_and_nowhere_else(people):
+    for number in (2, 5, 6, 7, 50, 100):
+        annotators = np.arange(3 * number) % people
+        found = crossed(np.ones(3 * number), items=np.repeat(np.arange(number), 3), annotators=annotators)
+        load = np.inf if people == 1 else 3 * number / people
+        had = power(1.0, 0.0, Spread(0, 0), items=number, labels=3, per_annotator=load, confidence=0.95)
+        assert bool(had) == bool(found.p < 0.05), number
+    assert power(0.0, 0.0, Spread(0, 0), items=10**4, labels=3, per_annotator=25, confidence=0.95) == 0
 
 
 # Agreement
@@ -246,6 +269,55 @@ def test_exact_tests_worked_by_hand():
     assert exact(0, 0, 4, confidence=0.95)["mean"] is None
     assert exact(0, 0, 4, confidence=0.95)["p_half"] == 1
     assert exact(10, 0, 0, confidence=0.95)["low"] == pytest.approx(0.025 ** (1 / 10))
+
+
+@pytest.mark.parametrize(("first", "second", "ties"), [(68, 24, 8), (62, 26, 12), (100, 0, 0), (0, 7, 1)])
+def test_the_papers_counts_by_the_definitions(first, second, ties):
+    """p: twice the larger tail, which the coin makes exact; ends: where either tail has 2.5%."""
+    found, n = exact(first, second, ties, confidence=0.95), first + second
+
+    def tail(most: int, number: int) -> Fraction:
+        return Fraction(sum(math.comb(number, k) for k in range(most, number + 1)), 2**number)
+
+    half = max(first, second) + ties // 2
+    assert found["p"] == pytest.approx(float(min(1, 2 * tail(max(first, second), n))))
+    assert found["p_half"] == pytest.approx(float(min(1, 2 * tail(half, n + ties))))
+
+    def at_least(k: int, rate: float) -> float:
+        return sum(math.comb(n, i) * rate**i * (1 - rate) ** (n - i) for i in range(k, n + 1))
+
+    assert found["mean"] == first / n
+    assert at_least(first, found["low"]) == pytest.approx(0.025 if first else 1)
+    assert at_least(first + 1, found["high"]) == pytest.approx(0.975 if second else 0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "quality",
+    [
+        {"a": "f"},
+        {"a": "t"},
+        {"a": "f", "b": "s", "c": "t"},
+        {"a": "fffff"},
+        {"a": "tttt", "b": "tttt"},
+        {"a": "ffff", "b": "ffff", "c": "ffff"},
+        {"a": "ssss", "b": "ssss"},
+        {"a": "fs--", "b": "--ft"},
+        {"a": "f-", "b": "-s"},
+    ],
+    ids=str,
+)
+def test_the_smallest_and_the_plainest_studies_are_analysed_and_told(quality):
+    found = analyse(answers(quality), **SETTINGS)
+    json.dumps(found, allow_nan=False)
+    said = describe(found)
+    assert not re.search(r"\b(nan|None|inf)\b", said)
+    assert "attention checks: 0 of 0 failed" in said
+    assert "time:" not in said
+    for question in ("quality", "diversity"):
+        score = found[question]["score"]
+        assert score["low"] is None or score["low"] < score["high"]
+        assert score["p"] is None or (score["p"] < 0.05) == (not score["low"] <= 0.5 <= score["high"])
 
 
 def test_the_analysis_of_a_small_study():
@@ -411,5 +483,15 @@ def test_answers_that_arrive_in_a_run_make_the_chapter_on_people_stale_and_nothi
     study = tmp_path / "smoke" / "annotations" / "pilot"
     study.mkdir(parents=True)
     (study / "key.json").write_text("{}")
-    after = keys()
-    assert {name for name in before if before[name] != after[name]} == {"chapter-05-human-eval", "book"}
+    changed = {"chapter-05-human-eval", "book"}
+    asked = keys()
+    assert {name for name in before if before[name] != asked[name]} == changed
+    for name in ("study/annotation_output/ann/user_state.json", "judge-reader.parquet"):
+        (study / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / name).write_text("{}")
+        then, asked = asked, keys()
+        assert {step for step in then if then[step] != asked[step]} == changed, name
+    for name in ("potato.log", "pages/a.html", "study/annotation_output/ann/annotation_history.jsonl", "judge-x.jsonl"):
+        (study / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / name).write_text("{}")
+    assert keys() == asked  # what Potato writes as well
