@@ -11,6 +11,7 @@ from ddpo_lib.profiles import MAIN_WORLD, Worlds
 from ddpo_lib.published import verdict
 from ddpo_lib.stats import compare, holm, plain
 
+CLAIM_DRAWS = 100_000  # with ten seeds, the rarest of 10,000 has p 0.005: too much to correct over a dozen claims
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "none")
 
 
@@ -94,13 +95,13 @@ def paired(
     return plain(compare(values, baseline=0, draws=draws, confidence=confidence, seed=seed).differences[1][0])
 
 
-def judge_claims(table: pd.DataFrame, claims: list[dict], *, draws: int, confidence: float, seed: int) -> list[dict]:
+def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float, seed: int) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
         table: as `worlds.join` writes it.
         claims: those whose rows the table has are judged; p is corrected over them (Holm).
-        draws, confidence, seed: of the bootstrap over seeds.
+        confidence, seed: of the bootstrap over seeds, of `CLAIM_DRAWS` draws.
 
     Returns:
         The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and
@@ -111,7 +112,7 @@ def judge_claims(table: pd.DataFrame, claims: list[dict], *, draws: int, confide
     found = []
     for claim in judged:
         sides = claim["row"], claim["against"], claim["measure"]
-        found.append(paired(table, *sides, draws=draws, confidence=confidence, seed=seed))
+        found.append(paired(table, *sides, draws=CLAIM_DRAWS, confidence=confidence, seed=seed))
     p = holm(np.array([np.nan if f["p"] is None else f["p"] for f in found]))
     result = []
     for claim, difference, corrected in zip(judged, found, p.tolist(), strict=True):

@@ -266,9 +266,8 @@ def _world_steps(p: Profile) -> list[Step]:
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
-            name, start = f"world-{kind}-{seed}", None if kind == MAIN_WORLD else f"world-{MAIN_WORLD}-{seed}"
-            make, params = partial(worlds.make_world, p, kind, seed, start), common | {"world": fields, "seed": seed}
-            steps.append(Step(name, make, (start,) if start else (), params, ("worlds",), language))
+            name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
+            steps.append(Step(name, make, (), common | {"world": fields, "seed": seed}, ("worlds",), language))
             made[seed % len(made)][worlds.SFT + kind, seed] = name
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"

@@ -268,8 +268,7 @@ class Worlds(Section):
     """Small models, trained from scratch in worlds whose modes are known (`modeworld.py`)."""
 
     seeds: Positive  # of world, model and training at once: 0, 1, ...
-    # a name a world -> fields of `modeworld.World`; the model of any but the main one starts from the main one's
-    kinds: dict[str, dict[str, int | float]]
+    kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
     layers: Positive
     width: Positive
     sft: Optimiser

@@ -27,23 +27,19 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
     return modeworld.World(**settings.kinds[kind], seed=seed)
 
 
-def make_world(profile: Profile, kind: str, seed: int, start: str | None, folder: Path, run: Run) -> None:
-    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes.
-
-    Args:
-        start: the artifact of a world whose model knows the language already; None: one of random weights.
-    """
+def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
+    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes."""
     from ddpo_lib.training import train_sft
 
     settings = profile.worlds
     world = world_of(settings, kind, seed)
     corpus = modeworld.write_corpus(world)
     corpus.to_parquet(folder / "corpus.parquet")
-    base = run.path(start) / "trained" if start else _write_base(settings, seed, folder / "base")
+    base = folder / "base"
+    _write_base(settings, seed, base)
     train = corpus[corpus["split"] == "train"]
     train_sft(train, _model(base), settings.sft, LONGEST, seed, folder)
-    if not start:
-        shutil.rmtree(base)
+    shutil.rmtree(base)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")
@@ -245,8 +241,8 @@ def _sampling(samples: int) -> Sampling:
     return Sampling(samples=samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain)
 
 
-def _write_base(settings: Worlds, seed: int, folder: Path) -> Path:
-    """A causal language model of random weights and the world's words, in a folder that is given back."""
+def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
+    """A causal language model of random weights and the world's words."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -268,4 +264,3 @@ def _write_base(settings: Worlds, seed: int, folder: Path) -> Path:
     torch.manual_seed(seed)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder

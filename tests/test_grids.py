@@ -20,6 +20,7 @@ def grid(**rows):
 
 
 RESAMPLING = {"draws": 2000, "confidence": 0.95, "seed": 0}
+OF_CLAIMS = {"confidence": 0.95, "seed": 0}
 
 
 def test_rows_are_compared_by_seed():
@@ -46,7 +47,7 @@ def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not
         claim("same", "unchanged", margin=0.1),
     ]
     judged = grids.judge_claims(
-        table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **RESAMPLING
+        table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **OF_CLAIMS
     )
     verdicts = ["reproduced", "not reproduced", "not enough data", "reproduced", "not reproduced"]
     assert [c["verdict"] for c in judged] == verdicts
@@ -55,8 +56,8 @@ def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not
 def test_p_is_corrected_over_the_claims_that_were_judged():
     rng = np.random.default_rng(1)
     table = grid(dpo=np.zeros(10), a=rng.normal(0.8, 1, 10), b=rng.normal(0.8, 1, 10))
-    alone = grids.judge_claims(table, [claim("a", "higher")], **RESAMPLING)[0]["difference"]
-    both = grids.judge_claims(table, [claim("a", "higher"), claim("b", "higher")], **RESAMPLING)
+    alone = grids.judge_claims(table, [claim("a", "higher")], **OF_CLAIMS)[0]["difference"]
+    both = grids.judge_claims(table, [claim("a", "higher"), claim("b", "higher")], **OF_CLAIMS)
     assert alone["p_corrected"] == alone["p"]
     assert sorted(c["difference"]["p_corrected"] for c in both)[0] == pytest.approx(
         2 * min(c["difference"]["p"] for c in both)

@@ -96,19 +96,6 @@ def test_a_world_whose_training_is_killed_comes_out_the_same(grid, tmp_path):
     assert again.json("world-main-0", "modes.json") == run.json("world-main-0", "modes.json")
 
 
-def test_a_world_beside_the_main_one_starts_from_its_model_and_takes_up_its_own_modes(tmp_path):
-    file = tmp_path / "two.yaml"
-    even = {"prompts": 64, "held_out": 4, "responses": 8, "plots": 3, "voices": 2, "zipf": 0, "voice_zipf": 0}
-    file.write_text(
-        yaml.safe_dump({"extends": "smoke", "name": "two", "worlds": {"seeds": 1, "kinds": {"even": even}}})
-    )
-    run = open_run(str(file), folder=tmp_path / "runs")
-    assert run.steps["world-even-0"].inputs == ("world-main-0",)
-    main, even = (run.json(f"world-{kind}-0", "modes.json")["sft"] for kind in ("main", "even"))
-    assert even["plot_entropy"] > main["plot_entropy"]
-    assert even["none"] < 0.9
-
-
 def test_noise_in_the_scores_lets_flawed_stories_win(grid):
     run, file, _ = grid
     settings = load_profile(file)
