@@ -501,7 +501,7 @@ def report(content: dict) -> str:
     machine = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} threads"
     return "\n".join(
         [
-            f"# On {machine}",
+            f"## Training and sampling on {machine}",
             "",
             f"- {content['made']}, commit {content['commit']}; shape {content['shape']}",
             f"- {', '.join(f'{name} {version}' for name, version in content['versions'].items())}",
@@ -509,7 +509,7 @@ def report(content: dict) -> str:
             f"{shape.pairs} pairs a step, {shape.steps} steps, {WARM} of them not counted; stories of {min(told)} to "
             f"{max(told)} tokens, median {statistics.median(told):.0f}",
             "",
-            "## Training",
+            "### Training",
             "",
             training_table(measured, hardware["gpu"]),
             "Tokens are those of prompts and responses, without padding. Each row of DPO has what the one above has, "
@@ -518,7 +518,7 @@ def report(content: dict) -> str:
             table(goals(measured)),
             *losses_told(measured),
             "",
-            "## Sampling and embedding",
+            "### Sampling and embedding",
             "",
             sampling_table(measured, shape),
             *(f"- {name}: {made['failed']}" for name, made in measured.items() if "failed" in made),
