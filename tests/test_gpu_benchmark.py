@@ -132,6 +132,6 @@ def test_what_fails_or_finds_no_time_is_told(tmp_path):
     def failed(name, limit):
         return gpu.measure_apart("tiny", name, limit, str(tmp_path))["failed"]
 
-    assert failed(gpu.STOCK, 0) == "no time was left of 8 minutes"
+    assert failed(gpu.STOCK, 0) == "no time was left of 7.5 minutes"
     assert failed(gpu.STOCK, 0.01) == "not done within 0 s"
     assert failed("no such thing", 60).startswith("KeyError")
