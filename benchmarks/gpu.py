@@ -55,6 +55,7 @@ class Shape:
     longest: int
     pairs: int  # a step
     steps: int
+    rate: float  # the learning rate, with which something is learnt in these few steps
     asked: int  # prompts to sample
     in_turn: int  # of them one at a time
     new_tokens: int
@@ -63,8 +64,8 @@ class Shape:
 
 
 SHAPES = {
-    "llama-8b": Shape(32, 4096, 14336, 32, 8, 128_256, 128, 50, 500, 2048, 4, 20, 64, 4, 128, 65_536, 4096),
-    "tiny": Shape(2, 64, 128, 4, 2, 512, 8, 6, 20, 64, 2, 8, 4, 2, 4, 16_384, 16),
+    "llama-8b": Shape(32, 4096, 14336, 32, 8, 128_256, 128, 50, 500, 2048, 4, 20, 1e-4, 64, 4, 128, 65_536, 4096),
+    "tiny": Shape(2, 64, 128, 4, 2, 512, 8, 6, 20, 64, 2, 8, 1e-2, 4, 2, 4, 16_384, 16),
 }
 
 
@@ -222,7 +223,7 @@ def built(shape: Shape, training: Training, policy, columns: dict, folder: str):
     from ddpo_lib.models import device
 
     options = {
-        "learning_rate": 1e-4,
+        "learning_rate": shape.rate,
         "bf16": True,
         "use_cpu": device() == "cpu",
         "gradient_checkpointing": training.checkpointing,

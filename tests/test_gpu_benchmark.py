@@ -33,10 +33,11 @@ def test_contenders_train_on_the_same_losses(content):
     measured = content["measured"]
     found = gpu.compared_losses(measured)
     assert found["same"]
-    assert 0 < found["noise"] < 1e-3  # the adapter starts at nothing: all losses are near log 2
+    # losses move far more than they are apart: that they are the same says something
+    assert 0 < found["noise"] < 0.1 * np.std(measured[gpu.STOCK]["losses"])
     for name in gpu.LADDER:
         assert len(measured[name]["losses"]) == TINY.steps
-        assert measured[name]["losses"][0] == pytest.approx(np.log(2), abs=1e-3)
+        assert measured[name]["losses"][0] == pytest.approx(np.log(2), abs=1e-3)  # the adapter starts at nothing
     orpo = measured["stock TRL ORPO"]["losses"]
     assert orpo[0] == pytest.approx(np.log(TINY.vocabulary), abs=0.3)  # a new model's words are all as likely
 
