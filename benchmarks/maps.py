@@ -65,9 +65,13 @@ def mapping(repeats: int) -> list[Row]:
 
 
 def embed_at_once() -> Sample:
+    return embed_afresh(hanna()[0])
+
+
+def embed_afresh(texts: list[str]) -> Sample:
+    """By `embed.embed` in an empty cache; its result is the vectors."""
     from ddpo_lib import embed
 
-    texts, _ = hanna()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         embed.embed(texts[:2], "minilm")  # loads the model

@@ -41,16 +41,19 @@ def rows(prompts: int = 64, new_tokens: int = 64, repeats: int = 3) -> list[Row]
 
 
 def ours(prompts: int, new_tokens: int) -> Sample:
+    return by_engine(*prepare(prompts, new_tokens), settings(new_tokens))
+
+
+def by_engine(model, tokenizer, template: str, texts: list[str], chosen) -> Sample:
     """By `generate.generate`, the engine ready; `result` is the number of new tokens."""
     import pandas as pd
 
     from ddpo_lib.engines import Local, fill_template
     from ddpo_lib.generate import generate
 
-    model, tokenizer, template, texts = prepare(prompts, new_tokens)
     engine = Local(model, tokenizer, fill_template(template))
     table = pd.DataFrame({"prompt_id": range(len(texts)), "prompt": texts})
-    return timed(lambda: int(generate(engine, table, settings(new_tokens), 0)["tokens"].sum()))
+    return timed(lambda: int(generate(engine, table, chosen, 0)["tokens"].sum()))
 
 
 def in_turn(prompts: int, new_tokens: int) -> Sample:
@@ -62,26 +65,28 @@ def in_batches(prompts: int, new_tokens: int) -> Sample:
 
 
 def stock(prompts: int, new_tokens: int, at_once: int) -> Sample:
+    return by_generate(*prepare(prompts, new_tokens), settings(new_tokens), at_once)
+
+
+def by_generate(model, tokenizer, template: str, texts: list[str], chosen, at_once: int) -> Sample:
     """By `model.generate`, so many prompts a call; `result` is the number of new tokens."""
     import torch
 
-    model, tokenizer, template, texts = prepare(prompts, new_tokens)
-    s = settings(new_tokens)
-    chosen = {"temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p}
+    drawn = {"temperature": chosen.temperature, "top_k": chosen.top_k, "top_p": chosen.top_p}
 
     def work() -> int:
         made = 0
         for start in range(0, len(texts), at_once):
             part = [template.replace("{prompt}", text) for text in texts[start : start + at_once]]
-            batch = tokenizer(part, return_tensors="pt", padding=True)
+            batch = tokenizer(part, return_tensors="pt", padding=True).to(model.device)
             output = model.generate(
                 **batch,
                 do_sample=True,
-                num_return_sequences=SAMPLES,
-                repetition_penalty=s.repetition_penalty,
-                max_new_tokens=new_tokens,
+                num_return_sequences=chosen.samples,
+                repetition_penalty=chosen.repetition_penalty,
+                max_new_tokens=chosen.max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
-                **chosen,
+                **drawn,
             )
             made += output.shape[0] * (output.shape[1] - batch["input_ids"].shape[1])
         return made

@@ -16,6 +16,21 @@ from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns
 
 AGREE = 1e-4  # most by which the losses of two contenders may differ at any step
 MODEL = "smollm2-135m-instruct"
+KINDS = {  # where from, its configuration and the trainer
+    "stock": ("trl", "DPOConfig", "DPOTrainer"),
+    "ours": ("ours", "DeviationConfig", "DeviationTrainer"),
+    "stock orpo": ("orpo", "ORPOConfig", "ORPOTrainer"),
+    "stock sft": ("trl", "SFTConfig", "SFTTrainer"),
+    "ours sft": ("ours", "SFTConfig", "ResponseSFTTrainer"),
+}
+SETTINGS = {
+    "beta": 0.1,
+    "precompute_ref_log_probs": True,
+    "max_length": 1024,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -78,32 +93,53 @@ def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int)
 
 
 def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
-    """Train. Its result: losses, and tokens and seconds of all steps but the first."""
+    """Train. Its result: that of `train_clocked`."""
+    from ddpo_lib.models import load_tokenizer
+
+    columns, _ = stories(steps * batch_size)
+    options = {**SETTINGS, "train_sampling_strategy": strategy}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(kind, policy(), load_tokenizer(MODEL), columns, folder, batch_size, **options)
+        return train_clocked(trainer)
+
+
+def train_clocked(trainer, warm: int = 1) -> Sample:
+    """Train, a log entry a step. Its result: the losses, and tokens and seconds of all steps but the first `warm`."""
     import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
-        def __init__(self):
-            self.seconds, self.tokens = [], []
+        seconds = ()
 
         def on_step_begin(self, args, state, control, **kwargs):
-            self.begun = time.perf_counter()
+            self.begun = now()
 
         def on_step_end(self, args, state, control, **kwargs):
-            self.seconds.append(time.perf_counter() - self.begun)
-            self.tokens.append(trainer._total_train_tokens)
+            self.seconds += (now() - self.begun,)
 
-    columns, _ = stories(steps * batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = build(kind, policy(), columns, folder, batch_size, train_sampling_strategy=strategy)
-        clock = Clock()
-        trainer.add_callback(clock)
-        sample = timed(trainer.train)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    counted = {"tokens": clock.tokens[-1] - clock.tokens[0], "seconds": sum(clock.seconds[1:])}
-    return Sample(
-        sample.seconds, sample.peak, sample.grown, counted | {"losses": losses, "threads": torch.get_num_threads()}
-    )
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    clock, collate, tokens = Clock(), trainer.data_collator, []
+
+    def counted(examples: list) -> dict:
+        batch = collate(examples)
+        masks = (name for name in batch if name.endswith("attention_mask") and not name.startswith("prompt"))
+        tokens.append(sum(int(batch[name].sum()) for name in masks))
+        return batch
+
+    trainer.add_callback(clock)
+    trainer.data_collator = counted
+    sample = timed(trainer.train)
+    result = {
+        "tokens": sum(tokens[warm:]),
+        "seconds": sum(clock.seconds[warm:]),
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        "threads": torch.get_num_threads(),
+    }
+    return Sample(sample.seconds, sample.peak, sample.grown, result)
 
 
 def weighting_seconds(batch_size: int, rounds: int = 5, calls: int = 2_000) -> list[float]:
@@ -131,6 +167,8 @@ def weighting_seconds(batch_size: int, rounds: int = 5, calls: int = 2_000) -> l
 
 def reference_work(kind: str, steps: int, batch_size: int) -> list[int]:
     """Forward passes that each of four arms of other weights makes before it trains, in an empty cache."""
+    from ddpo_lib.models import load_tokenizer
+
     columns, weight = stories(steps * batch_size)
     start = policy()
     passes = []
@@ -141,44 +179,39 @@ def reference_work(kind: str, steps: int, batch_size: int) -> list[int]:
             calls = []
             arm.get_base_model().get_input_embeddings().register_forward_hook(lambda *_, calls=calls: calls.append(1))
             weights = {} if kind == "stock" else {"weight": [w**power for w in weight]}
-            build(kind, arm, columns | weights, folder, batch_size)
+            build(kind, arm, load_tokenizer(MODEL), columns | weights, folder, batch_size, **SETTINGS)
             passes.append(len(calls))
     return passes
 
 
-def build(kind: str, model, columns: dict, folder: str, batch_size: int, **options):
-    """A trainer of ours or TRL's own, with the reference's log-probabilities computed."""
+def build(kind: str, model, tokenizer, columns: dict, folder: str, batch_size: int, **options):
+    """A trainer of one of KINDS; of one that computes the reference's log-probabilities at once, with these."""
+    import trl
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl.experimental import orpo
 
-    from ddpo_lib.models import load_tokenizer
-    from ddpo_lib.trainer import DeviationConfig, DeviationTrainer
+    from ddpo_lib import trainer
 
-    config, trainer = (DPOConfig, DPOTrainer) if kind == "stock" else (DeviationConfig, DeviationTrainer)
+    place, config, made = KINDS[kind]
+    module = {"trl": trl, "orpo": orpo, "ours": trainer}[place]
     settings = {
         "per_device_train_batch_size": batch_size,
         "num_train_epochs": 1,
         "learning_rate": 5e-5,
-        "beta": 0.1,
-        "precompute_ref_log_probs": True,
-        "max_length": 1024,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
     }
-    made = trainer(
+    built = getattr(module, made)(
         model,
-        args=config(output_dir=folder, **settings | options),
+        args=getattr(module if hasattr(module, config) else trl, config)(output_dir=folder, **settings | options),
         train_dataset=Dataset.from_dict(columns),
-        processing_class=load_tokenizer(MODEL),
+        processing_class=tokenizer,
     )
-    made.remove_callback(PrinterCallback)
-    return made
+    built.remove_callback(PrinterCallback)
+    return built
 
 
 def policy():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
+SPEED = Path("results") / "gpu" / "speed.md"  # at its end, where `python -m benchmarks.gpu` has written it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -71,7 +72,8 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
     for notebook in executed:
         shutil.copy(notebook, source)
-    shutil.copy(project / BENCHMARKS, source / "benchmarks.md")
+    parts = [path.read_text(encoding="utf-8") for path in benchmark_files(project)]
+    (source / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
     scripts = assets()
     (source / "_static" / LOOK.name).write_bytes(scripts.pop(LOOK.name))
     command = [
@@ -87,6 +89,11 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     for name, content in scripts.items():  # afterwards: Jupyter Book loads every script of the source on every page
         (folder / "_build" / "html" / "_static" / name).write_bytes(content)
+
+
+def benchmark_files(project: Path) -> list[Path]:
+    """What the page of benchmarks is made of."""
+    return [project / BENCHMARKS, *([project / SPEED] if (project / SPEED).is_file() else [])]
 
 
 def setup(app) -> dict:

@@ -25,6 +25,7 @@ from trl.kernels.chunked_logprob import _use_triton
 log = logging.getLogger(__name__)
 
 PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+_GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.11 has no such option
 
 
 class NotToldError(ValueError):
@@ -240,7 +241,11 @@ def _attend_at_once(query, key, value, packed, scale):
     *spans, places = packed.spans
     k, v = (x[0].index_select(1, places).transpose(0, 1) for x in (key, value))
     # causal from the right: the last query of a piece sees the last key
-    options = {"scale": scale, "window_size": (-1, 0), "enable_gqa": True}
+    options = {"scale": scale, "window_size": (-1, 0)}
+    if _GROUPED:
+        options["enable_gqa"] = True
+    else:  # the kernel does not promise to share key and value heads among queries
+        k, v = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (k, v))
     return varlen_attn(query[0].transpose(0, 1), k, v, *spans, **options)[None]
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ddpo_lib import makers, online, worlds
-from ddpo_lib.book import BENCHMARKS
+from ddpo_lib.book import benchmark_files
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
@@ -302,7 +302,7 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
         drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))
-        files = (*pages, PROJECT / "_config.yml", PROJECT / BENCHMARKS, *drawing)
+        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT), *drawing)
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(
             Step(

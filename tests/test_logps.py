@@ -325,11 +325,13 @@ def test_a_prompt_that_is_learned_runs_padded():
 # Attention over all sequences at once, on CUDA
 
 
-def varlen_by_its_contract(query, key, value, ends_q, ends_k, longest_q, longest_k, *, scale, window_size, enable_gqa):
+def varlen_by_its_contract(
+    query, key, value, ends_q, ends_k, longest_q, longest_k, *, scale, window_size, enable_gqa=False
+):
     """What `varlen_attn` is documented to compute, segment by segment in float64."""
     assert ends_q.dtype == ends_k.dtype == torch.int32
     assert window_size == (-1, 0), "causal"
-    assert enable_gqa
+    assert enable_gqa or query.shape[1] == key.shape[1] == value.shape[1]
     assert ends_q[-1] == len(query)
     assert ends_k[-1] == len(key) == len(value)
     assert (ends_q.diff().max(), ends_k.diff().max()) == (longest_q, longest_k)
@@ -345,16 +347,24 @@ def varlen_by_its_contract(query, key, value, ends_q, ends_k, longest_q, longest
     return out
 
 
+def varlen_before_grouping(*tensors, scale, window_size):
+    return varlen_by_its_contract(*tensors, scale=scale, window_size=window_size)
+
+
 @settings(max_examples=40, deadline=None)
-@given(rows=batches(), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]))
-def test_attending_at_once_is_attending_in_turn(rows, heads):
-    """The kernel itself needs CUDA and is replaced by its contract; the places that it is given are the real ones."""
+@given(rows=batches(), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]), grouped=st.booleans())
+def test_attending_at_once_is_attending_in_turn(rows, heads, grouped):
+    """The kernel itself needs CUDA and is replaced by its contract; the places that it is given are the real ones.
+
+    That of torch 2.11 takes as many heads of keys and values as of queries.
+    """
     layout = packed(rows)
     generator = torch.Generator().manual_seed(0)
     length = layout.tokens.shape[1]
     query, key, value = (torch.randn(1, h, length, 8, generator=generator) for h in (heads[0], heads[1], heads[1]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logps, "varlen_attn", varlen_by_its_contract)
+        patch.setattr(logps, "varlen_attn", varlen_by_its_contract if grouped else varlen_before_grouping)
+        patch.setattr(logps, "_GROUPED", grouped)
         at_once = logps._attend_at_once(query, key, value, layout, 0.3)
     in_turn, _ = packed_attention(None, query, key, value, None, packed=layout, scaling=0.3)
     torch.testing.assert_close(at_once, in_turn, atol=1e-5, rtol=0)

@@ -1,0 +1,138 @@
+"""The benchmark for a GPU runs whole on a CPU, and its arithmetic is right; how fast anything is, is not tested."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import gpu
+
+TINY = gpu.SHAPES["tiny"]
+SMALL = replace(TINY, layers=1, width=4, inner=6, heads=2, kv_heads=1, vocabulary=10, rank=1)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    made = gpu.measure_all("tiny", folder)
+    assert json.loads((folder / "speed.json").read_text()) == made
+    assert (folder / "speed.md").read_text() == gpu.report(made)
+    return made
+
+
+def test_everything_but_vllm_is_measured_on_a_cpu(content):
+    assert list(content["measured"]) == gpu.names()
+    failed = {name: made["failed"] for name, made in content["measured"].items() if "failed" in made}
+    assert set(failed) <= {"vLLM"}
+    for made in content["measured"].values():
+        assert all(made[key] > 0 for key in ("tokens_per_second", "texts_per_second", "peak_bytes") if key in made)
+
+
+def test_contenders_train_on_the_same_losses(content):
+    measured = content["measured"]
+    found = gpu.compared_losses(measured)
+    assert found["same"]
+    # losses move far more than they are apart: that they are the same says something
+    assert 0 < found["noise"] < 0.1 * np.std(measured[gpu.STOCK]["losses"])
+    for name in gpu.LADDER:
+        assert len(measured[name]["losses"]) == TINY.steps
+        assert measured[name]["losses"][0] == pytest.approx(np.log(2), abs=1e-3)  # the adapter starts at nothing
+    orpo = measured["stock TRL ORPO"]["losses"]
+    assert orpo[0] == pytest.approx(np.log(TINY.vocabulary), abs=0.3)  # a new model's words are all as likely
+
+
+def test_only_packed_batches_have_no_padding(content):
+    padding = {name: content["measured"][name]["padding"] for name in gpu.TRAININGS}
+    packed = [name for name, training in gpu.TRAININGS.items() if training.kind.startswith("ours")]
+    for name in packed:
+        assert (padding[name] == 0) == (gpu.TRAININGS[name].attention == "sdpa")
+    assert padding[gpu.STOCK] == padding["+ cached reference"] == padding["+ weights"] > 0.2
+
+
+def test_the_tables_have_what_was_measured_and_name_what_was_not(content):
+    text = gpu.report(content)
+    for name in gpu.AGAINST:
+        assert f"| {name} |" in text
+    asked = [row.asked for row in gpu.goals(content["measured"])]
+    assert asked == [
+        *("7,000 tokens/s", "10,000 tokens/s", "1.5x tokens/s", "peak memory not above", "under 1%"),
+        f"at most {gpu.SAME}x bf16 noise apart",
+    ]
+    alone = {**content, "measured": {gpu.STOCK: content["measured"][gpu.STOCK], "vLLM": {"failed": "not installed"}}}
+    assert "- vLLM: not installed" in gpu.report(alone)
+    assert gpu.goals(alone["measured"]) == []
+    assert gpu.compared_losses(alone["measured"]) is None
+
+
+def test_utilisation_is_told_only_of_a_device_whose_peak_is_known():
+    made = {"losses": [0.7], "tokens_per_second": 1e4, "flops_per_token": 4.945e10, "peak_bytes": 2**34, "padding": 0}
+    assert "| 10,000 | 1.00x | 50% | 16.0 GiB | 0% |" in gpu.training_table({gpu.STOCK: made}, "NVIDIA H200")
+    assert "| 10,000 | 1.00x |  | 16.0 GiB | 0% |" in gpu.training_table({gpu.STOCK: made}, "another")
+
+
+def test_operations_are_those_counted_by_hand():
+    """A layer of width 4 with two heads over one of keys: q and o 16 weights each, k and v 8, three of 24 in the MLP;
+    adapters of rank 1 on q (4 + 4) and v (4 + 2). One prompt of 2 tokens, a story of 3, 10 words."""
+    layer = 5 * (4 * (16 + 16 + 8 + 8 + 72) + 6 * (8 + 6))
+    attention = 6 * 5**2 * 4
+    head = 4 * 4 * 10 * 3
+    assert gpu.flops(SMALL, [(2, 3)]) == layer + attention + head
+    assert gpu.flops(replace(SMALL, layers=3), [(2, 3)]) == 3 * (layer + attention) + head
+
+
+def test_of_eight_billion_parameters_a_token_takes_four_operations_a_weight():
+    """Short texts, all story: 4 operations for each of 8.03e9 weights less the embedding's, and the adapter's."""
+    shape = gpu.SHAPES["llama-8b"]
+    weights = 8_030_261_248 - shape.vocabulary * shape.width
+    adapter = shape.layers * shape.rank * (2 * 4096 + 4096 + 1024)
+    assert gpu.flops(shape, [(0, 1)]) == pytest.approx(4 * weights + 6 * adapter, rel=1e-4)
+
+
+def test_stories_have_the_lengths_that_are_told_and_words_of_one_token():
+    columns, lengths = gpu.stories(TINY)
+    tokenizer = gpu.word_tokenizer(TINY)
+    pairs = TINY.steps * TINY.pairs
+    assert [len(column) for column in columns.values()] == [pairs] * 3
+    for i in range(pairs):
+        for side, (prompt, story) in zip(("chosen", "rejected"), lengths[2 * i : 2 * i + 2], strict=True):
+            assert len(tokenizer(columns["prompt"][i]).input_ids) == prompt
+            ids = tokenizer(columns["prompt"][i] + columns[side][i] + tokenizer.eos_token).input_ids
+            assert len(ids) == prompt + story
+            assert (max(ids[prompt:-1]) < TINY.vocabulary // 2) == (side == "chosen")
+
+
+def test_lengths_are_spread_as_stories_are():
+    shape = replace(gpu.SHAPES["llama-8b"], steps=500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "words", lambda *_: "")
+        _, lengths = gpu.stories(shape)
+    told = np.array([story for _, story in lengths])
+    assert np.median(told) == pytest.approx(shape.story, rel=0.05)
+    assert np.std(np.log(told)) == pytest.approx(gpu.SPREAD, rel=0.05)
+    assert told.max() == shape.longest
+
+
+def test_losses_are_the_same_where_they_differ_no_more_than_noise():
+    def losses(*values):
+        return {"losses": list(values)}
+
+    measured = {
+        gpu.STOCK: losses(1, 1),
+        gpu.AGAIN: losses(1.1, 0.9),
+        gpu.OURS: losses(0.7, 1.3),
+        "+ weights": losses(1, 1),
+    }
+    found = gpu.compared_losses(measured)
+    assert found["noise"] == pytest.approx(0.1)
+    assert found["apart"] == pytest.approx({gpu.OURS: 0.3, "+ weights": 0})
+    assert not gpu.compared_losses(measured | {gpu.OURS: losses(0.6, 1.4)})["same"]
+
+
+def test_what_fails_or_finds_no_time_is_told(tmp_path):
+    def failed(name, limit):
+        return gpu.measure_apart("tiny", name, limit, str(tmp_path))["failed"]
+
+    assert failed(gpu.STOCK, 0) == "no time was left of 7.5 minutes"
+    assert failed(gpu.STOCK, 0.01) == "not done within 0 s"
+    assert failed("no such thing", 60).startswith("KeyError")
