@@ -181,8 +181,8 @@ def _encoder(space: Space):
             raise
         raise InputError(
             f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub; "
-            "to let it run, set the space's `trust_remote_code: true` and its `revision`, the commit that you read, in a "
-            "profile of yours"
+            "to let it run, set the space's `trust_remote_code: true` and its `revision`, the commit that you read, "
+            "in a profile of yours"
         ) from None
     except OSError as error:
         raise InputError(

@@ -333,8 +333,8 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
         if choice.model in hub["remote_code"] and not choice.trust_remote_code:
             said.append(
                 f"{choice.model} brings code of its own, which runs on this machine: read it, and in a profile of your "
-                f"own that extends {p.name} set spaces.{space}.trust_remote_code: true and spaces.{space}.revision to the "
-                "commit that you read"
+                f"own that extends {p.name} set spaces.{space}.trust_remote_code: true and spaces.{space}.revision to "
+                "the commit that you read"
             )
     for name, baseline in p.baselines.items():
         if baseline.key and not os.environ.get(baseline.key):
@@ -342,6 +342,7 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
     over = [cost for cost in costs if cost.memory and cost.memory > GPUS[gpu].memory]
     said += [f"{c.step}: {c.memory / 1e9:.0f} GB expected, and a {gpu} has {GPUS[gpu].memory / 1e9:.0f}" for c in over]
     unknown = [name for name in used if _shape(name) is None]
+    unknown += [choice.model for choice in p.spaces.choices().values() if choice.model not in hub["encoders"]]
     return said + [f"{name}: its size is not known here, so nothing is estimated for it" for name in unknown]
 
 
@@ -426,6 +427,7 @@ def describe(plan: dict) -> str:
     lines += ["", f"and, not in the hours: {others}", f"disk: {disk}", ""]
     lines.append(
         f"Estimates for one {plan['gpu']}, not measured: {TRAINING_SHARE:.0%} of its peak bfloat16 arithmetic in "
-        f"training, {SAMPLING_SHARE:.0%} of its bandwidth in sampling; hours are of one GPU, steps side by side divide them."
+        f"training, {SAMPLING_SHARE:.0%} of its bandwidth in sampling; hours are of one GPU, "
+        "steps side by side divide them."
     )
     return "\n".join(lines)
