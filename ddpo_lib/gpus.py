@@ -24,7 +24,7 @@ def visible() -> list[str]:
 
 
 def split(gpus: str) -> list[str]:
-    """ "0,1" -> ["0", "1"]."""
+    """The GPUs that a list as in 0,1 names."""
     return [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
 
 
