@@ -1,11 +1,15 @@
 # make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
+# make book PROFILE=paper GPUS=0,1,2,3     an arm a GPU (default: every GPU)      make book EXECUTOR=slurm JOBS=16   on a cluster
 # make test    set up and run the tests                                   make lab    JupyterLab on the chapters
 # make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
 # ENV=active   use the environment that is active and make none of its own
 
 PROFILE ?= embedded
 CORPUS ?=
+GPUS ?=
+EXECUTOR ?=
+JOBS ?= 16
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
@@ -21,7 +25,8 @@ endif
 .DELETE_ON_ERROR:
 
 book: setup
-	@$(BIN)ddpo run --profile $(PROFILE) --cores $(CORES) $(if $(CORPUS),--corpus "$(CORPUS)")
+	@$(BIN)ddpo run --profile $(PROFILE) --cores $(CORES) $(if $(CORPUS),--corpus "$(CORPUS)") \
+		$(if $(GPUS),--gpus $(GPUS)) $(if $(EXECUTOR),--executor $(EXECUTOR) --jobs $(JOBS))
 
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full

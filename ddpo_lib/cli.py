@@ -1,10 +1,12 @@
 """The `ddpo` command. Bad input ends with one clear line and status 2; nothing half made is left."""
 
 import errno
+import importlib.util
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +24,10 @@ app = typer.Typer(
 IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app.add_typer(annotate.app, name="annotate")
-PROFILE = typer.Option(help="A profile of the package (embedded, smoke) or a YAML file.")
-CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the corpus of the package.")
+PROFILE = typer.Option(help="A profile of the package (embedded, smoke, small, paper) or a YAML file.")
+CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
 RUNS = typer.Option(help="Folder that holds the runs.")
+GPUS = "GPUs, as in 0,1: a process has one of them to itself; one that stands twice takes two."
 
 Profile = Annotated[str, PROFILE]
 Corpus = Annotated[str | None, CORPUS]
@@ -158,8 +161,12 @@ def run(
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
     cores: Annotated[int, typer.Option(help="Processes and threads at once.")] = os.cpu_count() or 1,
+    gpus: Annotated[str | None, typer.Option(help=GPUS + " Default: each that is there.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Of Snakemake, as in slurm; default: this machine.")] = None,
+    jobs: Annotated[int, typer.Option(help="At once, with an executor.")] = 16,
 ) -> None:
     """Everything: data, training, samples, evaluation and the book. What is fresh is not made again."""
+    from ddpo_lib import gpus as devices
     from ddpo_lib.book import publish
     from ddpo_lib.pipeline import ALONE, PROJECT, open_run
 
@@ -169,14 +176,34 @@ def run(
         typer.echo(opened.path(alone) / f"{ALONE}.ipynb" if alone in opened.steps else opened.path("maps"))
         return
     goal = "book" if "book" in opened.steps else "evaluation"
-    if not opened.is_fresh("pairs"):  # reads and checks the corpus first, so that its errors come plainly
-        _make_apart("pairs", profile, corpus, runs)
+    where = _on_cluster(executor, jobs) if executor else []
+    slots = [] if executor else devices.visible() if gpus is None else devices.split(gpus)
+    # reads and checks the corpus first, so that its errors come plainly; with a cluster, vectors are its work
+    first = "corpus" if executor else "pairs"
+    if not opened.is_fresh(first):
+        _make_apart(first, profile, corpus, runs, slots)
     if not opened.is_fresh(goal):
-        _snakemake(opened.folder, profile, corpus, goal, cores)
+        _snakemake(opened.folder, profile, corpus, goal, cores, slots, where)
     if goal == "book":
         typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
     else:
         typer.echo(opened.path("evaluation") / "results.json")
+
+
+@app.command()
+def plan(
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    gpu: Annotated[str, typer.Option(help="That the hours are for: A100, H100, H200, L40S or 4090.")] = "H100",
+) -> None:
+    """What a run will need: names, licences, steps, disk, memory and hours. Estimates; touches no network."""
+    from ddpo_lib import plan as planning
+    from ddpo_lib.pipeline import open_run, source_of
+    from ddpo_lib.profiles import load_profile
+
+    settings, opened = load_profile(profile), open_run(profile, corpus, runs)
+    typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu)))
 
 
 @app.command()
@@ -185,33 +212,60 @@ def make(
     profile: Profile = "embedded",
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
+    gpus: Annotated[str, typer.Option(help=GPUS + " Default: no choice is made.")] = "",
 ) -> None:
     """One artifact of a run and what it stands on; returns at once where it is fresh."""
+    from ddpo_lib import gpus as devices
     from ddpo_lib.pipeline import open_run
 
     opened = open_run(profile, corpus, runs)
     if step not in opened.steps:
         raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
-    typer.echo(opened.path(step))
+    with devices.held(devices.split(gpus), opened.folder / ".gpus"):
+        typer.echo(opened.path(step))
 
 
-def _make_apart(step: str, profile: str, corpus: str | None, runs: Path) -> None:
+def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
     """One artifact in a process of its own, whose memory goes with it."""
     command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]
     command += ["--corpus", corpus] if corpus else []
+    command += ["--gpus", ",".join(gpus)] if gpus else []
     status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
     if status:
         raise typer.Exit(status)
 
 
-def _snakemake(folder: Path, profile: str, corpus: str | None, goal: str, cores: int) -> None:
+def _on_cluster(executor: str, jobs: int) -> list[str]:
+    """Words for Snakemake that make its jobs those of a cluster."""
+    from ddpo_lib.pipeline import PROJECT
+
+    plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
+    if importlib.util.find_spec(plugin.replace("-", "_")) is None:
+        raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
+    if not (settings / "config.yaml").exists():
+        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write there what a job asks for")
+    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(settings)]
+
+
+def _snakemake(
+    folder: Path,
+    profile: str,
+    corpus: str | None,
+    goal: str,
+    cores: int,
+    gpus: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> None:
+    """Make a run's goal and what it stands on, as jobs of this machine, or of the cluster that `where` names."""
     from ddpo_lib.pipeline import PROJECT
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
     settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", str(cores), "--nolock", "--rerun-incomplete"]
+    settings += [f"gpus={','.join(gpus)}"] if gpus else []
+    command += [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}"]
+    command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
     command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode

@@ -41,6 +41,7 @@ class Limits:
     responses: int | None = None  # a prompt, drawn at random
     tokens: int | None = None  # of prompt and response together; a longer response is dropped
     count_tokens: Callable[[str, str], int] | None = None  # (prompt, text) -> tokens; needed for `tokens`
+    held_out: int | None = None  # prompts of the test split, drawn at random; the others are in no split
 
 
 @dataclass
@@ -102,9 +103,16 @@ def read_corpus(
     if not prompts and shard is None:
         raise InputError(f"{source}: no response is left after cleaning; dropped: {_sentence(dropped.values())}")
 
-    test = set(rng.permutation(len(prompts))[: round(held_out * len(prompts))].tolist())
+    held = rng.permutation(len(prompts))[: round(held_out * len(prompts))].tolist()
+    most = limits.held_out if limits and limits.held_out else len(held)
+    test, over = set(held[:most]), set(held[most:])
+    if over:
+        why = f"the profile keeps at most {most} held-out prompts, drawn at random"
+        drop(f"responses of {len(over)} held-out prompts", why, sum(len(prompts[i].responses) for i in over))
     rows = []
     for i, prompt in enumerate(prompts):
+        if i in over:
+            continue
         split = "test" if i in test else "train"
         for j, response in enumerate(prompt.responses):
             score = math.nan if response["score"] is None else float(response["score"])

@@ -176,6 +176,14 @@ def _encoder(space: Space):
         encoder = SentenceTransformer(
             str(place), revision=space.revision, trust_remote_code=space.trust_remote_code, device=models.device()
         )
+    except ValueError as error:
+        if space.trust_remote_code or "trust_remote_code" not in str(error):
+            raise
+        raise InputError(
+            f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub; "
+            "to let it run, set the space's `trust_remote_code: true` and its `revision`, the commit that you read, "
+            "in a profile of yours"
+        ) from None
     except OSError as error:
         raise InputError(
             f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network use "

@@ -20,7 +20,7 @@ def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
 
     data, model = profile.data, profile.model
     count_tokens = models.token_counter(model.name, model.revision, model.template)
-    limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens)
+    limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens, data.max_held_out)
     table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
     table.to_parquet(folder / "corpus.parquet")
     report = {"source": None if source == str(PACKAGE_CORPUS) else Path(source).name, **table.attrs}

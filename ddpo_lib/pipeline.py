@@ -37,7 +37,7 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
 
     Args:
         profile: a profile of the package, or a YAML file.
-        corpus: a JSONL or Parquet file, or a hub data set; None for the corpus of the package.
+        corpus: a JSONL or Parquet file, or a hub data set; None for the profile's, or else the corpus of the package.
         folder: where runs are kept; this one is `folder/<profile>` or `folder/<profile>-<corpus>`.
 
     Raises:
@@ -45,14 +45,26 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
     """
     settings = load_profile(profile)
     profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
-    source = str(corpus) if corpus else str(PACKAGE_CORPUS)
+    source = source_of(settings, corpus)
     hub = is_hub_name(source)
-    if not hub and not Path(source).is_file():
-        raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
-    source = source if hub else str(Path(source).resolve())
-    name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if corpus else "")
+    other = corpus and source != settings.data.source
+    name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if other else "")
     place = Path(folder).resolve() / name
     return Run(place, _steps(settings, profile, source, hub, place))
+
+
+def source_of(profile: Profile, corpus: str | None) -> str:
+    """A run's corpus: a hub data set, or the whole path of a file. None: the profile's, or else the package's.
+
+    Raises:
+        InputError: a file that is not there.
+    """
+    source = str(corpus or profile.data.source or PACKAGE_CORPUS)
+    if is_hub_name(source):
+        return source
+    if not Path(source).is_file():
+        raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
+    return str(Path(source).resolve())
 
 
 def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) -> dict[str, Step]:
@@ -61,7 +73,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
     arms = ("sft", *p.arms) if p.arms else ()
     files = () if hub else (Path(source),)
     label = source if hub else Path(source).name
-    data = p.data.model_dump(include={"max_prompts", "max_responses", "max_tokens", "held_out", "split_seed"})
+    data = p.data.model_dump(exclude={"source", "gap", "pair_seed"})
     steps = [
         Step(
             "corpus",
@@ -92,6 +104,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
             ("corpus", "deviation"),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
             ("quality", _kind(p), "chosen"),
+            job=p.quality.kind == "reward-model",  # hours of training, beside that of the arms
         ),
         Step(
             "spaces",
@@ -288,7 +301,7 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
     """Executed chapters and the HTML; only in a checkout, where the notebooks are. A chapter reads what is `made`: a
     profile may have no arm that learns online."""
     steps = []
-    corpus = None if source == str(PACKAGE_CORPUS) else source
+    corpus = None if source == source_of(p, None) else source
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
     for stem, inputs in chapters.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"

@@ -30,7 +30,9 @@ class Section(BaseModel):
 
 
 class Data(Section):
+    source: str | None = None  # a hub data set, read where no corpus is given; None: the corpus of the package
     max_prompts: Positive | None  # drawn at random; None keeps all
+    max_held_out: Positive | None = None  # held-out prompts, drawn at random; the others are left out; None keeps all
     max_responses: Positive | None  # a prompt, drawn at random
     max_tokens: Positive  # templated prompt and response together; longer responses are dropped
     held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation
@@ -399,7 +401,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
 def _merge(base: dict, change: dict) -> dict:
     merged = dict(base)
     for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online")
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others")
         merged[key] = _merge(base[key], value) if both else value
     return merged
 

@@ -314,19 +314,33 @@ def test_caps_keep_what_they_say_and_count_the_rest(tmp_path):
     )
 
 
+def test_a_cap_on_held_out_prompts_keeps_some_of_them_and_all_that_train(tmp_path):
+    records = [grouped(f"prompt {i}", f"one {i}", f"two {i}") for i in range(20)]
+    path = write_lines(tmp_path / "many.jsonl", *records)
+    every, capped = (read_corpus(path, held_out=0.5, limits=limits) for limits in (None, Limits(held_out=3)))
+    split = {name: every["prompt"][every["split"] == name] for name in ("train", "test")}
+    kept = capped["prompt"][capped["split"] == "test"]
+    assert kept.nunique() == 3
+    assert set(kept) < set(split["test"])
+    assert capped["prompt"][capped["split"] == "train"].tolist() == split["train"].tolist()
+    assert counts(capped) == {"responses of 7 held-out prompts": 14}
+    assert counts(read_corpus(path, held_out=0.5, limits=Limits(held_out=10))) == {}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     records=st.lists(st.tuples(st.sampled_from("pqrs"), st.lists(st.sampled_from("abcdef"), max_size=7)), min_size=1),
     prompts=st.none() | st.integers(1, 3),
     responses=st.none() | st.integers(1, 3),
     tokens=st.none() | st.integers(1, 8),
+    held_out=st.none() | st.integers(1, 2),
 )
-def test_every_response_read_is_in_the_table_or_counted_once(records, prompts, responses, tokens):
-    limits = Limits(prompts, responses, tokens, lambda prompt, text: ord(text) - ord("a") + 1)
+def test_every_response_read_is_in_the_table_or_counted_once(records, prompts, responses, tokens, held_out):
+    limits = Limits(prompts, responses, tokens, lambda prompt, text: ord(text) - ord("a") + 1, held_out)
     with TemporaryDirectory() as folder:
         path = write_lines(Path(folder) / "any.jsonl", *(grouped(prompt, *texts) for prompt, texts in records))
         try:
-            table = read_corpus(path, limits=limits)
+            table = read_corpus(path, held_out=0.5, limits=limits)
         except InputError as error:
             assert "no response is left" in str(error)
             return

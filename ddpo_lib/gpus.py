@@ -1,0 +1,65 @@
+"""Which GPU a process of the workflow runs on: one of a list, while no other process of the run holds it."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def visible() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no NVIDIA driver."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [gpu for gpu in split(named) if gpu != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def split(gpus: str) -> list[str]:
+    """The GPUs that a list as in 0,1 names."""
+    return [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
+
+
+@contextmanager
+def held(gpus: list[str], folder: Path) -> Iterator[None]:
+    """See one GPU of the list alone, the first that is free; wait where none is. A killed process holds none.
+
+    Args:
+        gpus: as `visible` gives them; one that stands twice is held by two processes. Empty: all are seen.
+        folder: of the locks, the same for all processes of a run.
+    """
+    if not gpus:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = [FileLock(folder / f"{place}.lock") for place in range(len(gpus))]
+    while (place := _first_free(locks)) is None:
+        time.sleep(1)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place]  # read by torch when it first looks for a GPU
+    try:
+        yield
+    finally:
+        locks[place].release()
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _first_free(locks: list[FileLock]) -> int | None:
+    for place, lock in enumerate(locks):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        return place
+    return None
