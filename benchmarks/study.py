@@ -42,7 +42,7 @@ def study(profile: str, corpus: str | None, runs: Path, processes: int, out: Pat
         for wave in waves(run):
             list(pool.map(partial(make, profile, corpus, runs), wave))
     out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{run.folder.name}.json"
+    file = out / f"study-{run.folder.name}.json"
     write_json(file, gather(run) | {"seconds": round(time.monotonic() - begun), "processes": processes})
     return file
 

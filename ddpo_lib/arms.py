@@ -57,8 +57,9 @@ def training_pairs(
     if arm.weights:
         weight = _weights(kept, [spaces[name] for name in arm.weights], arm)
         pairs["weight"] = pd.Series(weight, index=kept["response_id"]).loc[pairs["chosen_id"]].to_numpy()
-    if arm.pairs is not None and arm.pairs < len(pairs):
-        drawn = np.random.default_rng(seed).choice(len(pairs), arm.pairs, replace=False)
+    most = _divpo_number(kept, seed) if arm.pairs == "divpo" else arm.pairs
+    if most is not None and most < len(pairs):
+        drawn = np.random.default_rng(seed).choice(len(pairs), most, replace=False)
         pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
     return pairs
 
@@ -105,6 +106,12 @@ def _diversity(
     if rule.criterion == "words":
         return diversity_by_words(kept["text"].tolist(), kept["prompt_id"].astype("category").cat.codes.to_numpy())
     return surprisal
+
+
+def _divpo_number(kept: pd.DataFrame, seed: int) -> int:
+    """How many pairs DivPO's default rule makes of the same responses; what is diverse does not matter to that."""
+    rule = DivPO()
+    return len(make_divpo_pairs(kept, np.zeros(len(kept)), rule.rho, rule.max_pairs, seed, threshold=rule.threshold))
 
 
 def _weights(kept: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:

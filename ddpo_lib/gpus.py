@@ -40,7 +40,7 @@ def held(gpus: list[str], folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    locks = [FileLock(folder / f"{place}.lock") for place in range(len(gpus))]
+    locks = [FileLock(folder / f"{gpu}-{gpus[:place].count(gpu)}.lock") for place, gpu in enumerate(gpus)]
     while (place := _first_free(locks)) is None:
         time.sleep(1)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -39,14 +39,22 @@ def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
     Args:
         here: of the run.
         kept: the folder of the kept one, which may be missing. It is shown only where both have the same main world
-            and train alike.
+            and train alike, and it has every row of this one.
     """
     if not kept.is_dir():
         return here, True
     other = read_grid(kept)
-    alike = _shared(here.settings) == _shared(other.settings)
+    alike = (
+        _shared(here.settings) == _shared(other.settings)
+        and _rows(here.settings).items() <= _rows(other.settings).items()
+    )
     more = other.table["seed"].nunique() > here.table["seed"].nunique()
     return (other, False) if alike and more else (here, True)
+
+
+def _rows(settings: Worlds) -> dict[str, str]:
+    """By name, all that makes a row, whether it is traced or not."""
+    return {name: row.model_dump_json(exclude={"traced"}) for name, row in settings.rows.items()}
 
 
 def _shared(settings: Worlds) -> dict:

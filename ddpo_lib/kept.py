@@ -8,7 +8,7 @@ import pandas as pd
 from ddpo_lib.evaluation import HEADLINE
 from ddpo_lib.figures import interval, name, p_value
 
-STUDIES = "gpu-study*.json"  # what `python -m benchmarks.study` writes
+STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
 
 
 def read_studies(folder: Path) -> list[dict]:

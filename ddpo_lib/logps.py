@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from trl.kernels.chunked_logprob import _use_triton
+from trl.trainer.utils import add_fused_lm_head
 
 log = logging.getLogger(__name__)
 
@@ -92,12 +93,18 @@ class Scored(NamedTuple):
     top1: torch.Tensor | None
 
 
+def with_fused_head(model):
+    """The model itself, ready for `score_responses` outside of a trainer: TRL's trainers fuse the LM head of theirs."""
+    add_fused_lm_head(_causal_model(model))
+    return model
+
+
 def score_responses(model, batch: dict, response: torch.Tensor, trunk=None) -> Scored:
     """Log-probability of each row's response.
 
     Args:
-        model: a causal language model that a TRL trainer holds (so its LM head is fused), plain, PEFT or wrapped for
-            several devices.
+        model: a causal language model that a TRL trainer holds or that comes of `with_fused_head`; plain, PEFT or
+            wrapped for several devices.
         batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
         response: (B, L), true on response tokens, which follow the prompt's.
         trunk: lower layers whose output is kept (`trunk.Trunk`), or None.

@@ -19,7 +19,7 @@ from ddpo_lib.corpus import Limits, is_hub_name, read_corpus
 from ddpo_lib.embed import COUNTED
 from ddpo_lib.errors import InputError
 from ddpo_lib.pairs import make_pairs
-from ddpo_lib.profiles import Arm, Optimiser, Profile, swept
+from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, swept
 from ddpo_lib.runs import Run
 
 TRAINING_SHARE = 0.3  # of the peak arithmetic that training, scoring and embedding are taken to reach
@@ -91,7 +91,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a corpus holds; None where nothing tells before it is read. `sure`: as counted, not at most."""
+    """What a corpus holds at most; None where nothing tells before it is read."""
 
     responses: int | None  # in the training split
     pairs: int | None
@@ -99,7 +99,6 @@ class Counts:
     prompts: int | None  # in the training split
     asked: int | None  # held-out prompts that are sampled
     tokens: float  # a response with its prompt, on average
-    sure: bool
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,8 @@ def count(profile: Profile, source: str) -> Counts:
         words = (table["prompt"].str.split().str.len() + table["text"].str.split().str.len()).mean()
         pairs = len(make_pairs(train, data.gap, data.pair_seed))
         prompts, asked = train["prompt_id"].nunique(), test["prompt_id"].nunique()
-        return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD, sure=True)
+        # which responses are longer than `max_tokens`, only the tokenizer tells
+        return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD)
     known = _hub()["data"].get(source, {})
     held_out = data.max_prompts and round(data.held_out * data.max_prompts)
     prompts = data.max_prompts and data.max_prompts - held_out
@@ -162,7 +162,7 @@ def count(profile: Profile, source: str) -> Counts:
     responses = _least(known.get("train"), prompts and data.max_responses and prompts * data.max_responses)
     others = _least(known.get("test"), asked and data.max_responses and asked * data.max_responses)
     pairs = None if responses is None else responses // 2  # a response is in one pair at most
-    return Counts(responses, pairs, others, prompts, asked, min(TOKENS, data.max_tokens), sure=False)
+    return Counts(responses, pairs, others, prompts, asked, min(TOKENS, data.max_tokens))
 
 
 def optimiser_steps(examples: int, optimiser: Optimiser, epochs: float | None = None) -> int:
@@ -175,6 +175,8 @@ def most_pairs(arm: Arm, counts: Counts) -> int | None:
     """That an arm trains on, at most."""
     a_prompt = [n for n in (arm.responses and arm.responses // 2, arm.divpo and arm.divpo.max_pairs) if n]
     by_prompt = counts.prompts and a_prompt and counts.prompts * min(a_prompt)
+    if arm.pairs == "divpo":
+        return _least(counts.pairs, by_prompt or None, counts.prompts and counts.prompts * DivPO().max_pairs)
     return _least(counts.pairs, by_prompt or None, arm.pairs)
 
 
@@ -330,6 +332,8 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
         if _origin(name, None).startswith("not found"):
             said.append(f"{name}: no wheel, no folder and no name of the hub")
     for space, choice in p.spaces.choices().items():
+        if choice.model not in COUNTED and _origin(choice.model, choice.revision).startswith("not found"):
+            said.append(f"space {space}, {choice.model}: no wheel, no folder and no name of the hub")
         if choice.model in hub["remote_code"] and not choice.trust_remote_code:
             said.append(
                 f"{choice.model} brings code of its own, which runs on this machine: read it, and in a profile of your "
@@ -410,10 +414,9 @@ def describe(plan: dict) -> str:
     lines += [f"  {what:<30} {name:<38} {origin}" for what, name, origin in plan["names"]]
     lines += ["", "to settle first" if plan["settle"] else "nothing to settle first"]
     lines += [f"  - {sentence}" for sentence in plan["settle"]]
-    most = "" if counts.sure else "at most "
     told = {"responses": counts.responses, "pairs": counts.pairs, "held-out prompts": counts.asked}
     said = ", ".join(f"{'?' if n is None else f'{n:,}'} {what}" for what, n in told.items())
-    lines += ["", f"data: {most}{said}, {counts.tokens:.0f} tokens a response with its prompt", ""]
+    lines += ["", f"data: at most {said}, {counts.tokens:.0f} tokens a response with its prompt", ""]
     lines += [f"{'step':<28}{'optimiser steps':>16}{'GPU memory':>12}{'hours':>9}"]
     for cost in plan["costs"]:
         steps = "" if cost.steps is None else f"{cost.steps:,}"

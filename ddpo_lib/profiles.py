@@ -129,7 +129,7 @@ class Arm(Section):
     responses: Annotated[int, Field(ge=2)] | None = None  # a prompt, at most; None keeps all
     best_first: bool = False  # the pairs of the highest-scored winners, not random responses, are kept
     divpo: DivPO | None = None  # None: pairs by the gap rule
-    pairs: Positive | None = None  # in all, at most, drawn at random
+    pairs: Positive | Literal["divpo"] | None = None  # in all, at most, at random; "divpo": as many as its rule makes
     equal_steps: bool = False  # as many gradient steps as on all pairs of the gap rule, by more epochs
     beta: PositiveFloat | None = None  # None: as `preference` has it
     epochs: PositiveFloat | None = None  # likewise
@@ -237,10 +237,7 @@ class Evaluation(Section):
     confidence: float = Field(gt=0, lt=1)
     against: str = "dpo"  # the arm that the others are compared with
     gold_draws: Positive = 20  # random sets of people's responses a prompt, each as large as a model's
-    temperatures: list[PositiveFloat] = []  # arms are sampled at these too, for their quality-diversity fronts
-    swept: list[str] | None = (
-        None  # which arms are, `against` among them; None: sft and all that are trained on the corpus
-    )
+    temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
 
     @model_validator(mode="after")
     def _distinct(self):

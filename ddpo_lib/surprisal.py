@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from ddpo_lib import models
-from ddpo_lib.logps import score_responses
+from ddpo_lib.logps import score_responses, with_fused_head
 from ddpo_lib.profiles import Model
 
 AT_ONCE = 32  # responses to one prompt, which is read once for all of them
@@ -32,7 +32,7 @@ def mean_surprisal(corpus: pd.DataFrame, model: Model, trained: Path | None = No
         InputError: a model that cannot be had.
     """
     tokenizer = models.load_tokenizer(model.name, model.revision)
-    policy = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype).eval()
+    policy = with_fused_head(models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype).eval())
     prompts = [model.template.replace("{prompt}", prompt) for prompt in corpus["prompt"]]
     logps, tokens = sum_logps(policy, tokenizer, prompts, corpus["text"].tolist())
     return -logps / tokens

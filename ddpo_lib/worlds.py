@@ -151,9 +151,9 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
     import torch
 
     from ddpo_lib import models
-    from ddpo_lib.logps import score_responses
+    from ddpo_lib.logps import score_responses, with_fused_head
 
-    tokenizer, model = models.load_tokenizer(str(trained)), models.load_model(str(trained)).eval()
+    tokenizer, model = models.load_tokenizer(str(trained)), with_fused_head(models.load_model(str(trained)).eval())
     start = tokenizer(TEMPLATE.replace("{prompt}", prompt)).input_ids
     every = product(range(world.plots), range(world.voices), (False, True))
     rows = [(mode, text) for mode in (modeworld.Mode(*m) for m in every) for text in modeworld.wordings(prompt, mode)]

@@ -114,6 +114,14 @@ def test_at_most_so_many_pairs_are_drawn_with_the_weights_that_they_had(corpus, 
     assert some.merge(every, how="left", on=list(every.columns), indicator=True)["_merge"].eq("both").all()
 
 
+def test_as_many_pairs_as_divpo_makes_are_drawn_from_those_of_the_gap_rule(corpus, vectors):
+    for responses in (4, None):
+        cut = training_pairs(corpus, vectors, arm(pairs="divpo", responses=responses), 5, 0)
+        assert len(cut) == len(training_pairs(corpus, vectors, arm(divpo={}, responses=responses), 5, 0))
+        every = training_pairs(corpus, vectors, arm(responses=responses), 5, 0)
+        assert set(cut["chosen_id"]) <= set(every["chosen_id"])
+
+
 def test_divpo_learns_from_fewer_pairs_and_can_be_weighed_too(corpus, vectors):
     pairs = training_pairs(corpus, vectors, arm(divpo={}), 5, 0)
     assert (pairs.groupby("prompt_id").size() == 2).all() and "weight" not in pairs

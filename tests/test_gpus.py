@@ -52,6 +52,16 @@ def test_a_gpu_that_stands_twice_takes_two(tmp_path):
         assert other.wait(timeout=20) == 0
 
 
+def test_a_gpu_is_held_whatever_list_names_it(tmp_path):
+    with gpus.held(["1"], tmp_path):
+        other = holder(tmp_path, "0,1", 30)
+        try:
+            assert seen(other) == "0"
+        finally:
+            other.kill()
+            other.wait()
+
+
 def test_what_was_seen_before_is_seen_after(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
     assert gpus.visible() == ["1", "2"]

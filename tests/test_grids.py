@@ -78,6 +78,9 @@ def test_the_fuller_of_two_grids_is_shown(tmp_path):
     assert not own and shown.table.equals(many) and shown.made == {"name": "worlds"}
     other = few._replace(settings=load_profile("embedded").worlds)
     assert grids.fullest(other, tmp_path) == (other, True)  # another world's grid is no stand-in for this run's
+    rows = settings.rows | {"dpo": settings.rows["dpo"].model_copy(update={"noise": 1.0})}
+    own_row = few._replace(settings=settings.model_copy(update={"rows": rows}))
+    assert grids.fullest(own_row, tmp_path) == (own_row, True)  # nor is one whose row of that name is another
 
 
 def test_a_row_is_compared_with_a_row_of_another_world_seed_by_seed():

@@ -83,10 +83,13 @@ def model(tmp_path_factory) -> tuple[Model, object]:
     return Model(name=str(base), dtype="float32", template="{prompt} and ", **knobs), adapter
 
 
-def test_surprisal_is_minus_the_mean_log_probability_of_the_response_and_its_end(model):
-    """Against the full padded logits, response by response, with and without the adapter."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_surprisal_is_minus_the_mean_log_probability_of_the_response_and_its_end(model, monkeypatch, fused):
+    """Against the full padded logits, response by response, with and without the adapter; by the fused head that a GPU
+    takes too."""
     from ddpo_lib import models
 
+    monkeypatch.setattr("ddpo_lib.logps._use_triton", lambda device: fused)
     settings, adapter = model
     table = pd.DataFrame(
         {

@@ -199,7 +199,7 @@ def test_optimiser_steps(examples, fields, steps):
 
 
 def test_pairs_of_an_arm_are_at_most_what_each_of_its_caps_lets_through():
-    counts = Counts(responses=100, pairs=50, held_out=10, prompts=10, asked=2, tokens=100, sure=False)
+    counts = Counts(responses=100, pairs=50, held_out=10, prompts=10, asked=2, tokens=100)
 
     def most(**fields):
         return most_pairs(Arm(loss="dpo", start="sft", **fields), counts)
@@ -228,7 +228,7 @@ def test_hours_and_bytes_of_worked_numbers():
 def test_the_papers_data_is_counted_as_the_paper_does():
     counts = count(load_profile("paper"), PAPERS_DATA)
     assert (counts.responses, counts.pairs, counts.asked) == (421_330, 210_665, 1000)
-    assert (counts.prompts, counts.sure) == (None, False)
+    assert counts.prompts is None
     small = count(load_profile("small"), PAPERS_DATA)
     assert (small.prompts, small.responses, small.pairs, small.asked) == (2700, 2700 * 16, 1350 * 16, 200)
     assert count(load_profile("paper"), "someone/else").responses is None
@@ -239,7 +239,7 @@ def test_a_corpus_of_ones_own_is_read_and_counted(tmp_path):
     stories = [{"text": f"one two three {i}", "score": float(i)} for i in range(4)]
     source.write_text("".join(json.dumps({"prompt": f"Prompt {i}", "responses": stories}) + "\n" for i in range(10)))
     counts = count(load_profile("paper"), str(source))
-    assert (counts.responses, counts.prompts, counts.asked, counts.sure) == (36, 9, 1, True)
+    assert (counts.responses, counts.prompts, counts.asked) == (36, 9, 1)
     assert counts.pairs == 18
     assert counts.tokens == pytest.approx(6 * plan.TOKENS_A_WORD)
 
@@ -308,6 +308,12 @@ def test_a_model_that_nothing_is_known_of_gets_no_number(tmp_path):
     made = planned(str(mine))
     assert "arm-dpo" not in hours(made)
     assert any("someone/unheard-of: its size is not known" in line for line in made["settle"])
+
+
+def test_an_encoder_that_is_nowhere_is_named(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: embedded\nname: mine\nspaces: {semantic: {model: minilmm}}\n")
+    assert "space semantic, minilmm: no wheel, no folder" in "\n".join(planned(str(mine))["settle"])
 
 
 def test_the_command_prints_the_plan_and_leaves_nothing(tmp_path):

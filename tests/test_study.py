@@ -95,9 +95,9 @@ def test_a_kept_study_is_shown_arm_by_arm(tmp_path):
 
 def test_studies_are_read_from_their_folder_and_nothing_else_is(tmp_path):
     assert read_studies(tmp_path / "gpu") == []
-    for name in ("gpu-study.json", "gpu-study-mine.json", "speed.json"):
+    for name in ("study-gpu-study.json", "study-gpu-study-mine.json", "speed.json"):
         (tmp_path / name).write_text(json.dumps({"run": name}))
-    assert [kept["run"] for kept in read_studies(tmp_path)] == ["gpu-study-mine.json", "gpu-study.json"]
+    assert [kept["run"] for kept in read_studies(tmp_path)] == ["study-gpu-study-mine.json", "study-gpu-study.json"]
 
 
 def test_the_page_of_benchmarks_ends_with_those_of_a_gpu_where_there_are_any(tmp_path):
