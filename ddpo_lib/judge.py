@@ -23,12 +23,11 @@ from ddpo_lib.agreement import CODES, alpha, alpha_interval, count_labels, major
 from ddpo_lib.crossed import crossed_ratio
 from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
-from ddpo_lib.human_eval import read_items
+from ddpo_lib.human_eval import COLUMNS, SIDES, read_items
 from ddpo_lib.profiles import Sampling
 from ddpo_lib.stats import plain
 from ddpo_lib.votes import QUESTIONS, analyse, exact
 
-SIDES = ("left", "right")
 SAMPLING = Sampling(temperature=0.1, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=64)
 HARD = "hard to decide"
 ASK = """Two sets of stories were written for one prompt. Read all of them, then answer two questions.
@@ -44,9 +43,6 @@ The prompt:
 Answer in two lines and nothing else, in this form. Where you cannot decide, write "hard to decide" after the colon.
 Best story: <the number of the story>
 More diverse set: <A or B>"""
-COLUMNS = (
-    "item prompt_id annotator first_side quality quality_side story diversity diversity_side seconds attention passed"
-).split()
 LINE = r"^[ \t*]*{label}[ \t*]*:[ \t*]*(.*?)[\s*.]*$"
 
 
@@ -110,8 +106,7 @@ def judge(
                 "passed": pd.NA,
             }
         )
-    types = {"story": "Int64", "attention": bool, "passed": "boolean"}
-    table = pd.DataFrame(rows, columns=COLUMNS).astype(types)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return Judged(table, counts | {"answers": len(table)})
 
 
@@ -153,7 +148,7 @@ def read_judged(path: Path) -> Judged:
     """
     facts = _facts(path)
     table = pd.read_parquet(path)
-    if "name" not in facts or list(table) != COLUMNS:
+    if "name" not in facts or list(table) != list(COLUMNS):
         raise InputError(f"{path}: not what `ddpo annotate judge` writes")
     return Judged(table, table.attrs["counts"])
 

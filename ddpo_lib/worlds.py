@@ -19,7 +19,6 @@ from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
-SCORED_AT_ONCE = 128  # texts
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
@@ -148,28 +147,15 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
         A row a mode: `plot voice flawed probability`. They sum to what `modes.measure` calls 1 - none, but for texts
         that belong to another prompt.
     """
-    import torch
-
     from ddpo_lib import models
-    from ddpo_lib.logps import score_responses, with_fused_head
+    from ddpo_lib.logps import with_fused_head
+    from ddpo_lib.surprisal import sum_logps
 
     tokenizer, model = models.load_tokenizer(str(trained)), with_fused_head(models.load_model(str(trained)).eval())
-    start = tokenizer(TEMPLATE.replace("{prompt}", prompt)).input_ids
     every = product(range(world.plots), range(world.voices), (False, True))
     rows = [(mode, text) for mode in (modeworld.Mode(*m) for m in every) for text in modeworld.wordings(prompt, mode)]
-    ids = [[*start, *tokenizer(text).input_ids, tokenizer.eos_token_id] for _, text in rows]
-    order = sorted(range(len(rows)), key=lambda i: len(ids[i]))
-    probability = np.zeros(len(rows))
-    for at in range(0, len(order), SCORED_AT_ONCE):
-        part = order[at : at + SCORED_AT_ONCE]
-        longest = len(ids[part[-1]])
-        padded = torch.tensor([ids[i] + [tokenizer.pad_token_id] * (longest - len(ids[i])) for i in part])
-        mask = torch.tensor([[1] * len(ids[i]) + [0] * (longest - len(ids[i])) for i in part])
-        response = mask.clone()
-        response[:, : len(start)] = 0
-        with torch.inference_mode():
-            batch = {"input_ids": padded.to(model.device), "attention_mask": mask.to(model.device)}
-            probability[part] = score_responses(model, batch, response.to(model.device)).logps.double().exp().cpu()
+    asked = [TEMPLATE.replace("{prompt}", prompt)] * len(rows)
+    probability = np.exp(sum_logps(model, tokenizer, asked, [text for _, text in rows])[0])
     scored = pd.DataFrame([mode for mode, _ in rows]).assign(probability=probability)
     return scored.groupby(list(modeworld.Mode._fields), as_index=False)["probability"].sum()
 
