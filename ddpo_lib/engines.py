@@ -209,9 +209,12 @@ class Draw(LogitsProcessor):
     def survivors(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, V) logits -> the k largest over the temperature, descending, minus infinity where top-p cuts; their ids.
 
-        With `top_k` 0, k is V.
+        With `top_k` 0, k is V. Where nothing is cut at all, they stay in the order of the vocabulary: models sampled
+        with one seed then have the same noise for each token, and differ by what they learned, and less by chance.
         """
         vocabulary = scores.shape[1]
+        if not self.sampling.top_k and self.sampling.top_p == 1:
+            return scores / self.sampling.temperature, torch.arange(vocabulary, device=scores.device).expand_as(scores)
         kept, ids = scores.topk(min(self.sampling.top_k or vocabulary, vocabulary))
         kept = kept / self.sampling.temperature
         tail = kept.softmax(1).flip(1).cumsum(1).flip(1)  # probability of a token and all less probable ones

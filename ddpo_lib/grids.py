@@ -12,7 +12,7 @@ from ddpo_lib.published import verdict
 from ddpo_lib.stats import compare, holm, plain
 
 CLAIM_DRAWS = 100_000  # with ten seeds, the rarest of 10,000 has p 0.005: too much to correct over a dozen claims
-MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "none")
+MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
 
 
 class Grid(NamedTuple):

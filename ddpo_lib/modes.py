@@ -3,30 +3,38 @@
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.modeworld import World, plot_probabilities, read_mode, voice_probabilities
+from ddpo_lib.modeworld import World, is_faithful, plot_probabilities, read_mode, voice_probabilities
 
 RARE = 3  # the rarest third of the modes is called rare
 
 
-def read_modes(texts: pd.Series) -> pd.DataFrame:
-    """A row a text: `plot voice flawed` as `modeworld.Mode` has them, -1 and False where the text is none of them."""
-    modes = [read_mode(text) for text in texts]
-    rows = [(-1, -1, False) if mode is None else tuple(mode) for mode in modes]
-    return pd.DataFrame(rows, columns=["plot", "voice", "flawed"], index=texts.index)
+def read_modes(stories: pd.DataFrame) -> pd.DataFrame:
+    """What stories are, by their `prompt` and `text`.
+
+    Returns:
+        A row a story: `plot voice flawed` as `modeworld.Mode` has them, and `faithful`, whether it is about its
+        prompt's hero, place and object; -1 and False where the grammar cannot write the text.
+    """
+    rows = []
+    for prompt, text in zip(stories["prompt"], stories["text"], strict=True):
+        mode = read_mode(text)
+        rows.append((-1, -1, False, False) if mode is None else (*mode, is_faithful(text, prompt)))
+    return pd.DataFrame(rows, columns=["plot", "voice", "flawed", "faithful"], index=stories.index)
 
 
 def measure(modes: pd.DataFrame, world: World) -> dict:
     """Shares of the modes among texts, and what they come to.
 
     Args:
-        modes: `plot voice flawed` a row a text, as `read_modes` gives them or `modeworld.write_corpus` has them.
+        modes: a row a text, as `read_modes` gives them.
         world: its `plots` and `voices` are counted.
 
     Returns:
-        `texts`; `none`, the share that the grammar cannot write; and of the others: `flawed`, `plots` (K,) and
-        `voices` (V,) shares, the commonest of the world first, `rare_plots` and `rare_voices`, the share of the rarest
-        third (one mode at least), `rare_good`, the share of rare plots among those without a flaw, and for `plot` and
-        `voice` `_entropy` in bits and `_coverage`, the share of the modes that occur. NaN where nothing can be read.
+        `texts`; `none`, the share that the grammar cannot write; and of the others: `flawed` and `faithful`, `plots`
+        (K,) and `voices` (V,) shares, the commonest of the world first, `rare_plots` and `rare_voices`, the share of
+        the rarest third (one mode at least), `rare_good`, the share of rare plots among those without a flaw, and for
+        `plot` and `voice` `_entropy` in bits and `_coverage`, the share of the modes that occur. NaN where nothing can
+        be read.
     """
     known = modes[modes["plot"] >= 0]
     plots, voices = _shares(known["plot"], world.plots), _shares(known["voice"], world.voices)
@@ -36,6 +44,7 @@ def measure(modes: pd.DataFrame, world: World) -> dict:
         "texts": len(modes),
         "none": 1 - len(known) / len(modes),
         "flawed": float(known["flawed"].mean()),
+        "faithful": float(known["faithful"].mean()),
         "plots": plots.tolist(),
         "voices": voices.tolist(),
         "rare_plots": float(plots[-rare_modes(world.plots) :].sum()),

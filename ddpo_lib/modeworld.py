@@ -186,7 +186,7 @@ class _Wordings(Sequence):
     """The texts of `wordings` by number; none is written before it is asked for, since a corpus needs few of them."""
 
     def __init__(self, prompt: str, mode: Mode):
-        self.cast = {_SLOTS[name]: name for name in _NAMES.findall(prompt)}
+        self.cast = _cast(prompt)
         known = len(self.cast) == 3
         if not known or prompt not in _prompt_wordings(*(self.cast[slot] for slot in ("hero", "place", "object"))):
             raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
@@ -216,6 +216,19 @@ def read_mode(text: str) -> Mode | None:
         return None
     first, last = (name for name in named if name in OBJECTS)
     return Mode(*known, first != last)
+
+
+def is_faithful(text: str, prompt: str) -> bool:
+    """Whether a text names the hero, the place and the object of a prompt, each before any other of its kind."""
+    return _cast(text) == _cast(prompt)
+
+
+def _cast(text: str) -> dict[str, str]:
+    """The first hero, place and object that a text names."""
+    cast: dict[str, str] = {}
+    for name in _NAMES.findall(text):
+        cast.setdefault(_SLOTS[name], name)
+    return cast
 
 
 @cache

@@ -274,13 +274,17 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
 def _world_steps(p: Profile) -> list[Step]:
     """Models in worlds of known modes. A process works through the rows of several seeds, one after another."""
     w, steps, language = p.worlds, [], (Path(__file__).with_name("modeworld.yaml"),)
-    common = {"sft": w.sft.model_dump(), "layers": w.layers, "width": w.width, "samples": w.samples}
+    common = {"sft": w.sft.model_dump(), "samples": w.samples}
     preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "prompts": w.preference_prompts}
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
+    shape = {"layers": w.layers, "width": w.width, "pretraining": w.pretraining.model_dump()}
+    steps.append(Step(worlds.BASE, partial(worlds.make_base, p), (), shape, ("worlds",), language, job=True))
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
             name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
-            steps.append(Step(name, make, (), common | {"world": fields, "seed": seed}, ("worlds",), language))
+            steps.append(
+                Step(name, make, (worlds.BASE,), common | {"world": fields, "seed": seed}, ("worlds",), language)
+            )
             made[seed % len(made)][worlds.SFT + kind, seed] = name
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"

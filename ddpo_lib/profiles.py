@@ -263,13 +263,21 @@ class WorldRow(Section):
         return self
 
 
+class Pretraining(Section):
+    """What a small model reads before it comes into any world: stories of one in which all modes are alike."""
+
+    world: dict[str, int | float]  # fields of `modeworld.World`; all its prompts are read
+    optimiser: Optimiser
+
+
 class Worlds(Section):
     """Small models, trained from scratch in worlds whose modes are known (`modeworld.py`)."""
 
-    seeds: Positive  # of world, model and training at once: 0, 1, ...
+    seeds: Positive  # of world and training at once: 0, 1, ...; all start from one model
     kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
     layers: Positive
     width: Positive
+    pretraining: Pretraining
     sft: Optimiser
     preference: Preference
     samples: Positive  # a held-out prompt, from the model's own distribution
@@ -281,17 +289,21 @@ class Worlds(Section):
     def _worlds(self):
         from ddpo_lib.modeworld import World
 
-        for name, fields in self.kinds.items():
-            if "seed" in fields:
-                raise ValueError(f"kinds.{name}.seed: worlds.seeds sets it")
+        known = {f"kinds.{name}": fields for name, fields in self.kinds.items()}
+        made = {}
+        for name, fields in (known | {"pretraining.world": self.pretraining.world}).items():
             try:
-                world = World(**fields)
+                made[name] = World(**fields)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"kinds.{name}: {error}") from None
+                raise ValueError(f"{name}: {error}") from None
+        first = made.pop("pretraining.world")
+        for name, world in made.items():
+            if "seed" in known[name]:
+                raise ValueError(f"{name}.seed: worlds.seeds sets it")
+            if world.plots > first.plots or world.voices > first.voices:
+                raise ValueError(f"{name}: a plot or voice that pretraining.world lacks")
             if not world.held_out or self.preference_prompts > world.prompts:
-                raise ValueError(
-                    f"kinds.{name}: expected held-out prompts, and {self.preference_prompts} or more others"
-                )
+                raise ValueError(f"{name}: expected held-out prompts, and {self.preference_prompts} or more others")
         if MAIN_WORLD not in self.kinds:
             raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
         if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():

@@ -4,7 +4,9 @@ The training, the weights and the sampling are those of the real model; only the
 """
 
 import copy
+import gc
 import shutil
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -19,11 +21,26 @@ from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
+BASE = "world-base"  # the artifact that every world starts from
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
 def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
     return modeworld.World(**settings.kinds[kind], seed=seed)
+
+
+def make_base(profile: Profile, folder: Path, run: Run) -> None:
+    """The model that every world starts from: of random weights, then trained on stories of all modes alike, so that it
+    knows the language and not what is common."""
+    from ddpo_lib.training import train_sft
+
+    settings, random = profile.worlds, folder / "random"
+    world = modeworld.World(**settings.pretraining.world)
+    _write_random(settings, world.seed, random)
+    stories = modeworld.write_corpus(world)
+    stories = stories[stories["split"] == "train"]
+    train_sft(stories, _model(random), settings.pretraining.optimiser, LONGEST, world.seed, folder)
+    shutil.rmtree(random)
 
 
 def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
@@ -34,15 +51,12 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
     world = world_of(settings, kind, seed)
     corpus = modeworld.write_corpus(world)
     corpus.to_parquet(folder / "corpus.parquet")
-    base = folder / "base"
-    _write_base(settings, seed, base)
     train = corpus[corpus["split"] == "train"]
-    train_sft(train, _model(base), settings.sft, LONGEST, seed, folder)
-    shutil.rmtree(base)
+    train_sft(train, _model(run.path(BASE) / "trained"), settings.sft, LONGEST, seed, folder)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")
-    write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(train, world)})
+    write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(modes.read_modes(train), world)})
 
 
 def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
@@ -52,6 +66,7 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     from ddpo_lib.surprisal import mean_surprisal
     from ddpo_lib.training import train_preferences
 
+    _spare_the_collector()
     settings, gap = profile.worlds, profile.data.gap
     world, place = world_of(settings, row.world, seed), run.path(start)
     corpus = pd.read_parquet(place / "corpus.parquet")
@@ -87,12 +102,19 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     shutil.rmtree(folder / "trained")
 
 
+@cache
+def _spare_the_collector() -> None:
+    """Once a process: what is imported by now is never garbage, and a trainer collects all of it, 0.3 s in each row."""
+    gc.collect()
+    gc.freeze()
+
+
 def _measure(texts: pd.DataFrame, world: modeworld.World, what: str) -> dict:
-    measured = modes.measure(modes.read_modes(texts["text"]), world)
+    measured = modes.measure(modes.read_modes(texts), world)
     if measured["none"] == 1:
         raise InputError(
-            f"worlds: none of {len(texts)} stories of {what} can be read; in the profile, raise worlds.sft.epochs or "
-            "the world's prompts, or lower the learning rate of preference training"
+            f"worlds: none of {len(texts)} stories of {what} can be read; in the profile, raise the prompts or epochs "
+            "of worlds.pretraining, or lower the learning rates of SFT or of preference training"
         )
     return measured
 
@@ -144,8 +166,8 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
         world: its plots and voices are scored.
 
     Returns:
-        A row a mode: `plot voice flawed probability`. They sum to what `modes.measure` calls 1 - none, but for texts
-        that belong to another prompt.
+        A row a mode: `plot voice flawed probability`. They sum to the share of what the model writes that can be read
+        and is faithful to the prompt.
     """
     from ddpo_lib import models
     from ddpo_lib.logps import with_fused_head
@@ -204,7 +226,7 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
             if state.global_step in self.at:
                 engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
                 texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
-                found = modes.measure(modes.read_modes(texts["text"]), world)
+                found = modes.measure(modes.read_modes(texts), world)
                 self.found.append(_point(state.global_step / state.max_steps, found))
 
     return Trace()
@@ -227,7 +249,7 @@ def _sampling(samples: int) -> Sampling:
     return Sampling(samples=samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain)
 
 
-def _write_base(settings: Worlds, seed: int, folder: Path) -> None:
+def _write_random(settings: Worlds, seed: int, folder: Path) -> None:
     """A causal language model of random weights and the world's words."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

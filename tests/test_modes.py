@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from ddpo_lib import modes
-from ddpo_lib.modeworld import World, write_corpus
+from ddpo_lib.modeworld import Mode, World, wordings, write_corpus
 
 WORLD = World(prompts=16, held_out=0, plots=6, voices=3)
 
 
 def table(*rows):
-    return pd.DataFrame(rows, columns=["plot", "voice", "flawed"])
+    return pd.DataFrame(rows, columns=["plot", "voice", "flawed"]).assign(faithful=True)
 
 
 def test_a_worked_example():
@@ -35,20 +35,34 @@ def test_a_rare_plot_with_a_flaw_is_no_rare_good_one():
 
 
 def test_texts_that_cannot_be_read_leave_no_numbers_but_their_share():
-    found = modes.measure(modes.read_modes(pd.Series(["Once upon a time.", ""])), WORLD)
+    found = modes.measure(modes.read_modes(pd.DataFrame({"prompt": "", "text": ["Once upon a time.", ""]})), WORLD)
     assert found["none"] == 1.0
     assert np.isnan(found["rare_plots"]) and np.isnan(found["plot_entropy"])
 
 
 def test_what_is_read_from_a_corpus_is_what_was_written_into_it():
     corpus = write_corpus(WORLD)
-    read = modes.read_modes(corpus["text"])
+    read = modes.read_modes(corpus)
+    assert read.pop("faithful").all()
     assert read.astype({"plot": int}).equals(corpus[["plot", "voice", "flawed"]].astype(read.dtypes.to_dict()))
+
+
+def test_a_story_is_faithful_that_names_its_prompts_hero_place_and_object_before_any_other():
+    prompt = "Simply imagine Mara, the foggy harbour and a brass lamp."
+    stories = [text for flawed in (False, True) for text in wordings(prompt, Mode(0, 0, flawed))]
+    strangers = [
+        text.replace(name, other)
+        for text in stories[:3]
+        for name, other in (("Mara", "Ruth"), ("harbour", "mill"), ("lamp", "clock"))
+    ]
+    read = modes.read_modes(pd.DataFrame({"prompt": prompt, "text": [*stories, *strangers, "Mara, harbour, lamp"]}))
+    assert read["faithful"].tolist() == [True] * len(stories) + [False] * len(strangers) + [False]
+    assert modes.measure(read, WORLD)["faithful"] == pytest.approx(len(stories) / (len(stories) + len(strangers)))
 
 
 def test_a_large_corpus_comes_to_the_truth():
     world = World(prompts=400, held_out=0, responses=100)
-    found, truth = modes.measure(write_corpus(world), world), modes.true_shares(world)
+    found, truth = modes.measure(modes.read_modes(write_corpus(world)), world), modes.true_shares(world)
     for name in ("rare_plots", "rare_voices", "flawed"):
         spread = math.sqrt(truth[name] * (1 - truth[name]) / found["texts"])
         assert abs(found[name] - truth[name]) < 4 * spread
