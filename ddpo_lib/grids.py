@@ -21,16 +21,18 @@ class Grid(NamedTuple):
     table: pd.DataFrame  # a row a row of the grid and seed
     traces: pd.DataFrame  # a row a measurement through training
     truth: dict  # by world, of `modes.true_shares`
+    base: dict  # of `modes.measure`, the model that all start from
     settings: Worlds  # that it was made with
     made: dict  # the manifest: when, where, how long
 
 
 def read_grid(folder: Path) -> Grid:
     table, traces = (pd.read_parquet(folder / f"{name}.parquet") for name in ("modes", "traces"))
-    truth, settings, made = (
-        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("truth", "settings", "manifest")
+    truth, base, settings, made = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("truth", "base", "settings", "manifest")
     )
-    return Grid(table, traces, truth, Worlds.model_validate(settings), made)
+    return Grid(table, traces, truth, base, Worlds.model_validate(settings), made)
 
 
 def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:

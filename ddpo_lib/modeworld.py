@@ -149,6 +149,11 @@ def write_corpus(world: World) -> pd.DataFrame:
     return table.astype({name: "str" for name in COLUMNS if name != "score"})
 
 
+def held_out(world: World) -> list[str]:
+    """The prompts of a world that are not for training, as `write_corpus` has them."""
+    return _write_prompts(world.prompts + world.held_out, np.random.default_rng(world.seed))[world.prompts :]
+
+
 def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
     """Different prompts; any 16 in a row from a multiple of 16 on name every hero, place and object once."""
     heroes, places, objects = (rng.permutation(list(names)).tolist() for names in (HEROES, PLACES, OBJECTS))
@@ -186,11 +191,11 @@ class _Wordings(Sequence):
     """The texts of `wordings` by number; none is written before it is asked for, since a corpus needs few of them."""
 
     def __init__(self, prompt: str, mode: Mode):
-        self.cast = _cast(prompt)
-        known = len(self.cast) == 3
-        if not known or prompt not in _prompt_wordings(*(self.cast[slot] for slot in ("hero", "place", "object"))):
+        hero, place, thing = cast(prompt)
+        if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
             raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
-        ends = [thing for thing in OBJECTS if (thing != self.cast["object"]) == mode.flawed]
+        self.cast = {"hero": hero, "place": place, "object": thing}
+        ends = [other for other in OBJECTS if (other != thing) == mode.flawed]
         openings, closings = _FRAMES[mode.voice]
         self.parts = (openings, _CONTENTS[mode.plot], closings, ends)
 
@@ -220,15 +225,13 @@ def read_mode(text: str) -> Mode | None:
 
 def is_faithful(text: str, prompt: str) -> bool:
     """Whether a text names the hero, the place and the object of a prompt, each before any other of its kind."""
-    return _cast(text) == _cast(prompt)
+    return cast(text) == cast(prompt)
 
 
-def _cast(text: str) -> dict[str, str]:
-    """The first hero, place and object that a text names."""
-    cast: dict[str, str] = {}
-    for name in _NAMES.findall(text):
-        cast.setdefault(_SLOTS[name], name)
-    return cast
+def cast(text: str) -> tuple[str | None, str | None, str | None]:
+    """The first hero, place and object that a text names; None where it names none."""
+    first = {_SLOTS[name]: name for name in reversed(_NAMES.findall(text))}
+    return first.get("hero"), first.get("place"), first.get("object")
 
 
 @cache

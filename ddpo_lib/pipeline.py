@@ -278,6 +278,7 @@ def _world_steps(p: Profile) -> list[Step]:
     preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "prompts": w.preference_prompts}
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     shape = {"layers": w.layers, "width": w.width, "pretraining": w.pretraining.model_dump()}
+    shape |= {"kinds": w.kinds, "seeds": w.seeds}  # whose held-out prompts are left out
     steps.append(Step(worlds.BASE, partial(worlds.make_base, p), (), shape, ("worlds",), language, job=True))
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():

@@ -259,21 +259,22 @@ class WorldRow(Section):
         if unknown := self.arm.spaces() - WORLD_SPACES.keys():
             raise ValueError(f"arm: {unknown.pop()} is no space of a world; there are {', '.join(WORLD_SPACES)}")
         if self.arm.start == "base":
-            raise ValueError("arm.start: a world's base model knows no word; start from sft")
+            raise ValueError("arm.start: a world's rows start from sft, the model that has read its stories")
         return self
 
 
 class Pretraining(Section):
-    """What a small model reads before it comes into any world: stories of one in which all modes are alike."""
+    """What a small model reads before it comes into any world: stories of all modes alike (`worlds.language`)."""
 
-    world: dict[str, int | float]  # fields of `modeworld.World`; all its prompts are read
+    prompts: int = Field(ge=16, le=4096)  # 16 name every hero, place and object, 4096 every combination
+    responses: Positive  # a prompt
     optimiser: Optimiser
 
 
 class Worlds(Section):
-    """Small models, trained from scratch in worlds whose modes are known (`modeworld.py`)."""
+    """Small models in worlds whose modes are known (`modeworld.py`): one trained from scratch, all others from it."""
 
-    seeds: Positive  # of world and training at once: 0, 1, ...; all start from one model
+    seeds: Positive  # of world and training at once: 0, 1, ...
     kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
     layers: Positive
     width: Positive
@@ -289,21 +290,17 @@ class Worlds(Section):
     def _worlds(self):
         from ddpo_lib.modeworld import World
 
-        known = {f"kinds.{name}": fields for name, fields in self.kinds.items()}
-        made = {}
-        for name, fields in (known | {"pretraining.world": self.pretraining.world}).items():
+        for name, fields in self.kinds.items():
+            if "seed" in fields:
+                raise ValueError(f"kinds.{name}.seed: worlds.seeds sets it")
             try:
-                made[name] = World(**fields)
+                world = World(**fields)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{name}: {error}") from None
-        first = made.pop("pretraining.world")
-        for name, world in made.items():
-            if "seed" in known[name]:
-                raise ValueError(f"{name}.seed: worlds.seeds sets it")
-            if world.plots > first.plots or world.voices > first.voices:
-                raise ValueError(f"{name}: a plot or voice that pretraining.world lacks")
+                raise ValueError(f"kinds.{name}: {error}") from None
             if not world.held_out or self.preference_prompts > world.prompts:
-                raise ValueError(f"{name}: expected held-out prompts, and {self.preference_prompts} or more others")
+                raise ValueError(
+                    f"kinds.{name}: expected held-out prompts, and {self.preference_prompts} or more others"
+                )
         if MAIN_WORLD not in self.kinds:
             raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
         if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():

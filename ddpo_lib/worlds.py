@@ -1,4 +1,4 @@
-"""Small models trained from scratch in worlds whose modes are known: one world, one trained row, all rows' modes.
+"""Small models in worlds whose modes are known: the model that all start from, one world, one row, all rows' modes.
 
 The training, the weights and the sampling are those of the real model; only the model is small and the truth is known.
 """
@@ -22,6 +22,7 @@ from ddpo_lib.runs import Run, write_json
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
 BASE = "world-base"  # the artifact that every world starts from
+MANY = 1600  # samples where one model is looked at and not compared
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
@@ -30,17 +31,33 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
 
 
 def make_base(profile: Profile, folder: Path, run: Run) -> None:
-    """The model that every world starts from: of random weights, then trained on stories of all modes alike, so that it
-    knows the language and not what is common."""
+    """The model that every world starts from, trained from random weights on stories of all modes alike, so that it
+    knows the language and not what is common; and the modes of what it writes."""
     from ddpo_lib.training import train_sft
 
     settings, random = profile.worlds, folder / "random"
-    world = modeworld.World(**settings.pretraining.world)
+    world, first = language(settings), world_of(settings, MAIN_WORLD, 0)
     _write_random(settings, world.seed, random)
     stories = modeworld.write_corpus(world)
-    stories = stories[stories["split"] == "train"]
+    unread = {
+        modeworld.cast(prompt)
+        for kind, seed in product(settings.kinds, range(settings.seeds))
+        for prompt in modeworld.held_out(world_of(settings, kind, seed))
+    }
+    stories = stories[[cast not in unread for cast in stories["prompt"].map(modeworld.cast)]]
     train_sft(stories, _model(random), settings.pretraining.optimiser, LONGEST, world.seed, folder)
     shutil.rmtree(random)
+    many = settings.model_copy(update={"samples": MANY // first.held_out})
+    texts = sample(folder / "trained", modeworld.write_corpus(first), many, world.seed)
+    write_json(folder / "modes.json", _measure(texts, world, "the model that worlds start from"))
+
+
+def language(settings: Worlds) -> modeworld.World:
+    """What pretraining reads: every plot and voice of the worlds, each as often as any other."""
+    kinds = [modeworld.World(**fields) for fields in settings.kinds.values()]
+    modes_of_all = {"plots": max(kind.plots for kind in kinds), "voices": max(kind.voices for kind in kinds)}
+    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": settings.pretraining.responses}
+    return modeworld.World(**read, **modes_of_all, zipf=0, voice_zipf=0, seed=settings.seeds)  # no world's own seed
 
 
 def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
@@ -104,7 +121,8 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
 
 @cache
 def _spare_the_collector() -> None:
-    """Once a process: what is imported by now is never garbage, and a trainer collects all of it, 0.3 s in each row."""
+    """Once a process: what there is by now, nearly all of it imported, is not looked through again when a trainer asks
+    for a whole collection, which would be 0.3 s of each row."""
     gc.collect()
     gc.freeze()
 
@@ -141,7 +159,8 @@ def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run
 
 
 def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run) -> None:
-    """The tables that `gather` made as one, with the truth about each world; and the first model's modes, scored.
+    """The tables that `gather` made as one, with the truth about each world and what the model writes that all start
+    from; and the modes of the first model after SFT for one prompt, scored, beside as many samples as `MANY`.
 
     Args:
         parts: artifacts of `gather`.
@@ -150,10 +169,16 @@ def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run)
     for file in ("modes.parquet", "traces.parquet"):
         pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
     place, kinds = run.path(first), profile.worlds.kinds
-    prompt = held_out_prompts(pd.read_parquet(place / "corpus.parquet"))["prompt"].iloc[0]
+    corpus = pd.read_parquet(place / "corpus.parquet")
+    prompt = held_out_prompts(corpus)["prompt"].iloc[0]
     scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN_WORLD, 0))
-    scored.assign(prompt=prompt).to_parquet(folder / "scored.parquet")
+    many = profile.worlds.model_copy(update={"samples": MANY})
+    told = modes.read_modes(sample(place / "trained", corpus[corpus["prompt"] == prompt], many, 0))
+    found = told[told["faithful"]].value_counts(list(modeworld.Mode._fields))
+    scored["sampled"] = found.reindex(pd.MultiIndex.from_frame(scored[found.index.names]), fill_value=0).to_numpy()
+    scored.assign(prompt=prompt, samples=MANY).to_parquet(folder / "scored.parquet")
     write_json(folder / "settings.json", profile.worlds.model_dump())
+    write_json(folder / "base.json", run.json(BASE, "modes.json"))
     write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
 
 
@@ -224,7 +249,9 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
 
         def on_step_end(self, args, state, control, model=None, **kwargs):
             if state.global_step in self.at:
-                engine = Local(copy.deepcopy(model), self.tokenizer, fill_template(TEMPLATE))
+                aside = copy.deepcopy(model)
+                aside.__dict__.pop("forward", None)  # TRL's, which would run the model itself, and that in training
+                engine = Local(aside, self.tokenizer, fill_template(TEMPLATE))
                 texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
                 found = modes.measure(modes.read_modes(texts), world)
                 self.found.append(_point(state.global_step / state.max_steps, found))

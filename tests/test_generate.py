@@ -51,6 +51,15 @@ def test_the_survivors_are_those_of_the_warpers_of_transformers(temperature, top
     assert torch.equal(ours.isinf(), expected.isinf())
 
 
+def test_where_nothing_is_cut_a_token_has_its_noise_whatever_the_others_are():
+    logits = torch.randn(500, 50, generator=torch.Generator().manual_seed(1))
+    other = logits.clone()
+    other[:, 48:] -= 20  # two tokens leave, and with them the order of the others' logits changes
+    drawn, again = (draw(top_k=0, top_p=1.0)(None, scores).argmax(1) for scores in (logits, other))
+    assert torch.equal(drawn[drawn < 48], again[drawn < 48])
+    assert (drawn >= 48).any() and (again < 48).all()
+
+
 def test_of_tokens_tied_at_the_last_place_as_many_are_kept_as_make_k():
     logits = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0]])
     kept, ids = draw(top_k=2, top_p=1.0).survivors(logits)
@@ -61,10 +70,11 @@ def test_of_tokens_tied_at_the_last_place_as_many_are_kept_as_make_k():
 def test_tokens_are_drawn_as_often_as_they_are_probable():
     probabilities = torch.tensor([0.5, 0.25, 0.15, 0.06, 0.04])
     rows = 40_000
-    drawn = draw(top_k=4, top_p=0.92)(None, probabilities.log().repeat(rows, 1)).argmax(1)
-    shares = torch.bincount(drawn, minlength=5).numpy() / rows
-    expected = np.array([0.5, 0.25, 0.15, 0.0, 0.0]) / 0.9  # of the four kept, 0.06 is in the last 8% and is cut
-    assert np.all(np.abs(shares - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / rows))
+    of_four = np.array([0.5, 0.25, 0.15, 0.0, 0.0]) / 0.9  # of the four kept, 0.06 is in the last 8% and is cut
+    for top_k, top_p, expected in ((4, 0.92, of_four), (0, 1.0, probabilities.numpy())):
+        drawn = draw(top_k=top_k, top_p=top_p)(None, probabilities.log().repeat(rows, 1)).argmax(1)
+        shares = torch.bincount(drawn, minlength=5).numpy() / rows
+        assert np.all(np.abs(shares - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / rows))
 
 
 # Batches

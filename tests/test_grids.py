@@ -66,12 +66,12 @@ def test_p_is_corrected_over_the_claims_that_were_judged():
 
 def test_the_fuller_of_two_grids_is_shown(tmp_path):
     settings = load_profile("smoke").worlds
-    few = grids.Grid(grid(dpo=[1.0, 2.0]), pd.DataFrame({"row": []}), {}, settings, {})
+    few = grids.Grid(grid(dpo=[1.0, 2.0]), pd.DataFrame({"row": []}), {}, {}, settings, {})
     assert grids.fullest(few, tmp_path / "none") == (few, True)
     many = grid(dpo=[1.0, 2.0, 3.0])
     many.to_parquet(tmp_path / "modes.parquet")
     few.traces.to_parquet(tmp_path / "traces.parquet")
-    for name in ("truth", "manifest"):
+    for name in ("truth", "base", "manifest"):
         (tmp_path / f"{name}.json").write_text('{"name": "worlds"}')
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     shown, own = grids.fullest(few, tmp_path)

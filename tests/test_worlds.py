@@ -15,7 +15,7 @@ import yaml
 from ddpo_lib import grids, modes, worlds
 from ddpo_lib.errors import InputError
 from ddpo_lib.modes import read_modes
-from ddpo_lib.modeworld import Mode, read_mode, wordings
+from ddpo_lib.modeworld import Mode, cast, held_out, read_mode, wordings, write_corpus
 from ddpo_lib.pipeline import PROJECT, open_run
 from ddpo_lib.profiles import load_profile
 from ddpo_lib.stats import holm
@@ -47,18 +47,39 @@ def test_the_model_before_any_arm_writes_stories_that_can_be_read(grid):
     assert sum(sft["plots"]) == pytest.approx(1)
 
 
-def test_every_world_starts_from_one_model_that_knows_the_language_and_no_habit(grid):
+def test_every_world_starts_from_one_model_that_knows_the_language_and_learns_there_what_is_common(grid):
     run, file, _ = grid
     settings = load_profile(file).worlds
-    corpus, world = run.table("world-main-0", "corpus.parquet"), worlds.world_of(settings, "main", 0)
-    texts = worlds.sample(run.path(worlds.BASE) / "trained", corpus, settings.model_copy(update={"samples": 200}), 0)
-    base, sft = modes.measure(read_modes(texts), world), run.json("world-main-0", "modes.json")["sft"]
+    assert worlds.BASE in run.manifest("world-main-0")["inputs"]
+    base, sft = run.json(worlds.BASE, "modes.json"), run.json("world-main-0", "modes.json")["sft"]
+    truth = modes.true_shares(worlds.world_of(settings, "main", 0))
     assert base["none"] < 0.5
-    assert base["plots"] == pytest.approx([1 / 3] * 3, abs=0.1)
-    assert sft["plots"] == pytest.approx(modes.true_shares(world)["plots"], abs=0.2)
+    for kind, number in (("plots", 3), ("voices", 2)):
+        alike, common = abs(base[kind][0] - 1 / number), abs(sft[kind][0] - truth[kind][0])
+        assert alike < abs(base[kind][0] - truth[kind][0])
+        assert common < abs(base[kind][0] - truth[kind][0])
 
 
-def test_what_is_sampled_are_held_out_prompts_that_were_not_trained_on(grid):
+def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch, tmp_path):
+    settings = load_profile("full")
+    small = settings.worlds.model_copy(
+        update={"pretraining": settings.worlds.pretraining.model_copy(update={"responses": 1})}
+    )
+    read = []
+    monkeypatch.setattr("ddpo_lib.training.train_sft", lambda stories, *rest: read.extend(stories["prompt"]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        worlds.make_base(settings.model_copy(update={"worlds": small}), tmp_path, None)
+    casts = {cast(prompt) for prompt in read}
+    unread = {cast(p) for seed in range(10) for p in held_out(worlds.world_of(small, "main", seed))}
+    assert len(unread) > 70 and len(casts) == 16**3 - len(unread)
+    assert not casts & unread
+    texts = write_corpus(worlds.world_of(small, "main", 3))
+    assert texts.loc[texts["split"] == "test", "prompt"].unique().tolist() == held_out(
+        worlds.world_of(small, "main", 3)
+    )
+
+
+def test_what_is_sampled_are_held_out_prompts(grid):
     run, _, _ = grid
     corpus = run.table("world-main-0", "corpus.parquet")
     asked = set(run.table("row-dpo-0", "samples.parquet")["prompt"])
@@ -141,8 +162,7 @@ def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
     [
         ({"kinds": {"main": {"plots": 99}}}, "kinds.main: plots"),
         ({"kinds": {"main": {"colour": 1}}}, "colour"),
-        ({"kinds": {"main": {"plots": 6}}}, "kinds.main: a plot or voice that pretraining.world lacks"),
-        ({"pretraining": {"world": {"zipf": -1}}}, "pretraining.world: zipf"),
+        ({"pretraining": {"prompts": 15}}, "pretraining.prompts"),
         ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
         ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
         ({"rows": {"odd": {"arm": {"loss": "orpo", "start": "base"}}}}, "start from sft"),
@@ -157,7 +177,7 @@ def test_a_grid_that_cannot_be_is_named(tmp_path, change, named):
 
 def test_a_model_that_learned_nothing_is_an_error_that_says_what_to_raise(tmp_path):
     file = tmp_path / "short.yaml"
-    little = {"world": {"prompts": 16, "responses": 1}, "optimiser": {"epochs": 0.1}}
+    little = {"prompts": 16, "responses": 1, "optimiser": {"epochs": 0.1}}
     worlds_section = {"pretraining": little, "kinds": {"main": {"responses": 2}}}
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "short", "worlds": worlds_section}))
     with pytest.raises(InputError, match=r"after SFT can be read; in the profile, raise .* worlds\.pretraining"):
@@ -190,6 +210,10 @@ def test_the_kept_grid_is_whole():
     table = grids.read_grid(KEPT).table
     assert (table.groupby("row")["seed"].nunique() == load_profile("full").worlds.seeds).all()
     assert set(rows) <= set(table["row"])
+    pairs = table.pivot(index="seed", columns="row", values="pairs")
+    assert (pairs["divpo"] == pairs["dpo-divpo-pairs"]).all() and (
+        pairs["divpo"] == pairs["ddpo-both-divpo-pairs"]
+    ).all()
     assert json.loads((KEPT / "manifest.json").read_text())["name"] == "worlds"
 
 
