@@ -189,16 +189,22 @@ def surroundings() -> dict:
     """Package versions, git commit and hardware, as a manifest records them."""
     import torch
 
-    commit = subprocess.run(
-        ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu},
         "made": time.strftime("%Y-%m-%d"),
     }
+
+
+def _commit() -> str | None:
+    """Of the checkout that the library lies in; None where it lies in none, and where git is not installed."""
+    command = ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def processor() -> str:
