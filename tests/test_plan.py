@@ -67,6 +67,7 @@ def test_the_profile_paper_has_the_papers_reward_model_sampling_and_evaluation()
     q, s = p.quality, p.sampling
     assert (q.kind, q.base, q.lora_r, q.lora_alpha) == ("reward-model", "google/gemma-2-2b", 16, 32)
     assert (q.learning_rate, q.epochs) == (3e-5, 3.0)
+    assert q.batch_size == 2 * 6
     assert (s.samples, s.temperature, s.top_k, s.top_p) == (4, 1.0, 50, 0.95)
     assert (s.repetition_penalty, s.max_new_tokens) == (1.1, 2048)
     models = {baseline.model for baseline in p.baselines.values()}
