@@ -210,7 +210,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             {
                 "model": p.model.name,
                 "baseline": baseline.model_dump(),
-                "sampling": p.sampling.model_dump(),
+                "sampling": baseline.limited(p.sampling).model_dump(),
                 "seed": p.seed,
             },
             ("generate", "engines", "models"),

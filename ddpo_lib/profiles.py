@@ -201,6 +201,8 @@ class Baseline(Section):
     key: str | None = None  # the environment variable that holds the server's key
     # what the server takes, besides the number and length of samples
     sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
+    # None: as `sampling` has it. A model that reasons unseen before it writes needs more, where that counts as output
+    max_new_tokens: Positive | None = None
 
     @model_validator(mode="after")
     def _reachable(self):
@@ -209,6 +211,10 @@ class Baseline(Section):
         if "{prompt}" not in self.instruction:
             raise ValueError("instruction: holds no {prompt}")
         return self
+
+    def limited(self, sampling: Sampling) -> Sampling:
+        """The profile's sampling, with the limit of this baseline where it has its own."""
+        return sampling.model_copy(update={"max_new_tokens": self.max_new_tokens or sampling.max_new_tokens})
 
 
 class Quality(Section):

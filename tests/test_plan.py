@@ -113,6 +113,17 @@ def test_a_baseline_behind_a_key_names_its_variable_and_stands_in_a_profile_of_i
     assert added["gpt-4o-iter"].how == "iter"
 
 
+def test_models_that_reason_unseen_have_room_for_it_and_for_a_story_as_long_as_the_others(tmp_path):
+    steps = open_run("paper-keys", folder=tmp_path).steps
+    limits = {
+        name: steps[f"samples-{name}"].params["sampling"]["max_new_tokens"]
+        for name in load_profile("paper-keys").baselines
+    }
+    reasoning = {"o1", "deepseek-r1"}
+    assert all(limits.pop(name) >= 10 * 2048 for name in reasoning)
+    assert set(limits.values()) == {2048}
+
+
 @pytest.mark.parametrize("name", ["small", "paper", "paper-mistral"])
 def test_a_profile_of_the_hub_reads_the_papers_data_in_one_folder_whether_it_is_named_or_not(name, tmp_path):
     run = open_run(name, folder=tmp_path)
@@ -292,6 +303,14 @@ def test_a_plan_counts_steps_and_hours_arm_by_arm():
     # DPO: 3 epochs of 3 passes and the reference's one; ORPO: 4 epochs of 3 passes
     assert hours(made)["arm-dpo"] / hours(made)["arm-orpo"] == pytest.approx(10 / 12)
     assert hours(made)["arm-dpo"] / hours(planned("paper", gpu="A100"))["arm-dpo"] == pytest.approx(312 / 989)
+
+
+def test_a_baseline_with_a_limit_of_its_own_is_sampled_as_long(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: paper\nname: mine\nbaselines: {instruct: {max_new_tokens: 1024}}\n")
+    paper, own = hours(planned("paper")), hours(planned(str(mine)))
+    assert own.pop("samples-instruct") < paper.pop("samples-instruct")
+    assert own == paper
 
 
 def test_a_gpu_that_is_too_small_is_named_and_an_unknown_one_too():
