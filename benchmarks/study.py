@@ -48,7 +48,7 @@ def study(profile: str, corpus: str | None, runs: Path, processes: int, out: Pat
 
 
 def waves(run) -> list[list[str]]:
-    """The jobs that the goals need, each in a wave after those that it stands on."""
+    """The jobs that the goals need, each in a wave after those that it waits for."""
     depth: dict[str, int] = {}
 
     def place(job: str) -> int:
@@ -57,8 +57,7 @@ def waves(run) -> list[list[str]]:
         return depth[job]
 
     last = max(map(place, GOALS))
-    # two jobs of one arm wait for its training: those that only sample it again come when it is done
-    return [sorted((job for job in depth if depth[job] == d), key=lambda job: "sweep" in job) for d in range(last + 1)]
+    return [[job for job in depth if depth[job] == d] for d in range(last + 1)]
 
 
 def make(profile: str, corpus: str | None, runs: Path, job: str) -> None:

@@ -213,9 +213,8 @@ def make_baseline(profile: Profile, baseline: Baseline, folder: Path, run: Run) 
     engine = open_engine(baseline, profile.model)
     journal = folder / "journal.jsonl"
     asked = {"how": baseline.how, "instruction": baseline.instruction, "journal": journal}
-    samples = generate(
-        engine, held_out_prompts(run.table("corpus", "corpus.parquet")), profile.sampling, profile.seed, **asked
-    )
+    prompts = held_out_prompts(run.table("corpus", "corpus.parquet"))
+    samples = generate(engine, prompts, baseline.limited(profile.sampling), profile.seed, **asked)
     samples.to_parquet(folder / "samples.parquet")
     write_json(folder / "engine.json", engine.facts())
     journal.unlink(missing_ok=True)

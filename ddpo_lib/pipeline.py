@@ -105,6 +105,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
             {"quality": _quality_params(p, spaces), "seed": p.seed},
             ("quality", _kind(p), "chosen"),
             job=p.quality.kind == "reward-model",  # hours of training, beside that of the arms
+            after=("pairs",),  # which embeds
         ),
         Step(
             "spaces",
@@ -188,7 +189,9 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
         if name in swept(p) and seed == 0:
             drawn = drawn | {"temperatures": p.evaluation.temperatures}
             make = partial(makers.make_sweep, p, trained)
-            steps.append(Step(f"sweep-{name}", make, ("corpus", trained), drawn, modules, job=True))
+            inputs = ("corpus", trained)
+            # the job that samples an arm has trained it
+            steps.append(Step(f"sweep-{name}", make, inputs, drawn, modules, job=True, after=(made,)))
     return steps
 
 
@@ -207,7 +210,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             {
                 "model": p.model.name,
                 "baseline": baseline.model_dump(),
-                "sampling": p.sampling.model_dump(),
+                "sampling": baseline.limited(p.sampling).model_dump(),
                 "seed": p.seed,
             },
             ("generate", "engines", "models"),

@@ -19,7 +19,7 @@ from ddpo_lib.corpus import Limits, is_hub_name, read_corpus
 from ddpo_lib.embed import COUNTED
 from ddpo_lib.errors import InputError
 from ddpo_lib.pairs import make_pairs
-from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, swept
+from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, Sampling, swept
 from ddpo_lib.runs import Run
 
 TRAINING_SHARE = 0.3  # of the peak arithmetic that training, scoring and embedding are taken to reach
@@ -235,12 +235,13 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         epochs = arm.epochs or optimiser.epochs
         costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
     for name in ("sft", *p.arms):
-        costs.append(_sampling(p, shape, f"samples-{name}", 1, counts, gpu))
+        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, counts, gpu))
     for name in swept(p):
-        costs.append(_sampling(p, shape, f"sweep-{name}", len(p.evaluation.temperatures), counts, gpu))
+        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", len(p.evaluation.temperatures), counts, gpu))
     for name, baseline in p.baselines.items():
         other = _shape(baseline.model or p.model.name) if baseline.engine != "server" else None
-        costs.append(_sampling(p, other, f"samples-{name}", 1, counts, gpu) if other else Cost(f"samples-{name}"))
+        s = baseline.limited(p.sampling)
+        costs.append(_sampling(s, other, f"samples-{name}", 1, counts, gpu) if other else Cost(f"samples-{name}"))
     return costs
 
 
@@ -270,8 +271,8 @@ def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
     return Cost("quality", steps, memory, training_hours(shape, tokens, counts.tokens, 3, gpu))
 
 
-def _sampling(p: Profile, shape: Shape, step: str, times: int, counts: Counts, gpu: GPU) -> Cost:
-    s, prompt = p.sampling, counts.tokens / 10
+def _sampling(s: Sampling, shape: Shape, step: str, times: int, counts: Counts, gpu: GPU) -> Cost:
+    prompt = counts.tokens / 10
     memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
     if counts.asked is None:
         return Cost(step, memory=memory)

@@ -201,6 +201,8 @@ class Baseline(Section):
     key: str | None = None  # the environment variable that holds the server's key
     # what the server takes, besides the number and length of samples
     sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
+    # None: as `sampling` has it. A model that reasons unseen before it writes needs more, where that counts as output
+    max_new_tokens: Positive | None = None
 
     @model_validator(mode="after")
     def _reachable(self):
@@ -210,11 +212,16 @@ class Baseline(Section):
             raise ValueError("instruction: holds no {prompt}")
         return self
 
+    def limited(self, sampling: Sampling) -> Sampling:
+        """The profile's sampling, with the limit of this baseline where it has its own."""
+        return sampling.model_copy(update={"max_new_tokens": self.max_new_tokens or sampling.max_new_tokens})
+
 
 class Quality(Section):
     """What scores quality: the light stand-in, or the paper's reward model, to which all other knobs belong.
 
-    Defaults are the paper's; it does not tell `batch_size`, `warmup_steps`, `patience` and `dev` of the reward model.
+    Defaults are the paper's. Its batch, 2 a device on 6 GPUs, is told for all of its trainings, and so taken for the
+    reward model's too; `warmup_steps`, `patience` and `dev` it does not tell.
     """
 
     kind: Literal["stand-in", "reward-model"]
@@ -225,7 +232,7 @@ class Quality(Section):
     lora_alpha: Positive = 32
     learning_rate: PositiveFloat = 3e-5
     epochs: PositiveFloat = 3.0
-    batch_size: Positive = 8  # responses a step and device
+    batch_size: Positive = 12  # responses a step, on one device
     warmup_steps: int = Field(default=0, ge=0)
     patience: Positive = 4  # evaluations, four an epoch, without a smaller loss before training stops
     max_tokens: int = Field(default=2048, ge=16)  # prompt, response and tags; beyond, a response is cut, and counted

@@ -20,6 +20,7 @@ from ddpo_lib import logps
 from ddpo_lib.store import Store, content_key
 
 SIDES = ("chosen", "rejected")
+AT_ONCE = 4096  # rows; what a kill costs
 
 
 def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset], list[np.ndarray]]) -> Dataset:
@@ -28,8 +29,9 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
     Args:
         data: rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
         version: a key of all that the log-probabilities depend on besides the tokens.
-        compute: gives both sides, (n,) each, for the rows that are not known in full. With several processes all of
-            them call it, with the same rows.
+        compute: gives both sides, (n,) each, for rows that are not known in full. It is called with `AT_ONCE` of them
+            at most, and what it gives is kept before it is called again. With several processes all of them call it,
+            with the same rows.
     """
     version = _from_main(version)
     keys = {}
@@ -42,10 +44,10 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
     with FileLock(f"{store.path}.lock") if processes.num_processes == 1 else nullcontext():
         known = _from_main(store.get(list({*keys["chosen"], *keys["rejected"]})))
         rows = [row for row, both in enumerate(zip(*keys.values(), strict=True)) if not known.keys() >= set(both)]
-        if rows:
-            new = {}
-            for side, values in zip(SIDES, compute(data.select(rows)), strict=True):
-                new |= {keys[side][row]: values[i : i + 1] for i, row in enumerate(rows)}
+        for start in range(0, len(rows), AT_ONCE):
+            part, new = rows[start : start + AT_ONCE], {}
+            for side, values in zip(SIDES, compute(data.select(part)), strict=True):
+                new |= {keys[side][row]: values[i : i + 1] for i, row in enumerate(part)}
             if processes.is_local_main_process:
                 store.put(new.items())
             known |= new

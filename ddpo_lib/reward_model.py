@@ -29,7 +29,7 @@ from ddpo_lib import models, profiles
 from ddpo_lib.errors import InputError
 from ddpo_lib.quality import Reward
 from ddpo_lib.runs import write_json
-from ddpo_lib.training import QuietProgress
+from ddpo_lib.training import QuietProgress, stay_on_one_device
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,11 @@ def fit(train: pd.DataFrame, settings: profiles.Quality, seed: int, folder: Path
     base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
     lora = LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, task_type="SEQ_CLS")  # trains the head too
     policy, checkpoints = get_peft_model(base, lora), folder / "checkpoints"
+    arguments = _arguments(settings, len(parts[0][0]), seed, checkpoints)
+    stay_on_one_device(arguments)
     trainer = Trainer(
         policy,
-        args=_arguments(settings, len(parts[0][0]), seed, checkpoints),
+        args=arguments,
         data_collator=DataCollatorWithPadding(tokenizer),
         train_dataset=parts[0][0],
         eval_dataset=parts[1][0],

@@ -47,6 +47,8 @@ class Step:
         modules: modules of the library that `make` calls; with `make` itself and what they import, the artifact's code.
         files: other files that `make` reads.
         job: the workflow starts a process for this step; any other is made by the step that needs it.
+        after: jobs that make something that this one would otherwise make, and that it would wait for with a GPU in
+            its hands if both ran at once. An order for the workflow: what is stale does not hang on it.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Step:
     modules: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     job: bool = False
+    after: tuple[str, ...] = ()
 
 
 class Run:
@@ -110,9 +113,9 @@ class Run:
         return self._keys[name]
 
     def needed_jobs(self, name: str) -> list[str]:
-        """The jobs that a step stands on: its nearest ancestors that the workflow starts as processes."""
+        """The jobs that a step waits for: its nearest ancestors that the workflow starts as processes, and `after`."""
         jobs: list[str] = []
-        for needed in self.steps[name].inputs:
+        for needed in (*self.steps[name].inputs, *self.steps[name].after):
             jobs += [needed] if self.steps[needed].job else self.needed_jobs(needed)
         return sorted(set(jobs))
 
@@ -186,16 +189,22 @@ def surroundings() -> dict:
     """Package versions, git commit and hardware, as a manifest records them."""
     import torch
 
-    commit = subprocess.run(
-        ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu},
         "made": time.strftime("%Y-%m-%d"),
     }
+
+
+def _commit() -> str | None:
+    """Of the checkout that the library lies in; None where it lies in none, and where git is not installed."""
+    command = ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def processor() -> str:

@@ -48,7 +48,7 @@ def train_sft(
         train_sampling_strategy="group_by_length",
         loss_type="nll",
     )
-    _stay_on_one_device(config)
+    stay_on_one_device(config)
 
     def build(policy, tokenizer, trunk):
         return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
@@ -97,7 +97,7 @@ def train_preferences(
         max_length=max_tokens,
         precompute_ref_batch_size=8,
     )
-    _stay_on_one_device(config)
+    stay_on_one_device(config)
 
     def build(policy, tokenizer, trunk):
         data = Dataset.from_dict(columns)
@@ -157,10 +157,10 @@ class QuietProgress(ProgressCallback):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
-def _stay_on_one_device(config) -> None:
+def stay_on_one_device(config) -> None:
     """Of the GPUs that a process sees, use one: several are for `accelerate launch`, a process each."""
     if config.n_gpu > 1:
-        config._n_gpu = 1  # else transformers splits packed batches over all of them
+        config._n_gpu = 1  # else transformers takes so many batches for one and splits them, packed ones too
 
 
 def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, folder: Path) -> dict:

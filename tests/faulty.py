@@ -12,7 +12,8 @@ class FaultyProxy:
     """Passes requests on to `target`. Each fault in `faults` is used up by one request, in order; then none is left.
 
     Faults: "429" (Retry-After: 0.2), "500", "hang" (2 s, then nothing), "html", "cut" (the connection, in the middle of
-    X
+    an answer), "not json", "no choices", "echo" (a refusal that repeats the key), "null" (no text), "filter" and
+    "refusal".
     """
 
     def __init__(self, target: str):

@@ -111,6 +111,30 @@ def test_the_workflow_starts_every_arm_of_the_paper_with_a_gpu_of_its_own(tmp_pa
     assert planned.count("gpu=1") == planned.count("ddpo make")
 
 
+@pytest.mark.parametrize("profile", ["paper", "small"])
+def test_no_job_holds_a_gpu_while_another_makes_what_both_stand_on(profile, tmp_path):
+    """Of the jobs that would each make an artifact, one is before all others. Exempt: the corpus, which is made before
+    the workflow begins, and the spaces, made of vectors that the deviation has kept."""
+    run = open_run(profile, folder=tmp_path)
+    jobs = [step.name for step in run.steps.values() if step.job]
+
+    def makes(name) -> set[str]:
+        own = {needed for needed in run.steps[name].inputs if not run.steps[needed].job}
+        return own.union(*map(makes, own))
+
+    def waits_for(job) -> set[str]:
+        needed = set(run.needed_jobs(job))
+        return needed.union(*map(waits_for, needed))
+
+    made, before = {job: makes(job) for job in jobs}, {job: waits_for(job) for job in jobs}
+    shared = set().union(*made.values()) - {"corpus", "spaces"}
+    assert {"deviation", "arm-dpo", "arm-ddpo-both"} <= shared
+    for artifact in shared:
+        makers = [job for job in jobs if artifact in made[job]]
+        first = [job for job in makers if not before[job] & set(makers)]
+        assert len(first) == 1, f"{artifact}: {first}"
+
+
 def test_without_a_gpu_no_job_asks_for_one(tmp_path):
     planned = jobs_of("smoke", tmp_path, "--cores", "2", "--resources", "gpu=0")
     assert "ddpo make samples-dpo" in planned

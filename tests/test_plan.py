@@ -67,6 +67,7 @@ def test_the_profile_paper_has_the_papers_reward_model_sampling_and_evaluation()
     q, s = p.quality, p.sampling
     assert (q.kind, q.base, q.lora_r, q.lora_alpha) == ("reward-model", "google/gemma-2-2b", 16, 32)
     assert (q.learning_rate, q.epochs) == (3e-5, 3.0)
+    assert q.batch_size == 2 * 6
     assert (s.samples, s.temperature, s.top_k, s.top_p) == (4, 1.0, 50, 0.95)
     assert (s.repetition_penalty, s.max_new_tokens) == (1.1, 2048)
     models = {baseline.model for baseline in p.baselines.values()}
@@ -110,6 +111,17 @@ def test_a_baseline_behind_a_key_names_its_variable_and_stands_in_a_profile_of_i
     assert set(added) == {"gpt-4o", "gpt-4o-iter", "o1", "claude-3-5-sonnet", "deepseek-r1"}
     assert all(baseline.engine == "server" and baseline.key for baseline in added.values())
     assert added["gpt-4o-iter"].how == "iter"
+
+
+def test_models_that_reason_unseen_have_room_for_it_and_for_a_story_as_long_as_the_others(tmp_path):
+    steps = open_run("paper-keys", folder=tmp_path).steps
+    limits = {
+        name: steps[f"samples-{name}"].params["sampling"]["max_new_tokens"]
+        for name in load_profile("paper-keys").baselines
+    }
+    reasoning = {"o1", "deepseek-r1"}
+    assert all(limits.pop(name) >= 10 * 2048 for name in reasoning)
+    assert set(limits.values()) == {2048}
 
 
 @pytest.mark.parametrize("name", ["small", "paper", "paper-mistral"])
@@ -291,6 +303,14 @@ def test_a_plan_counts_steps_and_hours_arm_by_arm():
     # DPO: 3 epochs of 3 passes and the reference's one; ORPO: 4 epochs of 3 passes
     assert hours(made)["arm-dpo"] / hours(made)["arm-orpo"] == pytest.approx(10 / 12)
     assert hours(made)["arm-dpo"] / hours(planned("paper", gpu="A100"))["arm-dpo"] == pytest.approx(312 / 989)
+
+
+def test_a_baseline_with_a_limit_of_its_own_is_sampled_as_long(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: paper\nname: mine\nbaselines: {instruct: {max_new_tokens: 1024}}\n")
+    paper, own = hours(planned("paper")), hours(planned(str(mine)))
+    assert own.pop("samples-instruct") < paper.pop("samples-instruct")
+    assert own == paper
 
 
 def test_a_gpu_that_is_too_small_is_named_and_an_unknown_one_too():

@@ -15,7 +15,7 @@ from conftest import SHARED
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from tiny import WORDS, tiny_model, tiny_tokenizer
-from transformers import T5Config, T5ForSequenceClassification, TrainerCallback
+from transformers import T5Config, T5ForSequenceClassification, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ddpo_lib import models, profiles, quality, reward_model, stand_in
@@ -424,6 +424,19 @@ def test_training_stops_early_and_the_best_weights_are_kept(base, tmp_path):
     error = np.abs(model.score(dev["prompt"].tolist(), dev["text"].tolist()) - dev["score"]).mean()
     assert error == pytest.approx(losses[best], abs=1e-5)
     assert error != pytest.approx(losses[max(losses)], abs=1e-3)
+
+
+class TwoGPUs(TrainingArguments):
+    def __post_init__(self):
+        super().__post_init__()
+        self._n_gpu = 2  # as transformers counts them
+
+
+def test_of_several_gpus_that_are_seen_one_trains_with_the_batch_of_the_settings(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(reward_model, "TrainingArguments", TwoGPUs)
+    model = reward_model.fit(stories(5), settings(base, epochs=1.0), 0, tmp_path)
+    assert model.facts["responses"] == 4 * 8
+    assert model.facts["steps"] == 4 * 8 / 16
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(base, tmp_path, monkeypatch):

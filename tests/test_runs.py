@@ -246,6 +246,20 @@ def test_steps_know_the_jobs_that_they_stand_on(workshop):
     assert workshop.run(corpus={"job": True}, pairs={"job": True}).needed_jobs("arm") == ["pairs"]
 
 
+def test_a_job_waits_for_one_that_makes_what_it_would_make_and_is_no_staler_for_it(workshop):
+    plain = workshop.run(map={"job": True})
+    ordered = workshop.run(map={"job": True, "after": ("arm",)}, arm={"job": True})
+    assert (plain.needed_jobs("map"), ordered.needed_jobs("map")) == ([], ["arm"])
+    assert {name: plain.key(name) for name in plain.steps} == {name: ordered.key(name) for name in ordered.steps}
+
+
+def test_where_git_is_not_installed_a_manifest_names_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = runs.surroundings.__wrapped__()
+    assert found["commit"] is None
+    assert found["hardware"]["cores"] == os.cpu_count()
+
+
 # The hash of code
 
 SOURCE = '"""What it is."""\n\n\ndef one(x):\n    """One more."""\n    return x + 1\n'

@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 from faulty import FaultyProxy
 
-from ddpo_lib import models
+from ddpo_lib import makers, models
 from ddpo_lib.engines import open_engine
 from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
 from ddpo_lib.profiles import Baseline, Sampling, load_profile
+from ddpo_lib.runs import Run, Step
 from ddpo_lib.server import Server
 
 for needed in ("fastapi", "uvicorn"):
@@ -208,6 +209,20 @@ def test_an_answer_that_is_refused_filtered_or_missing_is_kept_as_it_came_and_co
     assert made["finished"].tolist() == [True, False, True]
     for reason in ("no text", "content_filter", "refusal"):
         assert f'1 of 3 answers ended with "{reason}"' in caplog.text
+
+
+@pytest.mark.parametrize(("own", "asked"), [(77, 77), (None, 112)])
+def test_a_baseline_is_asked_for_as_many_tokens_as_its_own_limit_has(own, asked, tmp_path):
+    profile = load_profile("embedded")
+    assert profile.sampling.max_new_tokens == 112
+    proxy = FaultyProxy("http://127.0.0.1:1/v1")
+    proxy.faults = ["filter"] * profile.sampling.samples  # it answers each request itself
+    corpus = stories(2).assign(split=["train", "test"])
+    step = Step("corpus", lambda folder, run: corpus.to_parquet(folder / "corpus.parquet"))
+    baseline = Baseline(engine="server", model="m", url=proxy.url, max_new_tokens=own)
+    makers.make_baseline(profile, baseline, tmp_path, Run(tmp_path / "run", {"corpus": step}))
+    proxy.close()
+    assert [body["max_tokens"] for body in proxy.seen] == [asked] * profile.sampling.samples
 
 
 def test_a_server_that_is_killed_half_way_and_started_again(served, open_server, proxy, tmp_path):

@@ -18,7 +18,7 @@ def test_every_job_comes_after_those_that_it_stands_on(tmp_path):
         for job in wave:
             assert set(run.needed_jobs(job)) <= made, job
         made |= set(wave)
-    assert set(waves[-1]) == set(study.GOALS)
+    assert set(waves[-1]) <= set(study.GOALS) <= made
     profile = load_profile("gpu-study")
     arms = ["sft", *profile.arms]
     assert {f"samples-{arm}" + (f"-seed{seed}" if seed else "") for arm in arms for seed in range(5)} <= made

@@ -8,6 +8,7 @@ from datasets import Dataset
 from tiny import load_with_adapter, tiny_pairs, tiny_tokenizer
 from trl import SFTConfig
 
+from ddpo_lib import reference
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 STEPS = 5
@@ -58,5 +59,6 @@ def train(model: Path, adapter: Path, out: Path, batch_size: int, accumulation: 
 
 if __name__ == "__main__":
     model, adapter, out = map(Path, sys.argv[1:4])
+    reference.AT_ONCE = 8  # three parts, the last of which is no multiple of the processes
     results = train(model, adapter, out, *map(int, sys.argv[4:]))
     torch.save(results, out / f"rank-{results['world']['rank']}.pt")
