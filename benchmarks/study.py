@@ -122,12 +122,8 @@ def fingerprint(profile: str, run) -> str:
     from ddpo_lib.profiles import load_profile
 
     files = run.steps["corpus"].files  # none of a hub data set
-    parts = [
-        code("ddpo_lib"),
-        load_profile(profile).model_dump_json(),
-        *(file.read_text(encoding="utf-8") for file in files),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    said = code("ddpo_lib") + load_profile(profile).model_dump_json()
+    return hashlib.sha256(said.encode() + b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def pack(archive: Path, run, work: dict) -> None:

@@ -3,14 +3,12 @@
 import json
 import tarfile
 
-import pandas as pd
 import pytest
 
 from benchmarks import study
 from ddpo_lib.book import BENCHMARKS, SPEED, benchmark_files
 from ddpo_lib.errors import InputError
 from ddpo_lib.kept import read_studies, study_table
-from ddpo_lib.makers import held_out_prompts
 from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import load_profile, swept
 from ddpo_lib.runs import Run, Step, write_json
@@ -117,25 +115,19 @@ def texts_from_another_machine(folder):
     work = {"run": run.folder.name, "work": study.fingerprint("smoke", run)}
     run._keys = {name: f"another-{name}" for name in run.steps}
     corpus = run.table("corpus", "corpus.parquet")
-    written = held_out_prompts(corpus)
+    people = corpus[corpus["split"] == "test"]
     texts = [name for name in study.ancestors(run) if name.startswith(study.TEXTS)]
-    for i, name in enumerate(texts):
-        parts = []
-        for sample in range(2):
-            told = [
-                corpus[corpus["prompt_id"] == prompt]["text"].iloc[(i + sample) % 6] for prompt in written["prompt_id"]
-            ]
-            parts.append(written.assign(sample=sample, text=told, tokens=50, finished=True, probability=None))
-        table = pd.concat(parts).astype({"probability": float})
-        table = table.assign(temperature=1.5) if name.startswith("sweep") else table
+    for i, name in enumerate([*texts, "arm-dpo"]):
         (run.folder / name).mkdir()
-        table.to_parquet(run.folder / name / "samples.parquet")
-    for name in [*texts, "arm-dpo"]:
         about = run.manifest("corpus") | {"name": name, "key": run.key(name), "seconds": 100}
-        (run.folder / name).mkdir(exist_ok=True)
-        write_json(
-            run.folder / name / "manifest.json", about | {"hardware": about["hardware"] | {"gpu": "NVIDIA H200"}}
-        )
+        about["hardware"] = about["hardware"] | {"gpu": "NVIDIA H200"}
+        write_json(run.folder / name / "manifest.json", about)
+        if name in texts:
+            told = people.groupby("prompt_id").sample(2, random_state=i)[["prompt_id", "prompt", "text"]]
+            told["sample"] = told.groupby("prompt_id").cumcount()
+            told = told.assign(tokens=50, finished=True, probability=float("nan"))
+            told = told.assign(temperature=1.5) if name.startswith("sweep") else told
+            told.to_parquet(run.folder / name / "samples.parquet")
     return run, work, texts
 
 
@@ -146,7 +138,7 @@ def test_a_machine_without_a_gpu_finishes_from_the_texts_of_one(tmp_path):
     options = {"profile": "smoke", "corpus": None, "runs": tmp_path / "here", "processes": 1, "archive": archive}
 
     here = study.study(**options, out=tmp_path / "out", until="samples")
-    assert not (here / "corpus").joinpath("corpus.parquet").exists()  # all texts are there: there was nothing to make
+    assert not (here / "corpus" / "corpus.parquet").exists()  # all texts are there: there was nothing to make
     with tarfile.open(archive) as tar:
         first = tar.getnames()
     study.pack(archive, open_run("smoke", None, tmp_path / "here"), work)
@@ -160,9 +152,9 @@ def test_a_machine_without_a_gpu_finishes_from_the_texts_of_one(tmp_path):
     assert kept["seconds"] >= 100 * (len(texts) + 1)  # those of a training too, whose model stayed behind
     assert not list(here.glob("*/trained"))
 
-    made = {path: path.stat().st_mtime_ns for path in here.glob("*/manifest.json")}
+    made = {name: (here / name / "manifest.json").stat().st_mtime_ns for name in (*texts, *study.GOALS)}
     assert json.loads(study.study(**options, out=tmp_path / "again", until="evaluation").read_text()) == kept
-    assert {path: path.stat().st_mtime_ns for path in here.glob("*/manifest.json")} == made
+    assert {name: (here / name / "manifest.json").stat().st_mtime_ns for name in made} == made
 
 
 def test_texts_of_another_study_are_refused_and_nothing_is_lost(tmp_path):
