@@ -15,17 +15,12 @@ SMALL = replace(TINY, layers=1, width=4, inner=6, heads=2, kv_heads=1, vocabular
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("gpu")
-    made = gpu.measure_all("tiny", place)
-    assert json.loads((place / "speed.json").read_text()) == made
-    assert (place / "speed.md").read_text() == gpu.report(made)
-    return place
-
-
-@pytest.fixture
-def content(folder):
-    return json.loads((folder / "speed.json").read_text())
+def content(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    made = gpu.measure_all("tiny", folder)
+    assert json.loads((folder / "speed.json").read_text()) == made
+    assert (folder / "speed.md").read_text() == gpu.report(made)
+    return made
 
 
 @pytest.fixture
@@ -51,22 +46,36 @@ def test_everything_but_vllm_is_measured_on_a_cpu(content):
         assert all(made[key] > 0 for key in ("tokens_per_second", "texts_per_second", "peak_bytes") if key in made)
 
 
-def test_a_second_run_measures_what_is_missing(content, asked, tmp_path):
-    before = content["measured"]
-    before[gpu.EMBEDDING] = {"failed": "not done within 150 s"}
-    (tmp_path / "speed.json").write_text(json.dumps(content))
-    made = gpu.measure_all("tiny", tmp_path)["measured"]
-    missing = {name for name, measured in before.items() if "failed" in measured}
-    assert {name for _, name, _ in asked[1:]} == missing
-    assert all(made[name] == before[name] for name in before.keys() - missing)
-    assert json.loads((tmp_path / "speed.json").read_text())["measured"] == made
+def leave(folder, **other) -> dict:
+    """What a run that measured everything has written in a folder; or one of something else."""
+    left = gpu.begun("tiny", folder / "speed.json") | {"measured": {name: {"seconds": 1} for name in gpu.names()}}
+    (folder / "speed.json").write_text(json.dumps(left | other))
+    return left
+
+
+def test_a_second_run_measures_what_is_missing(asked, tmp_path):
+    before = leave(tmp_path)["measured"]
+    del before["DORPO"]
+    leave(tmp_path, measured=before | {gpu.EMBEDDING: {"failed": "not done within 150 s"}}, made="2026-01-02")
+    made = gpu.measure_all("tiny", tmp_path)
+    assert [name for _, name, _ in asked[1:]] == [gpu.EMBEDDING, "DORPO"]
+    failed = {"failed": "not tried"}
+    assert made["measured"] == before | {gpu.EMBEDDING: failed, "DORPO": failed}
+    assert made["made"] == "2026-01-02"
+    assert json.loads((tmp_path / "speed.json").read_text()) == made
+
+
+def test_nothing_is_begun_where_all_is_measured(asked, tmp_path):
+    left = leave(tmp_path)
+    assert gpu.measure_all("tiny", tmp_path) == left
+    assert asked == []
 
 
 @pytest.mark.parametrize(
     "other", [{"layers": 3}, {"code": "of another day"}, {"versions": {}}, {"hardware": {"gpu": "NVIDIA H200"}}]
 )
-def test_what_was_measured_of_something_else_is_measured_again(content, asked, tmp_path, other):
-    (tmp_path / "speed.json").write_text(json.dumps(content | other))
+def test_what_was_measured_of_something_else_is_measured_again(asked, tmp_path, other):
+    leave(tmp_path, **other)
     gpu.measure_all("tiny", tmp_path)
     assert [name for _, name, _ in asked[1:]] == gpu.names()
 
@@ -75,13 +84,6 @@ def test_the_first_import_of_the_libraries_is_on_no_measurements_clock(asked, tm
     gpu.measure_all("llama-8b", tmp_path)
     assert asked[0][:2] == ("tiny", gpu.STOCK)
     assert asked[1] == ("llama-8b", gpu.STOCK, gpu.LIMIT)
-
-
-def test_nothing_is_begun_where_all_is_measured(content, asked, tmp_path):
-    content["measured"] = {name: {"seconds": 1} for name in gpu.names()}
-    (tmp_path / "speed.json").write_text(json.dumps(content))
-    assert gpu.measure_all("tiny", tmp_path) == content
-    assert asked == []
 
 
 @pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("3,5", "3"), ("", "")])
