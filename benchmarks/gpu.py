@@ -7,7 +7,8 @@ Weights are random, since speed does not depend on their values; so are the stor
 lengths follow a log-normal distribution; winners use one half of the words, losers the other, so that there is
 something to learn. Every measurement is a process of its own with a limit of time, and after each `speed.json` is
 written; `speed.md` has the tables. What failed or found no time left is named there; a second run measures that alone,
-where code, versions and GPU are the same. On several GPUs the first is used.
+where code, versions and GPU are the same. On several GPUs the first is used. The minutes count from when the
+libraries have been read once, which a machine that has just started takes its time for.
 
 DPO's contenders train on the same pairs, each adding one thing to the one before. Weights are one, where DDPO is DPO
 by definition, so that losses can be compared. TRL's own head scores response tokens alone on a GPU, in every row.
