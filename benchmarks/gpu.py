@@ -6,13 +6,17 @@
 Weights are random, since speed does not depend on their values; so are the stories, words of one token each, whose
 lengths follow a log-normal distribution; winners use one half of the words, losers the other, so that there is
 something to learn. Every measurement is a process of its own with a limit of time, and after each `speed.json` is
-written; `speed.md` has the tables. What failed or found no time left is named there.
+written; `speed.md` has the tables. What failed or found no time left is named there; a second run measures that alone,
+where code, versions and GPU are the same. On several GPUs the first is used. The minutes count from when the
+libraries have been read once, which a machine that has just started takes its time for.
 
 DPO's contenders train on the same pairs, each adding one thing to the one before. Weights are one, where DDPO is DPO
 by definition, so that losses can be compared. TRL's own head scores response tokens alone on a GPU, in every row.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import statistics
 import tempfile
@@ -29,8 +33,9 @@ from benchmarks.measure import Row, Sample, table
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 LIMIT = 150  # seconds a measurement
-MINUTES = 7.5  # for all of them
+MINUTES = 7.5  # for all of them, once the libraries have been read from disk
 PAGE = 256  # tokens of a page of transformers' continuous batching
+PASS = 8192  # tokens of one of its passes; left to itself, transformers 5.17 takes as many as fill the memory
 WARM = 3  # steps that are not counted: kernels are compiled, and the longest batch comes first
 SPREAD = 0.6  # standard deviation of the logarithm of a story's length
 PADDED = "sdpa_padded"  # torch's attention under a name that `logps.can_pack` leaves alone
@@ -125,18 +130,47 @@ def names() -> list[str]:
 
 def measure_all(shape: str, folder: Path) -> dict:
     """Every measurement, each in its own process; `speed.json` and `speed.md` in `folder` after each."""
-    from ddpo_lib.runs import surroundings, write_json
+    from ddpo_lib.runs import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + 60 * MINUTES
-    content = {"shape": shape, **asdict(SHAPES[shape]), **surroundings(), "measured": {}}
+    content = begun(shape, folder / "speed.json")
+    measured = content["measured"]
+    missing = [name for name in names() if name not in measured]
     with tempfile.TemporaryDirectory() as cache:  # the reference's log-probabilities, which contenders share
-        for name in names():
-            content["measured"][name] = measure_apart(shape, name, min(LIMIT, until - time.monotonic()), cache)
-            write_json(folder / "speed.json", content)
+        if missing:  # on a machine that has just started, the first to import the libraries waits for its disk
+            measure_apart("tiny", STOCK, LIMIT, cache)
+        until = time.monotonic() + 60 * MINUTES
+        for name in missing:
+            measured[name] = measure_apart(shape, name, min(LIMIT, until - time.monotonic()), cache)
+            write_json(folder / "speed.json.new", content)
+            (folder / "speed.json.new").replace(folder / "speed.json")  # a kill leaves the old one or the new one
             (folder / "speed.md").write_text(report(content), encoding="utf-8")
-            print(name, content["measured"][name].get("failed", "measured"), sep=": ", flush=True)
+            print(name, measured[name].get("failed", "measured"), sep=": ", flush=True)
     return content
+
+
+def begun(shape: str, file: Path) -> dict:
+    """What an earlier run left, without what failed; a new beginning where shape, code, versions or GPU are others."""
+    from ddpo_lib.runs import surroundings
+
+    content = {
+        "shape": shape,
+        **asdict(SHAPES[shape]),
+        **surroundings(),
+        "code": code("benchmarks", "ddpo_lib"),
+        "measured": {},
+    }
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    same = [key for key in content if key not in ("made", "commit", "hardware", "measured")]
+    if any(before.get(key) != content[key] for key in same) or before["hardware"]["gpu"] != content["hardware"]["gpu"]:
+        return content
+    return before | {"measured": {name: made for name, made in before["measured"].items() if "failed" not in made}}
+
+
+def code(*folders: str) -> str:
+    """Hash of the code in folders of the project: a commit changes with the results, and is not known without git."""
+    files = sorted(file for folder in folders for file in (RESULTS.parents[1] / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def measure_apart(shape: str, name: str, limit: float, cache: str) -> dict:
@@ -166,11 +200,17 @@ def measure_apart(shape: str, name: str, limit: float, cache: str) -> dict:
 
 def send_measure(there, shape: Shape, name: str, cache: str) -> None:
     os.environ["XDG_CACHE_HOME"] = cache
+    take_one_gpu()
     try:
         there.send(measure(shape, name))
     except Exception as error:  # whatever it is, it is told beside the numbers of the others
         there.send({"failed": " ".join(f"{type(error).__name__}: {error}".split())[:500]})
         raise
+
+
+def take_one_gpu() -> None:
+    """Before torch is imported: on several, TRL's trainers want a process for each."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
 def measure(shape: Shape, name: str) -> dict:
@@ -243,8 +283,9 @@ def built(shape: Shape, training: Training, policy, columns: dict, folder: str):
         options["loss"] = training.loss
     if training.kind == "stock":
         options["precompute_ref_log_probs"] = training.cached
-    # to tell models apart TRL hashes all weights as float32, which for 8B outlasts the training; here they are known
-    with patch("trl.trainer.dpo_trainer.hash_module", lambda module: "random weights, seed 0"):
+    # to tell models apart TRL hashes all weights as float32, which for 8B outlasts the training; here they are known.
+    # What rounds otherwise does not share the reference's log-probabilities
+    with patch("trl.trainer.dpo_trainer.hash_module", lambda module: f"random weights, seed 0, {training.attention}"):
         return build(training.kind, policy, word_tokenizer(shape), rows, folder, batch_size, **options)
 
 
@@ -264,7 +305,7 @@ def adapted_model(shape: Shape, attention: str = "sdpa"):
 def random_model(shape: Shape, attention: str = "sdpa"):
     """A Llama in bfloat16 on its device, the same whenever it is made."""
     import torch
-    from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig, set_seed
+    from transformers import AttentionInterface, AutoModelForCausalLM, set_seed
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -272,7 +313,16 @@ def random_model(shape: Shape, attention: str = "sdpa"):
 
     AttentionInterface.register(PADDED, sdpa_attention_forward)
     AttentionMaskInterface.register(PADDED, sdpa_mask)
-    config = LlamaConfig(
+    set_seed(0)
+    with torch.device(device()):
+        return AutoModelForCausalLM.from_config(llama(shape), dtype=torch.bfloat16, attn_implementation=attention)
+
+
+def llama(shape: Shape):
+    """The model's configuration."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         intermediate_size=shape.inner,
@@ -283,10 +333,8 @@ def random_model(shape: Shape, attention: str = "sdpa"):
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=None,
+        architectures=["LlamaForCausalLM"],  # by which vLLM knows the model
     )
-    set_seed(0)
-    with torch.device(device()):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
 
 
 def word_tokenizer(shape: Shape):
@@ -375,7 +423,8 @@ def peak(sample: Sample) -> int:
 
 
 def sample(shape: Shape, method: str) -> dict:
-    """New tokens a second, every text as long as the limit lets it be."""
+    """New tokens a second, every text as long as the limit lets it be; bytes at the peak, but for vLLM, which takes a
+    share of the memory whatever it needs."""
     from ddpo_lib.profiles import Sampling
 
     rng = np.random.default_rng(0)
@@ -383,7 +432,8 @@ def sample(shape: Shape, method: str) -> dict:
     chosen = Sampling(max_new_tokens=shape.new_tokens, batch_tokens=shape.batch_tokens)
     forget_peak()
     done = globals()[method](shape, texts, chosen)
-    return {"tokens_per_second": done.result / done.seconds, "peak_bytes": peak(done)}
+    speed = {"tokens_per_second": done.result / done.seconds}
+    return speed if method == "vllm" else speed | {"peak_bytes": peak(done)}
 
 
 def one_at_a_time(shape: Shape, texts: list[str], chosen) -> Sample:
@@ -416,7 +466,7 @@ def continuous_batching(shape: Shape, texts: list[str], chosen) -> Sample:
     )
     model, prompts = random_model(shape).eval(), word_tokenizer(shape)(texts).input_ids
     pages = -(-(shape.prompt + shape.new_tokens) // PAGE)
-    cache = ContinuousBatchingConfig(num_blocks=8 + len(prompts) * chosen.samples * pages)
+    cache = ContinuousBatchingConfig(num_blocks=8 + len(prompts) * chosen.samples * pages, max_batch_tokens=PASS)
 
     def work() -> int:
         made = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=cache)
@@ -434,12 +484,12 @@ def vllm(shape: Shape, texts: list[str], chosen) -> Sample:
 
     if find_spec("vllm") is None:
         raise RuntimeError("vLLM is not installed")
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # a process of its own would outlive this one
     from vllm import LLM, SamplingParams
 
-    model, prompts = random_model(shape), word_tokenizer(shape)(texts).input_ids
+    prompts = word_tokenizer(shape)(texts).input_ids
     with tempfile.TemporaryDirectory() as folder:
-        model.config.save_pretrained(folder)
-        del model
+        llama(shape).save_pretrained(folder)
         engine = LLM(model=folder, load_format="dummy", skip_tokenizer_init=True, dtype="bfloat16")
     settings = SamplingParams(
         n=chosen.samples,
@@ -585,7 +635,8 @@ def sampling_table(measured: dict, shape: Shape) -> str:
         if "tokens_per_second" in made:
             speed = made["tokens_per_second"]
             ratio = f"{speed / first:.1f}x" if first else ""
-            lines.append(f"| {name} | {speed:,.0f} tokens | {ratio} | {made['peak_bytes'] / 2**30:.1f} GiB |\n")
+            memory = f"{made['peak_bytes'] / 2**30:.1f} GiB" if "peak_bytes" in made else ""
+            lines.append(f"| {name} | {speed:,.0f} tokens | {ratio} | {memory} |\n")
     made = measured.get(EMBEDDING, {})
     if "texts_per_second" in made:
         speed, memory = made["texts_per_second"], made["peak_bytes"] / 2**30

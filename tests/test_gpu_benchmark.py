@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from multiprocessing import Pipe
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,12 +23,107 @@ def content(tmp_path_factory):
     return made
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """What is measured, with its limit, where every measurement fails; the first takes 400 seconds."""
+    calls = []
+
+    def fail(shape, name, limit, cache):
+        calls.append((shape, name, limit))
+        return {"failed": "not tried"}
+
+    clock = SimpleNamespace(monotonic=lambda: 400.0 * bool(calls))
+    monkeypatch.setattr(gpu, "measure_apart", fail)
+    monkeypatch.setattr(gpu, "time", clock)
+    return calls
+
+
 def test_everything_but_vllm_is_measured_on_a_cpu(content):
     assert list(content["measured"]) == gpu.names()
     failed = {name: made["failed"] for name, made in content["measured"].items() if "failed" in made}
     assert set(failed) <= {"vLLM"}
     for made in content["measured"].values():
         assert all(made[key] > 0 for key in ("tokens_per_second", "texts_per_second", "peak_bytes") if key in made)
+
+
+def leave(folder, **other) -> dict:
+    """What a run that measured everything has written in a folder; or one of something else."""
+    left = gpu.begun("tiny", folder / "speed.json") | {"measured": {name: {"seconds": 1} for name in gpu.names()}}
+    (folder / "speed.json").write_text(json.dumps(left | other))
+    return left
+
+
+def test_a_second_run_measures_what_is_missing(asked, tmp_path):
+    before = leave(tmp_path)["measured"]
+    del before["DORPO"]
+    leave(tmp_path, measured=before | {gpu.EMBEDDING: {"failed": "not done within 150 s"}}, made="2026-01-02")
+    made = gpu.measure_all("tiny", tmp_path)
+    assert [name for _, name, _ in asked[1:]] == [gpu.EMBEDDING, "DORPO"]
+    failed = {"failed": "not tried"}
+    assert made["measured"] == before | {gpu.EMBEDDING: failed, "DORPO": failed}
+    assert made["made"] == "2026-01-02"
+    assert json.loads((tmp_path / "speed.json").read_text()) == made
+
+
+def test_nothing_is_begun_where_all_is_measured(asked, tmp_path):
+    left = leave(tmp_path)
+    assert gpu.measure_all("tiny", tmp_path) == left
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"layers": 3}, {"code": "of another day"}, {"versions": {}}, {"hardware": {"gpu": "NVIDIA H200"}}]
+)
+def test_what_was_measured_of_something_else_is_measured_again(asked, tmp_path, other):
+    leave(tmp_path, **other)
+    gpu.measure_all("tiny", tmp_path)
+    assert [name for _, name, _ in asked[1:]] == gpu.names()
+
+
+def test_the_first_import_of_the_libraries_is_on_no_measurements_clock(asked, tmp_path):
+    gpu.measure_all("llama-8b", tmp_path)
+    assert asked[0][:2] == ("tiny", gpu.STOCK)
+    assert asked[1] == ("llama-8b", gpu.STOCK, gpu.LIMIT)
+
+
+@pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("3,5", "3"), ("", "")])
+def test_a_measurement_sees_one_gpu(monkeypatch, tmp_path, visible, first):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(gpu, "measure", lambda *_: {"seen": gpu.os.environ["CUDA_VISIBLE_DEVICES"]})
+    here, there = Pipe(duplex=False)
+    gpu.send_measure(there, TINY, gpu.STOCK, str(tmp_path))
+    assert here.recv() == {"seen": first}
+
+
+def test_padded_and_packed_contenders_have_references_of_their_own(monkeypatch, tmp_path):
+    """What the second found there it would not compute."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    columns, _ = gpu.stories(TINY)
+    computed = []
+    for name in (gpu.OURS, "+ weights"):
+        training = gpu.TRAININGS[name]
+        policy = gpu.adapted_model(TINY, training.attention)
+        passes = []
+        policy.get_base_model().get_input_embeddings().register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        gpu.built(TINY, training, policy, columns, str(tmp_path / "out"))
+        computed.append(len(passes))
+    assert min(computed) > 0
+
+
+def test_vllm_finds_the_model_by_its_configuration(tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    gpu.llama(TINY).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert type(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))).__name__ == "LlamaForCausalLM"
+
+
+def test_memory_that_is_not_known_is_left_out_of_the_table():
+    text = gpu.sampling_table({"vLLM": {"tokens_per_second": 5000.0}}, TINY)
+    assert "| vLLM | 5,000 tokens |  |  |" in text
 
 
 def test_contenders_train_on_the_same_losses(content):
