@@ -74,6 +74,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
     files = () if hub else (Path(source),)
     label = source if hub else Path(source).name
     data = p.data.model_dump(exclude={"source", "gap", "pair_seed"})
+    trained_reward = p.quality.kind == "reward-model"
     steps = [
         Step(
             "corpus",
@@ -104,8 +105,8 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
             ("corpus", "deviation"),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
             ("quality", _kind(p), "chosen"),
-            job=p.quality.kind == "reward-model",  # hours of training, beside that of the arms
-            after=("pairs",),  # which embeds
+            job=trained_reward,  # hours of training, beside that of the arms
+            after=("pairs",) if trained_reward else (),  # which embeds
         ),
         Step(
             "spaces",
