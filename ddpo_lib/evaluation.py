@@ -1,4 +1,8 @@
-"""Samples of every arm -> quality and diversity by prompt, whole and at one length, with intervals (the evaluation)."""
+"""Samples of every arm -> quality and diversity by prompt, with intervals and verdicts (paper, evaluation).
+
+Every arm is measured three times: on its samples as they are ("whole"), cut to one length ("matched"), and on those
+alone that the model ended itself ("finished"), since a text that the token limit cut measures otherwise.
+"""
 
 import logging
 
@@ -18,28 +22,33 @@ log = logging.getLogger(__name__)
 HEADLINE = ("quality", "semantic", "style")  # the paper's three axes
 GOLD = "gold"  # the corpus's own responses to the held-out prompts
 EMPTY = "(empty)"  # stands for a blank sample, so that two of them count as alike
-LENGTHS = ("whole", "matched")
+LENGTHS = ("whole", "matched", "finished")
+SET = ["prompt_id", "seed", "draw"]  # the columns that tell one set of samples from another
+CUT_APART = 0.10  # shares of cut samples that differ by more make two arms incomparable
 
 
 def score_by_prompt(
     tables: dict[str, pd.DataFrame], reward: Reward, spaces: dict[str, Space], *, baseline: str, to_match: list[str]
 ) -> tuple[pd.DataFrame, dict]:
-    """Every measure of every arm, by prompt: of the samples as they are, and cut to one length.
+    """Every measure of every arm, by prompt: of the samples as they are, cut to one length, and of finished ones alone.
 
     Several measures reward short texts, or long ones. At matched length each sample is cut to the shortest arm's
-    median of words; samples that are shorter stay as they are. Quality is always that of the whole sample.
+    median of words; samples that are shorter stay as they are. Quality is always that of the whole sample. Samples at
+    matched length are those of the first seed.
 
     Args:
-        tables: by arm, a row a sample: `prompt_id prompt text`, and `draw` or `seed` where a prompt has several sets of
-            samples. A prompt needs two samples in a set; sets with fewer are left out.
-        reward: scores a prompt's responses, see `quality`.
+        tables: by arm, one row per sample: `prompt_id prompt text`; `draw` or `seed` where a prompt has several sets of
+            samples, and `finished` where the limit may have cut some. A prompt needs two samples in a set; sets with
+            fewer are left out.
+        reward: scores responses, see `quality`.
         spaces: by name, "semantic" and "style" among them.
         baseline: the arm whose median score is the bar of the measures that count good samples alone.
         to_match: the arms whose shortest sets the matched length.
 
     Returns:
-        A row an arm, prompt, seed and length ("whole" or "matched"), with a column a measure, the mean over draws;
-        and what all arms share: `bar`, `vocabulary` (distinct bigrams), `words` (the matched length).
+        One row per arm, prompt, seed and length ("whole", "matched" or "finished"), with one column per measure, the
+        mean over draws; "finished" has the `HEADLINE` measures alone. And what all arms share: `bar`, `vocabulary`
+        (distinct bigrams), `words` (the matched length).
 
     Raises:
         InputError: no arm has a prompt with two samples, or the baseline has none.
@@ -48,39 +57,75 @@ def score_by_prompt(
     tables = {arm: table for arm, table in tables.items() if len(table)}
     if baseline not in tables:
         raise InputError(f"{baseline}: no prompt has two samples, and the other arms are compared with it")
-    scores = {arm: _score(table, reward) for arm, table in tables.items()}
+    tables = {arm: table.assign(score=_score(table, reward)) for arm, table in tables.items()}
     texts = {arm: table["text"].tolist() for arm, table in tables.items()}
     shared = {
-        "bar": float(np.median(scores[baseline])),
+        "bar": float(np.median(tables[baseline]["score"])),
         "vocabulary": count_vocabulary([text for of in texts.values() for text in of], N),
         "words": matched_length({arm: of for arm, of in texts.items() if arm in to_match}),
     }
     settings = {"vocabulary": shared["vocabulary"], "bar": shared["bar"]}
     parts = []
     for arm, table in tables.items():
-        keys = table[["prompt_id", "seed", "draw"]]
-        groups = keys.groupby(["prompt_id", "seed", "draw"], sort=True).ngroup().to_numpy()
-        named = keys.assign(group=groups).drop_duplicates("group")
-        for length in LENGTHS:
-            of = texts[arm] if length == "whole" else truncate(texts[arm], shared["words"])
-            vectors = {name: _embed_distinct(of, space) for name, space in spaces.items()}
-            measured = measure(of, groups, vectors, scores[arm], **settings).merge(named, on="group")
-            by_prompt = measured.groupby(["prompt_id", "seed"], sort=True)[list(MEASURES)].mean().reset_index()
-            parts.append(by_prompt.assign(arm=arm, length=length))
+        first = table[table["seed"] == table["seed"].min()]
+        cut = first.assign(text=truncate(first["text"].tolist(), shared["words"]))
+        vectors = {name: _embed_distinct(texts[arm], space) for name, space in spaces.items()}
+        of_cut = {name: _embed_distinct(cut["text"].tolist(), space) for name, space in spaces.items()}
+        parts.append(_measure(table, vectors, **settings).assign(arm=arm, length="whole"))
+        parts.append(_measure(cut, of_cut, **settings).assign(arm=arm, length="matched"))
+        parts.append(_measure_finished(table, vectors).assign(arm=arm, length="finished"))
     return pd.concat(parts, ignore_index=True), shared
 
 
-def score_sweep(samples: pd.DataFrame, reward: Reward, spaces: dict[str, Space]) -> pd.DataFrame:
-    """Quality and mean pairwise distance of each prompt's samples, by arm and temperature.
+def _measure(table: pd.DataFrame, vectors: dict[str, np.ndarray], **settings) -> pd.DataFrame:
+    """Every measure by prompt and seed, the mean over draws."""
+    groups = table.groupby(SET, sort=True).ngroup().to_numpy()
+    named = table[SET].assign(group=groups).drop_duplicates("group")
+    measured = measure(table["text"].tolist(), groups, vectors, table["score"].to_numpy(), **settings)
+    measured = measured.merge(named, on="group")
+    return measured.groupby(["prompt_id", "seed"], sort=True)[list(MEASURES)].mean().reset_index()
+
+
+def _measure_finished(table: pd.DataFrame, vectors: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The headline measures by prompt and seed over the samples that are whole, where a set has two of those."""
+    rows = np.flatnonzero(table["finished"])
+    left = table.iloc[rows].reset_index(drop=True)
+    several = (left.groupby(SET)["text"].transform("size") >= 2).to_numpy()
+    rows, left = rows[several], left[several].reset_index(drop=True)
+    if left.empty:
+        return pd.DataFrame(columns=["prompt_id", "seed", *HEADLINE])
+    groups = left.groupby(SET, sort=True).ngroup().to_numpy()
+    found = left.groupby(SET, sort=True)["score"].mean().rename("quality").reset_index()
+    for name, of in vectors.items():
+        found[name] = pairwise_distance(of[rows], groups)[1]
+    return found.groupby(["prompt_id", "seed"], sort=True)[["quality", *vectors]].mean().reset_index()
+
+
+def why_not_comparable(samples: dict[str, dict], arm: str, against: str) -> str | None:
+    """Why two arms cannot be compared: the token limit cut far more samples of one than of the other; else None.
 
     Args:
-        samples: a row a sample: `arm temperature prompt_id prompt text`.
+        samples: by arm, of `describe_samples`; an arm that is not there, as people's responses, is not cut.
+    """
+    shares = [about["cut"] / about["samples"] if (about := samples.get(name)) else 0.0 for name in (arm, against)]
+    if abs(shares[0] - shares[1]) <= CUT_APART:
+        return None
+    return f"the token limit cut {shares[0]:.0%} of the samples of {arm} and {shares[1]:.0%} of those of {against}"
+
+
+def score_sets(
+    samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: dict[str, Space]
+) -> pd.DataFrame:
+    """Quality and mean pairwise distance of each set of samples.
+
+    Args:
+        samples: one row per sample: `prompt text` and the keys.
+        keys: the columns that tell sets apart, as `arm`, `temperature`, `prompt_id`.
         reward, spaces: as in `score_by_prompt`.
 
     Returns:
-        `arm temperature prompt_id quality` and a column a space.
+        One row per set: the keys, `quality`, and a column for each space.
     """
-    keys = ["arm", "temperature", "prompt_id"]
     samples = samples.assign(quality=_score(samples, reward))
     groups = samples.groupby(keys, sort=True).ngroup().to_numpy()
     found = samples.groupby(keys, sort=True)["quality"].mean().reset_index()
@@ -148,7 +193,7 @@ def summarise_sweep(
     """Quality-diversity fronts of arms sampled at several temperatures, and arms at the baseline's diversity.
 
     Args:
-        by_prompt: of `score_sweep`.
+        by_prompt: of `score_sets`, by arm, temperature and prompt.
         baseline: the arm that the others are compared with.
         temperature: the one at which an arm is held against the baseline's curve.
         draws, confidence, seed: of the bootstrap over prompts.
@@ -207,7 +252,8 @@ def describe_samples(samples: pd.DataFrame) -> dict:
 def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Only sets of two samples or more, each with its seed and draw; says how many were left out."""
     table = table.assign(**{name: 0 for name in ("seed", "draw") if name not in table})
-    size = table.groupby(["prompt_id", "seed", "draw"])["text"].transform("size")
+    table["finished"] = table["finished"].astype(bool) if "finished" in table else True
+    size = table.groupby(SET)["text"].transform("size")
     alone = table[size < 2]["prompt_id"].nunique()
     if alone:
         log.warning("%s: %d prompts have fewer than two samples and are left out of its measures", arm, alone)

@@ -6,11 +6,12 @@ Heavy libraries are imported inside the functions, so that asking what is stale 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ddpo_lib.chosen import fit_reward, load_reward, space
-from ddpo_lib.corpus import PACKAGE_CORPUS, held_out_prompts
+from ddpo_lib.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import Arm, Baseline, Profile, swept
+from ddpo_lib.profiles import Arm, Baseline, Profile, seeds_of, swept, twins
 from ddpo_lib.runs import Run, write_json
 
 
@@ -23,8 +24,38 @@ def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
     limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens, data.max_held_out)
     table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
     table.to_parquet(folder / "corpus.parquet")
+    prompts_to_sample(profile, source, limits).to_parquet(folder / "prompts.parquet")
     report = {"source": None if source == str(PACKAGE_CORPUS) else Path(source).name, **table.attrs}
     write_json(folder / "report.json", report)
+
+
+def prompts_to_sample(profile: Profile, source: str, limits) -> pd.DataFrame:
+    """The held-out prompts of a corpus and those that the profile adds: `prompt_id prompt responses`, those with
+    responses first. Arguments as in `corpus.read_corpus`."""
+    from ddpo_lib.corpus import read_prompts
+
+    data = profile.data
+    known = read_prompts(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+    parts = [known[known["split"] == "test"]]
+    if file := prompts_file(profile, source):
+        alone = read_prompts(file, held_out=data.held_out, seed=data.split_seed)
+        alone = alone[~alone["prompt"].isin(known["prompt"])]
+        parts.append(alone.assign(prompt_id="x" + alone["prompt_id"], responses=0))
+    held_out = pd.concat(parts, ignore_index=True)[["prompt_id", "prompt", "responses"]]
+    return held_out.sort_values("responses", key=lambda n: n == 0, kind="stable", ignore_index=True)
+
+
+def prompts_file(profile: Profile, source: str) -> Path | None:
+    """The file of held-out prompts that the profile adds to those of a corpus."""
+    if profile.data.prompts != "package":
+        return profile.data.prompts and Path(profile.data.prompts)
+    return PACKAGE_PROMPTS if source == str(PACKAGE_CORPUS) else None
+
+
+def held_out_prompts(profile: Profile, name: str, run: Run) -> pd.DataFrame:
+    """The prompts, `prompt_id prompt`, that an arm or baseline is sampled for; "sweep": at other temperatures."""
+    prompts = run.table("corpus", "prompts.parquet")[["prompt_id", "prompt"]]
+    return prompts.head(profile.evaluation.prompts.get(name, len(prompts)))
 
 
 def make_deviation(profile: Profile, folder: Path, run: Run) -> None:
@@ -44,8 +75,6 @@ def make_deviation(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def make_spaces(profile: Profile, folder: Path, run: Run) -> None:
-    import pandas as pd
-
     from ddpo_lib.deviation import mean_distance
     from ddpo_lib.embed import count_overlong, embed
 
@@ -162,14 +191,14 @@ def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> N
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in arm.spaces()}
     start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
     surprisal = mean_surprisal(train, profile.model, start) if arm.picks_by_probability() else None
-    pairs = training_pairs(train, vectors, arm, data.gap, data.pair_seed, surprisal)
+    pairs = training_pairs(train, vectors, arm, data.gap, data.pair_seed + seed, surprisal)
     optimiser = profile.preference.dpo if arm.loss == "dpo" else profile.preference.orpo
     arm = with_equal_steps(arm, len(pairs), len(run.table("pairs", "pairs.parquet")), optimiser)
     settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + seed
     train_preferences(pairs, arm, start, *settings, folder)
 
 
-def make_samples(profile: Profile, trained: str, seed: int, folder: Path, run: Run) -> None:
+def make_samples(profile: Profile, name: str, trained: str, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.engines import open_trained
     from ddpo_lib.generate import generate
 
@@ -177,7 +206,7 @@ def make_samples(profile: Profile, trained: str, seed: int, folder: Path, run: R
     journal = folder / "journal.jsonl"
     samples = generate(
         engine,
-        held_out_prompts(run.table("corpus", "corpus.parquet")),
+        held_out_prompts(profile, name, run),
         profile.sampling,
         profile.seed + seed,
         journal=journal,
@@ -187,33 +216,29 @@ def make_samples(profile: Profile, trained: str, seed: int, folder: Path, run: R
 
 
 def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
-    import pandas as pd
-
     from ddpo_lib.engines import open_trained
     from ddpo_lib.generate import generate
 
     engine = open_trained(profile.model, run.path(trained) / "trained")
-    parts = []
+    prompts, parts = held_out_prompts(profile, "sweep", run), []
     for temperature in profile.evaluation.temperatures:
         sampling = profile.sampling.model_copy(update={"temperature": temperature})
         journal = folder / f"journal-{temperature}.jsonl"
-        samples = generate(
-            engine, held_out_prompts(run.table("corpus", "corpus.parquet")), sampling, profile.seed, journal=journal
-        )
+        samples = generate(engine, prompts, sampling, profile.seed, journal=journal)
         parts.append(samples.assign(temperature=temperature))
     pd.concat(parts, ignore_index=True).to_parquet(folder / "samples.parquet")
     for journal in folder.glob("journal-*"):
         journal.unlink()
 
 
-def make_baseline(profile: Profile, baseline: Baseline, folder: Path, run: Run) -> None:
+def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path, run: Run) -> None:
     from ddpo_lib.engines import open_engine
     from ddpo_lib.generate import generate
 
     engine = open_engine(baseline, profile.model)
     journal = folder / "journal.jsonl"
     asked = {"how": baseline.how, "instruction": baseline.instruction, "journal": journal}
-    prompts = held_out_prompts(run.table("corpus", "corpus.parquet"))
+    prompts = held_out_prompts(profile, name, run)
     samples = generate(engine, prompts, baseline.limited(profile.sampling), profile.seed, **asked)
     samples.to_parquet(folder / "samples.parquet")
     write_json(folder / "engine.json", engine.facts())
@@ -221,15 +246,17 @@ def make_baseline(profile: Profile, baseline: Baseline, folder: Path, run: Run) 
 
 
 def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
-    import pandas as pd
-
     from ddpo_lib.evaluation import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
+    from ddpo_lib.probes import probe
 
     corpus, settings, size = run.table("corpus", "corpus.parquet"), profile.evaluation, profile.sampling.samples
     arms, people = ["sft", *profile.arms], corpus[corpus["split"] == "test"]
     samples = {
         arm: pd.concat(
-            [run.table(seeded(f"samples-{arm}", s), "samples.parquet").assign(seed=s) for s in range(profile.seeds)],
+            [
+                run.table(seeded(f"samples-{arm}", s), "samples.parquet").assign(seed=s)
+                for s in range(seeds_of(profile, arm))
+            ],
             ignore_index=True,
         )
         for arm in arms
@@ -237,33 +264,62 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     samples |= {name: run.table(f"samples-{name}", "samples.parquet") for name in profile.baselines}
     tables = {GOLD: draw_sets(people, size, settings.gold_draws, profile.seed), **samples}
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
-    options = {"baseline": settings.against, "to_match": [GOLD, *arms]}
-    by_prompt, shared = score_by_prompt(tables, load_reward(profile, run.path("quality")), spaces, **options)
+    reward = load_reward(profile, run.path("quality"))
+    by_prompt, shared = score_by_prompt(
+        tables, reward, spaces, baseline=settings.against, to_match=[GOLD, *arms]
+    )
     by_prompt.to_parquet(folder / "by_prompt.parquet")
-    resampling = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
-    results = {
-        length: summarise(
-            by_prompt[by_prompt["length"] == length], baseline=settings.against, family=arms, **resampling
-        )
-        for length in LENGTHS
-    }
+    compared = {"against": twins(profile), "confidence": settings.confidence}
+    whole, matched, finished = (summarise(by_prompt[by_prompt["length"] == length], **compared) for length in LENGTHS)
     about = {arm: describe_samples(table) for arm, table in samples.items()}
-    fewer = int((people.groupby("prompt_id").size() < size).sum())  # prompts whose Gold sets are smaller
-    facts = {"matched": results["matched"], "samples": about, "seeds": profile.seeds, "smaller_gold_sets": fewer}
-    write_json(folder / "results.json", results["whole"] | facts | shared)
+    firsts = {arm: table[table["seed"] == 0] if "seed" in table else table for arm, table in samples.items()}
+    firsts[GOLD] = people
+    probes = {
+        arm: probe(reward, table, confidence=settings.confidence, seed=profile.seed) for arm, table in firsts.items()
+    }
+    facts = {
+        "matched": matched,
+        "finished": finished,
+        "samples": about,
+        "seeds": {arm: seeds_of(profile, arm) for arm in arms},
+        "smaller_gold_sets": int((people.groupby("prompt_id").size() < size).sum()),  # sets with fewer than a model's
+        "probes": probes,
+    }
+    results = whole | facts | shared
+    results["claims"] = judge_arms(results, run.json("quality", "report.json"))
+    write_json(folder / "results.json", results)
+
+
+def judge_arms(results: dict, reward: dict) -> list[dict]:
+    """The claims of `published.yaml` on this run; one that nothing here can judge says why."""
+    from ddpo_lib.evaluation import why_not_comparable
+    from ddpo_lib.probes import BROKEN, rises
+    from ddpo_lib.published import judge_claims, published
+
+    blocked = {}
+    for claim in published()["claims"]:
+        sides = claim["arm"], claim["against"]
+        if apart := why_not_comparable(results["samples"], *sides):
+            blocked[claim["id"]] = apart
+        elif claim["measure"] == "quality" and not reward["better_than_chance"]:
+            blocked[claim["id"]] = f"the {reward['name']} ranks held-out responses no better than chance"
+        elif claim["measure"] == "quality" and (ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}):
+            broken = ", ".join(BROKEN[way] for way in BROKEN if way in ways)
+            blocked[claim["id"]] = f"the {reward['name']} scores a story higher when it is broken: {broken}"
+    return judge_claims(published()["claims"], results, reward, blocked=blocked)
 
 
 def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
-    import pandas as pd
+    from ddpo_lib.evaluation import score_sets, summarise_sweep
 
-    from ddpo_lib.evaluation import score_sweep, summarise_sweep
-
-    parts = []
+    prompts, parts = held_out_prompts(profile, "sweep", run)["prompt_id"], []
     for arm in swept(profile):
         once = run.table(f"samples-{arm}", "samples.parquet").assign(temperature=profile.sampling.temperature)
+        once = once[once["prompt_id"].isin(prompts)]
         parts.append(pd.concat([once, run.table(f"sweep-{arm}", "samples.parquet")]).assign(arm=arm))
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
-    by_prompt = score_sweep(pd.concat(parts, ignore_index=True), load_reward(profile, run.path("quality")), spaces)
+    keys, reward = ["arm", "temperature", "prompt_id"], load_reward(profile, run.path("quality"))
+    by_prompt = score_sets(pd.concat(parts, ignore_index=True), keys, reward, spaces)
     by_prompt.to_parquet(folder / "by_prompt.parquet")
     settings = profile.evaluation
     write_json(
@@ -277,6 +333,37 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
             seed=profile.seed,
         ),
     )
+
+
+def make_sharpness(profile: Profile, folder: Path, run: Run) -> None:
+    """The headline measures of the arms that claims compare, by seed, prompt and number of samples, in `by_set.parquet`;
+    and in `costs.json` the seconds that they took."""
+    from ddpo_lib.evaluation import score_sets
+    from ddpo_lib.published import claims_of
+
+    claims = claims_of(twins(profile))
+    arms = sorted({claim[side] for claim in claims for side in ("arm", "against")})
+    samples = pd.concat(
+        [
+            run.table(seeded(f"samples-{arm}", seed), "samples.parquet").assign(arm=arm, seed=seed)
+            for arm in arms
+            for seed in range(seeds_of(profile, arm))
+        ],
+        ignore_index=True,
+    )
+    sizes = sorted({size for size in (2, 4, 8, 16) if size < profile.sampling.samples} | {profile.sampling.samples})
+    parts = [samples[samples["sample"] < size].assign(samples=size) for size in sizes]
+    spaces = {name: space(profile, name) for name in ("semantic", "style")}
+    keys, reward = ["arm", "seed", "prompt_id", "samples"], load_reward(profile, run.path("quality"))
+    by_set = score_sets(pd.concat(parts, ignore_index=True), keys, reward, spaces)
+    by_set.to_parquet(folder / "by_set.parquet")
+    seconds = {
+        step: run.manifest(step)["seconds"]
+        for arm in ("sft", *arms)
+        for seed in range(seeds_of(profile, arm))
+        for step in (seeded("sft" if arm == "sft" else f"arm-{arm}", seed), seeded(f"samples-{arm}", seed))
+    }
+    write_json(folder / "costs.json", seconds)
 
 
 def make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path, run: Run) -> None:

@@ -1,7 +1,10 @@
 """Arms that learn from their own samples: sample, score, pick, train, and again (online DivPO, and any other arm so).
 
-A round is two artifacts. Its pool: samples to some of the training prompts by the model as it is, scored by the run's
-reward. And what was trained on pairs from it, beginning with that model, which is the frozen reference too.
+A round is two artifacts. Its pool: samples to some of the training prompts by the model as it is, scored by the
+teacher. And what was trained on pairs from it, beginning with that model, which is the frozen reference too.
+
+Two rewards are fitted on halves of the training prompts. The teacher's scores pick the pairs; the grader, which has
+read none of the teacher's prompts, says what the arms came to.
 """
 
 from pathlib import Path
@@ -9,13 +12,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.chosen import load_reward, space
+from ddpo_lib.chosen import fit_reward, load_reward, space
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Online, Profile
 from ddpo_lib.quality import Reward
 from ddpo_lib.runs import Run, write_json
 
+TEACHER, GRADER = "teacher", "grader"  # folders of the artifact `graders`
 GAP = 0  # between the scores of a pair: a reward tells any two samples apart, and its unit is not the upvote
+
+
+def make_graders(profile: Profile, folder: Path, run: Run) -> None:
+    """The teacher and the grader, each in its folder, with the report of each."""
+    for name, part in zip((TEACHER, GRADER), halve(run.table("corpus", "corpus.parquet"), profile.seed), strict=True):
+        (folder / name).mkdir(exist_ok=True)
+        _, _, report = fit_reward(profile, part, folder / name)
+        write_json(folder / f"{name}.json", report)
+
+
+def halve(corpus: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two corpora with half of the training prompts each, at random; what is held out is in both.
+
+    Raises:
+        InputError: fewer than two training prompts.
+    """
+    train = corpus[corpus["split"] == "train"]
+    prompts = np.random.default_rng(seed).permutation(np.sort(train["prompt_id"].unique()))
+    if len(prompts) < 2:
+        raise InputError("online: a teacher and a grader need a training prompt each; give more prompts")
+    parts = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
+    others = corpus["split"] != "train"
+    return tuple(corpus[others | corpus["prompt_id"].isin(part)] for part in parts)
 
 
 def make_pool(profile: Profile, online: Online, number: int, start: str, folder: Path, run: Run) -> None:
@@ -35,7 +62,7 @@ def make_pool(profile: Profile, online: Online, number: int, start: str, folder:
     samples = generate(
         engine, prompts, profile.sampling.model_copy(update=limits), profile.seed + number, journal=journal
     )
-    score_pool(samples, load_reward(profile, run.path("quality"))).to_parquet(folder / "pool.parquet")
+    score_pool(samples, load_reward(profile, run.path("graders") / TEACHER)).to_parquet(folder / "pool.parquet")
     journal.unlink(missing_ok=True)
 
 
@@ -80,7 +107,7 @@ def make_results(profile: Profile, folder: Path, run: Run) -> None:
     samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in ("sft", *profile.online)}
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     options = {"baseline": "sft", "to_match": list(samples)}
-    by_prompt, _ = score_by_prompt(samples, load_reward(profile, run.path("quality")), spaces, **options)
+    by_prompt, _ = score_by_prompt(samples, load_reward(profile, run.path("graders") / GRADER), spaces, **options)
     by_prompt.to_parquet(folder / "by_prompt.parquet")
     rows = [
         {"arm": name, **describe_round(run, name, number)}

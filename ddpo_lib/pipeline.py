@@ -9,7 +9,7 @@ from ddpo_lib.book import benchmark_files
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
-from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, swept
+from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, seeds_of, swept, twins
 from ddpo_lib.runs import Run, Step
 
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
@@ -21,6 +21,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
+    "02a-sharpness": ("evaluation", "sharpness"),
     "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
     "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
@@ -28,6 +29,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "06-released-code": ("deviation", "pairs"),
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
+CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
 PARTS = 4  # processes that share the seeds of the worlds
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
@@ -82,7 +84,7 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
             params=data
             | {"source": label, "tokenizer": p.model.name, "revision": p.model.revision, "template": p.model.template},
             modules=("corpus", "models"),
-            files=files,
+            files=(*files, *filter(None, [makers.prompts_file(p, source)])),
         ),
         Step(
             "deviation",
@@ -173,22 +175,26 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     steps = [
         Step(sft, make_sft, ("corpus", "pairs"), training | {"optimiser": p.sft.model_dump()}, modules, job=True),
     ]
-    for name, arm in p.arms.items():
+    trained_here = [name for name in ("sft", *p.arms) if seed < seeds_of(p, name)]
+    for name in trained_here[1:]:
+        arm = p.arms[name]
         optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
-        learned = arm.model_dump(exclude={"swept"})
+        learned = arm.model_dump(exclude={"swept", "seeds", "against"})
         chosen = {"arm": learned, "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
+        chosen |= {"gap": p.data.gap, "pair_seed": p.data.pair_seed + seed}
         inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
         make = partial(makers.make_arm, p, arm, seed)
         modules = ("training", "arms", "surprisal")
         steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, modules))
     modules = ("generate", "engines", "models")
-    for name in ("sft", *p.arms):
+    for name in trained_here:
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}
-        make, made = partial(makers.make_samples, p, trained, seed), seeded(f"samples-{name}", seed)
+        drawn["prompts"] = p.evaluation.prompts.get(name)
+        make, made = partial(makers.make_samples, p, name, trained, seed), seeded(f"samples-{name}", seed)
         steps.append(Step(made, make, ("corpus", trained), drawn, modules, job=True))
         if name in swept(p) and seed == 0:
-            drawn = drawn | {"temperatures": p.evaluation.temperatures}
+            drawn = drawn | {"temperatures": p.evaluation.temperatures, "prompts": p.evaluation.prompts.get("sweep")}
             make = partial(makers.make_sweep, p, trained)
             inputs = ("corpus", trained)
             # the job that samples an arm has trained it
@@ -200,16 +206,16 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
     """What the baselines write, and what every arm's samples are worth."""
     settings = {"spaces": spaces, "evaluation": p.evaluation.model_dump(), "seed": p.seed}
     arms = ("sft", *p.arms)
-    first = tuple(f"samples-{name}" for name in arms)
-    samples = tuple(seeded(name, seed) for name in first for seed in range(p.seeds))
+    samples = tuple(seeded(f"samples-{name}", seed) for name in arms for seed in range(seeds_of(p, name)))
     baselines = tuple(f"samples-{name}" for name in p.baselines)
     steps = [
         Step(
             f"samples-{name}",
-            partial(makers.make_baseline, p, baseline),
+            partial(makers.make_baseline, p, name, baseline),
             ("corpus",),
             {
                 "model": p.model.name,
+                "prompts": p.evaluation.prompts.get(name),
                 "baseline": baseline.model_dump(),
                 "sampling": baseline.limited(p.sampling).model_dump(),
                 "seed": p.seed,
@@ -224,8 +230,20 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             "evaluation",
             partial(makers.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
-            settings,
-            ("evaluation", "chosen"),
+            settings | {"against": twins(p)},
+            ("evaluation", "probes", "published", "chosen"),
+            (CLAIMS,),
+            job=True,
+        )
+    )
+    steps.append(
+        Step(
+            "sharpness",
+            partial(makers.make_sharpness, p),
+            ("corpus", "quality", *samples),
+            settings | {"samples": p.sampling.samples, "against": twins(p)},
+            ("evaluation", "sharpness", "published", "chosen"),
+            (CLAIMS,),
             job=True,
         )
     )
@@ -242,37 +260,34 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
 
 def _online_steps(p: Profile, spaces: dict) -> list[Step]:
     """Rounds of arms that learn from their own samples, and what they came to."""
+    if not p.online:
+        return []
     model, steps = p.model.model_dump(), []
     common = {"model": model, "seed": p.seed}
+    graders = {"quality": _quality_params(p, spaces), "seed": p.seed}
+    make = partial(online.make_graders, p)
+    steps.append(Step("graders", make, ("corpus", "deviation"), graders, ("quality", _kind(p), "online")))
     for name, arm in p.online.items():
         start = "sft"
         for number in range(1, arm.rounds + 1):
             pool, trained = f"pool-{name}-{number}", f"round-{name}-{number}"
             params = common | {"sampling": p.sampling.model_dump(), "online": arm.model_dump(), "round": number}
             make = partial(online.make_pool, p, arm, number, start)
-            steps.append(Step(pool, make, ("corpus", "quality", start), params, ("online", "chosen", _kind(p))))
+            steps.append(Step(pool, make, ("corpus", "graders", start), params, ("online", "chosen", _kind(p))))
             params = common | {"arm": arm.arm.model_dump(), "preference": p.preference.model_dump(), "spaces": spaces}
             params |= {"max_tokens": p.data.max_tokens, "round": number}
             make = partial(online.make_round, p, arm, number, start, pool)
             steps.append(Step(trained, make, (pool, start), params, ("online", "chosen")))
             start = trained
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
-        make = partial(makers.make_samples, p, start, 0)
+        drawn["prompts"] = p.evaluation.prompts.get(name)
+        make = partial(makers.make_samples, p, name, start, 0)
         modules = ("generate", "engines", "models")
         steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, modules, job=True))
-    if p.online:
-        rounds = [step.name for step in steps]
-        steps.append(
-            Step(
-                "online",
-                partial(online.make_results, p),
-                ("corpus", "quality", "samples-sft", *rounds),
-                {"spaces": spaces},
-                ("online", "evaluation", "chosen"),
-                job=True,
-            )
-        )
-    return steps
+    made = [step.name for step in steps]
+    make = partial(online.make_results, p)
+    inputs, modules = ("corpus", "samples-sft", *made), ("online", "evaluation", "chosen")
+    return [*steps, Step("online", make, inputs, {"spaces": spaces}, modules, job=True)]
 
 
 def _world_steps(p: Profile) -> list[Step]:
@@ -316,10 +331,9 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
         notebook = PROJECT / "notebooks" / f"{stem}.md"
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
         make = partial(makers.make_chapter, notebook, named, corpus)
-        published = Path(__file__).with_name("published.yaml")
         name, modules = f"chapter-{stem}", _imported_by(notebook)
         inputs = ("corpus", *(read for read in inputs if read in made))
-        files = (notebook, published, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
+        files = (notebook, CLAIMS, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
         steps.append(Step(name, make, inputs, params, modules, files))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))

@@ -18,6 +18,7 @@ from ddpo_lib.arms import with_equal_steps
 from ddpo_lib.corpus import Limits, is_hub_name, read_corpus
 from ddpo_lib.embed import COUNTED
 from ddpo_lib.errors import InputError
+from ddpo_lib.makers import prompts_to_sample
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, Sampling, swept
 from ddpo_lib.runs import Run
@@ -152,7 +153,7 @@ def count(profile: Profile, source: str) -> Counts:
         train, test = (table[table["split"] == split] for split in ("train", "test"))
         words = (table["prompt"].str.split().str.len() + table["text"].str.split().str.len()).mean()
         pairs = len(make_pairs(train, data.gap, data.pair_seed))
-        prompts, asked = train["prompt_id"].nunique(), test["prompt_id"].nunique()
+        prompts, asked = train["prompt_id"].nunique(), len(prompts_to_sample(profile, source, limits))
         # which responses are longer than `max_tokens`, only the tokenizer tells
         return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD)
     known = _hub()["data"].get(source, {})
@@ -227,6 +228,7 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         hours += training_hours(shape, tokens, counts.tokens, 1, gpu) if reference else 0
         return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours)
 
+    most = p.evaluation.prompts.get
     costs.append(training("sft", counts.responses, 1, p.sft, p.sft.epochs, reference=False))
     for name, arm in p.arms.items():
         optimiser, pairs = p.preference.dpo if arm.loss == "dpo" else p.preference.orpo, most_pairs(arm, counts)
@@ -235,13 +237,15 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         epochs = arm.epochs or optimiser.epochs
         costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
     for name in ("sft", *p.arms):
-        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, counts, gpu))
+        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, most(name)), counts, gpu))
     for name in swept(p):
-        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", len(p.evaluation.temperatures), counts, gpu))
+        times, prompts = len(p.evaluation.temperatures), _least(counts.asked, most("sweep"))
+        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, gpu))
     for name, baseline in p.baselines.items():
         other = _shape(baseline.model or p.model.name) if baseline.engine != "server" else None
         s = baseline.limited(p.sampling)
-        costs.append(_sampling(s, other, f"samples-{name}", 1, counts, gpu) if other else Cost(f"samples-{name}"))
+        step, prompts = f"samples-{name}", _least(counts.asked, most(name))
+        costs.append(_sampling(s, other, step, 1, prompts, counts, gpu) if other else Cost(step))
     return costs
 
 
@@ -271,12 +275,14 @@ def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
     return Cost("quality", steps, memory, training_hours(shape, tokens, counts.tokens, 3, gpu))
 
 
-def _sampling(s: Sampling, shape: Shape, step: str, times: int, counts: Counts, gpu: GPU) -> Cost:
+def _sampling(
+    s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, gpu: GPU
+) -> Cost:
     prompt = counts.tokens / 10
     memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
     if counts.asked is None:
         return Cost(step, memory=memory)
-    hours = sampling_hours(shape, counts.asked * s.samples, prompt, s.max_new_tokens, s.batch_tokens, gpu)
+    hours = sampling_hours(shape, prompts * s.samples, prompt, s.max_new_tokens, s.batch_tokens, gpu)
     return Cost(step, memory=memory, hours=times * hours)
 
 

@@ -38,7 +38,10 @@ class Data(Section):
     held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation
     split_seed: int
     gap: float = Field(ge=0)  # score gap of the first round of pairs, in upvotes
-    pair_seed: int
+    pair_seed: int  # of the first training; the k-th after it draws with pair_seed + k
+    # held-out prompts beside those of the corpus, which need no responses: "package", for those that come with the
+    # package's corpus and are used with it alone; or a JSONL file
+    prompts: str | None = None
 
 
 class SpaceChoice(Section):
@@ -134,6 +137,7 @@ class Arm(Section):
     beta: PositiveFloat | None = None  # None: as `preference` has it
     epochs: PositiveFloat | None = None  # likewise
     swept: bool = True  # sampled at the other temperatures too; changes nothing in training
+    seeds: Positive | None = None  # trainings, at most; None: as many as the profile has
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -243,8 +247,11 @@ class Evaluation(Section):
     bootstrap: Positive  # draws over prompts
     confidence: float = Field(gt=0, lt=1)
     against: str = "dpo"  # the arm that the others are compared with
-    gold_draws: Positive = 20  # random sets of people's responses a prompt, each as large as a model's
+    gold_draws: Positive = 20  # random sets of people's responses per prompt, each as large as a model's
     temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
+    # held-out prompts that "sft", an arm or a baseline is sampled for, at most, those with people's responses first;
+    # "sweep": at the other temperatures. What is not named is sampled for all
+    prompts: dict[str, Positive] = {}
 
     @model_validator(mode="after")
     def _distinct(self):
@@ -351,6 +358,9 @@ class Profile(Section):
             raise ValueError(f"online: {taken.pop()} is the name of an arm")
         if taken := {"gold", *arms, *self.online} & set(self.baselines):
             raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
+        sampled = {"sft", "sweep", *self.arms, *self.online, *self.baselines}
+        if unknown := self.evaluation.prompts.keys() - sampled:
+            raise ValueError(f"evaluation.prompts: {sorted(unknown)[0]} is none of {', '.join(sorted(sampled))}")
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(f"evaluation.temperatures: {self.sampling.temperature} is the one that all are sampled at")
         return self
@@ -360,6 +370,12 @@ def swept(profile: Profile) -> tuple[str, ...]:
     """The arms that are sampled at other temperatures too, sft first; none without temperatures."""
     arms = [name for name, arm in profile.arms.items() if arm.swept]
     return ("sft", *arms) if arms and profile.evaluation.temperatures else ()
+
+
+def seeds_of(profile: Profile, name: str) -> int:
+    """Trainings of an arm, or of "sft"."""
+    most = profile.arms[name].seeds if name in profile.arms else None
+    return min(most or profile.seeds, profile.seeds)
 
 
 def names() -> list[str]:
@@ -414,7 +430,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
 def _merge(base: dict, change: dict) -> dict:
     merged = dict(base)
     for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others")
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others", "prompts")
         merged[key] = _merge(base[key], value) if both else value
     return merged
 
