@@ -1,6 +1,7 @@
 """Samples of every arm -> quality and diversity by prompt, whole and at one length, with intervals (the evaluation)."""
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -108,36 +109,30 @@ def draw_sets(table: pd.DataFrame, size: int, draws: int, seed: int) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(
-    by_prompt: pd.DataFrame, *, draws: int, confidence: float, seed: int, baseline: str, family: list[str]
-) -> dict:
-    """Means with intervals for every arm, and paired differences to the baseline arm.
+def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], confidence: float) -> dict:
+    """Means with intervals for every arm, and paired differences of each arm to its twin.
 
     Args:
         by_prompt: of `score_by_prompt`, of one length.
-        draws, confidence, seed: of the bootstrap over prompts, and over seeds where there are several.
-        baseline: the arm that the others are compared with, over the prompts that both have.
-        family: the arms whose p is corrected for their number (Holm).
+        against: by arm, the twin that it is compared with, over the prompts and seeds that both have; None for no
+            twin, as where the table lacks arm or twin.
+        confidence: of the intervals, over prompts and, where there are several, seeds (`stats.compare`).
 
     Returns:
         Under "arms", by arm and measure, a mapping with the fields of `stats.Interval`; under "differences" likewise
-        those of `stats.Difference`. A measure of which some arm has no value is left out.
+        those of `stats.Difference`, for every arm with a twin; under "against" by arm its twin. A measure of which some
+        arm has no value is left out.
     """
     arms = list(dict.fromkeys(by_prompt["arm"]))
     known = by_prompt.groupby("arm")[[name for name in MEASURES if name in by_prompt]].count().min()
     names = [name for name, least in known.items() if least]
-    chosen = [arms.index(arm) for arm in family if arm in arms and arm != baseline]
-    found = compare(
-        _cube(by_prompt, arms, names),
-        baseline=arms.index(baseline),
-        draws=draws,
-        confidence=confidence,
-        seed=seed,
-        family=chosen,
-    )
+    twins = {arm: against.get(arm) for arm in arms if against.get(arm) in arms}
+    numbers = [arms.index(twins[arm]) if arm in twins else None for arm in arms]
+    found = compare(_cube(by_prompt, arms, names), against=numbers, confidence=confidence)
     result = {
         "arms": {arm: dict(zip(names, means, strict=True)) for arm, means in zip(arms, found.means, strict=True)},
         "differences": {arms[a]: dict(zip(names, row, strict=True)) for a, row in found.differences.items()},
+        "against": twins,
     }
     return plain(result)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ddpo_lib.chosen import fit_reward, load_reward, space
 from ddpo_lib.corpus import PACKAGE_CORPUS, held_out_prompts
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import Arm, Baseline, Profile, swept
+from ddpo_lib.profiles import Arm, Baseline, Profile, swept, twins
 from ddpo_lib.runs import Run, write_json
 
 
@@ -105,7 +105,7 @@ def make_ranking(profile: Profile, folder: Path, run: Run) -> None:
     # the sources of a corpus need no scores: the reward is fitted on the package's own corpus, and the result says so
     reward, _, report = fit_reward(profile, read_corpus(held_out=data.held_out, seed=data.split_seed), folder)
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
-    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    options = {"confidence": settings.confidence, "seed": profile.seed}
     corpus = run.table("corpus", "corpus.parquet")
     ranked = rank_sources(corpus, reward, spaces, size=profile.sampling.samples, **options)
     write_json(folder / "ranking.json", {**ranked, "quality": report})
@@ -240,13 +240,8 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     options = {"baseline": settings.against, "to_match": [GOLD, *arms]}
     by_prompt, shared = score_by_prompt(tables, load_reward(profile, run.path("quality")), spaces, **options)
     by_prompt.to_parquet(folder / "by_prompt.parquet")
-    resampling = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
-    results = {
-        length: summarise(
-            by_prompt[by_prompt["length"] == length], baseline=settings.against, family=arms, **resampling
-        )
-        for length in LENGTHS
-    }
+    compared = {"against": twins(profile), "confidence": settings.confidence}
+    results = {length: summarise(by_prompt[by_prompt["length"] == length], **compared) for length in LENGTHS}
     about = {arm: describe_samples(table) for arm, table in samples.items()}
     fewer = int((people.groupby("prompt_id").size() < size).sum())  # prompts whose Gold sets are smaller
     facts = {"matched": results["matched"], "samples": about, "seeds": profile.seeds, "smaller_gold_sets": fewer}

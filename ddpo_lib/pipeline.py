@@ -175,7 +175,7 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     ]
     for name, arm in p.arms.items():
         optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
-        learned = arm.model_dump(exclude={"swept"})
+        learned = arm.model_dump(exclude={"swept", "against"})
         chosen = {"arm": learned, "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
         inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
         make = partial(makers.make_arm, p, arm, seed)

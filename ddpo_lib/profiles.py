@@ -134,6 +134,7 @@ class Arm(Section):
     beta: PositiveFloat | None = None  # None: as `preference` has it
     epochs: PositiveFloat | None = None  # likewise
     swept: bool = True  # sampled at the other temperatures too; changes nothing in training
+    against: str | None = None  # the arm it is compared with; None: the same arm without weights, or sft (`twins`)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -351,6 +352,9 @@ class Profile(Section):
             raise ValueError(f"online: {taken.pop()} is the name of an arm")
         if taken := {"gold", *arms, *self.online} & set(self.baselines):
             raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
+        for name, arm in self.arms.items():
+            if arm.against is not None and (arm.against == name or arm.against not in arms):
+                raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(f"evaluation.temperatures: {self.sampling.temperature} is the one that all are sampled at")
         return self
@@ -360,6 +364,36 @@ def swept(profile: Profile) -> tuple[str, ...]:
     """The arms that are sampled at other temperatures too, sft first; none without temperatures."""
     arms = [name for name, arm in profile.arms.items() if arm.swept]
     return ("sft", *arms) if arms and profile.evaluation.temperatures else ()
+
+
+def twins(profile: Profile) -> dict[str, str | None]:
+    """For each arm, baseline and "gold" the arm that it is compared with; None where the profile has no such arm.
+
+    An arm's `against` comes first. Else a weighted arm is compared with the arm that has the same settings and no
+    weights, a DivPO arm with the one of the gap rule, and DPO and ORPO with sft. Which pairs are kept by the best
+    winners, and steps equal to those of the gap rule, need not be the same: they belong to what is tried. Baselines and
+    gold are compared with `evaluation.against`.
+    """
+    against = {name: arm.against or _twin(arm, profile.arms) for name, arm in profile.arms.items()}
+    others = dict.fromkeys(("gold", *profile.baselines), profile.evaluation.against)
+    return {"sft": None, **against, **others} if profile.arms else {}
+
+
+def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
+    """The first arm that differs in what makes this one special alone; arms that differ in nothing else come first."""
+    if not arm.weights and not arm.divpo:
+        return "sft"
+    free = {"swept", "against"}  # change nothing in training
+    special, lenient = (
+        ({"weights", "scale", "floor", "power"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+    )
+    for ignored in (free | special, free | special | {lenient}):
+        wanted = arm.model_dump(exclude=ignored)
+        for name, other in arms.items():
+            bare = not other.weights and (bool(arm.weights) or not other.divpo)
+            if bare and other.model_dump(exclude=ignored) == wanted:
+                return name
+    return None
 
 
 def names() -> list[str]:
