@@ -44,8 +44,8 @@ def judge_claims(
     Args:
         claims: entries of `claims`.
         results: what `evaluation.summarise` gives.
-        reward: the reward's report, with `better_than_chance`: one that ranks held-out responses no better than chance
-            blocks claims on quality.
+        reward: the reward's report, with `better_than_chance`, `p_within_prompt` and its error: one that ranks held-out
+            responses no better than chance, or is too near to it, blocks claims on quality.
         blocked: by id of a claim, another reason for which it gets no verdict.
 
     Returns:
@@ -59,15 +59,21 @@ def judge_claims(
         if results["against"].get(arm) != twin or measure not in results["differences"][arm]:
             continue
         margin, why = quality_margin(results, twin) if measure == "quality" else (0.0, None)
-        reason = blocked.get(claim["id"])
-        if reason is None and measure == "quality" and not reward["better_than_chance"]:
-            reason = "the reward ranks held-out responses no better than chance"
+        reason = blocked.get(claim["id"]) or (_unfit(reward) if measure == "quality" else None)
         found = {"difference": results["differences"][arm][measure], "margin": margin, "margin_why": why}
         judged.append({**claim, **found, "blocked": reason})
     together = {
         family: iter(judge_family([c for c in judged if c["family"] == family])) for family in _families(judged)
     }
     return [next(together[claim["family"]]) for claim in judged]
+
+
+def _unfit(reward: dict) -> str | None:
+    """Why a reward cannot judge quality; None where it can."""
+    if not reward["better_than_chance"]:
+        return "the reward ranks held-out responses no better than chance"
+    near = undecided({"p": reward["p_within_prompt"], "p_error": reward["p_within_prompt_error"]})
+    return near and f"the reward may rank held-out responses no better than chance: {near}"
 
 
 def _families(claims: list[dict]) -> list[str]:

@@ -4,6 +4,7 @@ There are two: `stand_in.StandIn`, which fits in seconds and is no more than its
 `reward_model.RewardModel`, the paper's. Scores are transformed upvotes, about -1 to 1 (`corpus.transform_scores`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
         - `within_prompt`: the mean over prompts of rho within a prompt, a t interval. Prompts of two different scores
           or more count; where all predictions of one are equal, its rho is 0.
         - `p_within_prompt`: the share of permutations of the scores within prompts whose mean rho is as high, with
-          the observed one among them; `better_than_chance`: whether it is below 0.05.
+          the observed one among them; `p_within_prompt_error`, its Monte-Carlo standard error; `better_than_chance`:
+          whether p is below 0.05.
         - `mean_absolute_error`, and `error_of_median`, that of calling every response the median held-out score
         - `calibration`: by tenths of the predictions, mean `predicted` and mean `score` with `responses`
         - `by_length`: by quarters of the number of words, from `fewest` to `most`: `responses`, `spearman`,
@@ -135,6 +137,7 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
         "spearman": _overall(predicted, score, codes, seed),
         "within_prompt": _within(pairs),
         "p_within_prompt": p,
+        "p_within_prompt_error": None if p is None else math.sqrt(p * (1 - p) / DRAWS),
         "better_than_chance": p is not None and p < CHANCE,
         "mean_absolute_error": _mean(np.abs(predicted - score)),
         "error_of_median": _mean(np.abs(np.median(score) - score)) if len(score) else None,
