@@ -1,7 +1,7 @@
 """Vectors and scores -> what deviation is in a corpus: its ties, its zeros, its dependence on the space, its noise.
 
-Tables hold a row a response and a column `prompt_id`; `groups` is as in `deviation`. Prompts are the units: every
-interval resamples them. What is drawn at random is drawn by prompt, from the seed, the group's id and the responses
+Tables hold a row a response and a column `prompt_id`; `groups` is as in `deviation`. Prompts are the units of
+every interval (`stats`). What is drawn at random is drawn by prompt, from the seed, the group's id and the responses
 themselves, so that neither the order of the rows nor the other prompts change it.
 """
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from ddpo_lib.deviation import TIE, mean_distance, weights
 from ddpo_lib.pairs import draw_rows
-from ddpo_lib.stats import Interval, bootstrap_mean, bootstrap_ratio, plain
+from ddpo_lib.stats import Interval, bootstrap_ratio, mean_interval, plain
 
 ZERO = 1e-9  # a weight up to this is none
 SOURCES = 12  # more of them are names of persons, not kinds of writers
@@ -23,7 +23,7 @@ ENDS = ("", "_low", "_high")  # of the columns of an estimate and its interval
 
 
 def correlate_within(
-    table: pd.DataFrame, x: str, y: str, *, given: str | None = None, draws: int, confidence: float, seed: int
+    table: pd.DataFrame, x: str, y: str, *, given: str | None = None, confidence: float
 ) -> Interval | None:
     """Spearman's rho of two columns within a prompt, mean over prompts.
 
@@ -32,14 +32,14 @@ def correlate_within(
         x, y: names of columns of numbers.
         given: a column to hold fixed. Rho is then the partial rank correlation: what is left of it between two
             responses of a prompt that are alike in this column, as far as ranks are tied linearly.
-        draws, confidence, seed: of the bootstrap over prompts.
+        confidence: of the t interval over prompts.
 
     Returns:
         None if no prompt qualifies: it needs 3 complete rows (4 with `given`, where 3 always give 1 or -1), and both
         columns must vary (and none of them rank as `given` does).
     """
     rhos = _rhos(table, x, y, given)
-    return bootstrap_mean(rhos, draws=draws, confidence=confidence, seed=seed) if len(rhos) else None
+    return mean_interval(rhos, confidence=confidence) if len(rhos) else None
 
 
 def _rhos(table: pd.DataFrame, x: str, y: str, given: str | None) -> np.ndarray:
@@ -65,15 +65,13 @@ def _rhos(table: pd.DataFrame, x: str, y: str, given: str | None) -> np.ndarray:
     return value[enough].dropna().to_numpy()
 
 
-def rank_by_source(
-    table: pd.DataFrame, column: str, *, draws: int, confidence: float, seed: int
-) -> list[tuple[str, Interval]]:
+def rank_by_source(table: pd.DataFrame, column: str, *, confidence: float) -> list[tuple[str, Interval]]:
     """Where the responses of each source stand among those to the same prompt, from 0, least, to 1, most.
 
     Args:
         table: `prompt_id source` and the column; rows where it is NaN take no part.
         column: of numbers, such as deviations. Equal ones share their place.
-        draws, confidence, seed: of the bootstrap over prompts.
+        confidence: of the t interval over prompts.
 
     Returns:
         Each source and its mean place, over the prompts that have one of it and one of another source; the source
@@ -84,8 +82,7 @@ def rank_by_source(
     place = (prompts.rank() - 1) / (prompts.transform("size") - 1)
     several = table.groupby("prompt_id")["source"].transform("nunique") > 1
     by_prompt = place[several].groupby([table["source"], table["prompt_id"]]).mean().dropna()
-    settings = {"draws": draws, "confidence": confidence, "seed": seed}
-    places = [(source, bootstrap_mean(of, **settings)) for source, of in by_prompt.groupby(level=0)]
+    places = [(source, mean_interval(of, confidence=confidence)) for source, of in by_prompt.groupby(level=0)]
     return sorted(places, key=lambda found: -found[1].mean)
 
 
@@ -206,9 +203,9 @@ def agreement(
     top = np.ceil(size / 10)
     rows = []
     for first, second in combinations(distances, 2):
-        rho = correlate_within(table, first, second, **settings)
+        rho = correlate_within(table, first, second, confidence=confidence)
         common = ((tenth[first] * tenth[second]).groupby(table["prompt_id"]).sum() / top)[size >= 3]
-        overlap = bootstrap_mean(common, **settings) if len(common) else None
+        overlap = mean_interval(common, confidence=confidence) if len(common) else None
         one, other = weight[first], weight[second]
         by_prompt = pd.Series(_far(one[winners], other[winners])).groupby(groups[winners]).agg(["sum", "size"])
         apart = bootstrap_ratio(by_prompt["sum"], by_prompt["size"], **settings) if len(winners) else None
@@ -409,7 +406,7 @@ def summarise(
         "correlations": [
             {"x": x, "y": y, "given": given, "prompts": rho.prompts if rho else 0} | _columns("rho", rho)
             for x, y, given in correlations
-            for rho in [correlate_within(measured, x, y, given=given, **settings)]
+            for rho in [correlate_within(measured, x, y, given=given, confidence=confidence)]
         ],
         "agreement": _rows(agreement(distances, groups, np.concatenate([[], *winners]).astype(int), **settings)),
         "effective_share": {
@@ -431,7 +428,7 @@ def summarise(
         "sources": [
             {"space": space, "source": source, "prompts": place.prompts, **_columns("place", place)}
             for space in sources
-            for source, place in rank_by_source(measured, space, **settings)
+            for source, place in rank_by_source(measured, space, confidence=confidence)
         ],
     }
     return plain(result)

@@ -5,6 +5,7 @@ alone that the model ended itself ("finished"), since a text that the token limi
 """
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ HEADLINE = ("quality", "semantic", "style")  # the paper's three axes
 GOLD = "gold"  # the corpus's own responses to the held-out prompts
 EMPTY = "(empty)"  # stands for a blank sample, so that two of them count as alike
 LENGTHS = ("whole", "matched", "finished")
+NO_SEED = -1  # of samples that come from no training: they stand beside every seed of an arm
 SET = ["prompt_id", "seed", "draw"]  # the columns that tell one set of samples from another
 CUT_APART = 0.10  # shares of cut samples that differ by more make two arms incomparable
 
@@ -153,36 +155,30 @@ def draw_sets(table: pd.DataFrame, size: int, draws: int, seed: int) -> pd.DataF
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(
-    by_prompt: pd.DataFrame, *, draws: int, confidence: float, seed: int, baseline: str, family: list[str]
-) -> dict:
-    """Means with intervals for every arm, and paired differences to the baseline arm.
+def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], confidence: float) -> dict:
+    """Means with intervals for every arm, and paired differences of each arm to its twin.
 
     Args:
         by_prompt: of `score_by_prompt`, of one length.
-        draws, confidence, seed: of the bootstrap over prompts, and over seeds where there are several.
-        baseline: the arm that the others are compared with, over the prompts that both have.
-        family: the arms whose p is corrected for their number (Holm).
+        against: by arm, the twin that it is compared with, over the prompts and seeds that both have; None for no
+            twin, as where the table lacks arm or twin.
+        confidence: of the intervals, over prompts and, where there are several, seeds (`stats.compare`).
 
     Returns:
         Under "arms", by arm and measure, a mapping with the fields of `stats.Interval`; under "differences" likewise
-        those of `stats.Difference`. A measure of which some arm has no value is left out.
+        those of `stats.Difference`, for every arm with a twin; under "against" by arm its twin. A measure of which some
+        arm has no value is left out.
     """
     arms = list(dict.fromkeys(by_prompt["arm"]))
     known = by_prompt.groupby("arm")[[name for name in MEASURES if name in by_prompt]].count().min()
     names = [name for name, least in known.items() if least]
-    chosen = [arms.index(arm) for arm in family if arm in arms and arm != baseline]
-    found = compare(
-        _cube(by_prompt, arms, names),
-        baseline=arms.index(baseline),
-        draws=draws,
-        confidence=confidence,
-        seed=seed,
-        family=chosen,
-    )
+    twins = {arm: against.get(arm) for arm in arms if against.get(arm) in arms}
+    numbers = [arms.index(twins[arm]) if arm in twins else None for arm in arms]
+    found = compare(_cube(by_prompt, arms, names), against=numbers, confidence=confidence)
     result = {
         "arms": {arm: dict(zip(names, means, strict=True)) for arm, means in zip(arms, found.means, strict=True)},
         "differences": {arms[a]: dict(zip(names, row, strict=True)) for a, row in found.differences.items()},
+        "against": twins,
     }
     return plain(result)
 
@@ -251,7 +247,7 @@ def describe_samples(samples: pd.DataFrame) -> dict:
 
 def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Only sets of two samples or more, each with its seed and draw; says how many were left out."""
-    table = table.assign(**{name: 0 for name in ("seed", "draw") if name not in table})
+    table = table.assign(**{name: of for name, of in (("seed", NO_SEED), ("draw", 0)) if name not in table})
     table["finished"] = table["finished"].astype(bool) if "finished" in table else True
     size = table.groupby(SET)["text"].transform("size")
     alone = table[size < 2]["prompt_id"].nunique()
@@ -273,13 +269,15 @@ def _embed_distinct(texts: list[str], space: Space) -> np.ndarray:
 
 
 def _cube(by_prompt: pd.DataFrame, arms: list[str], names: list[str]) -> np.ndarray:
-    """(arms, measures, prompts, seeds), NaN where an arm lacks a prompt; an arm of one seed stands for all of them."""
-    prompts, seeds = (sorted(by_prompt[column].unique()) for column in ("prompt_id", "seed"))
+    """(arms, measures, prompts, seeds), NaN where an arm lacks a prompt or a seed; what comes from no training stands
+    beside every seed."""
+    prompts = sorted(by_prompt["prompt_id"].unique())
+    seeds = sorted(set(by_prompt["seed"]) - {NO_SEED}) or [NO_SEED]
     cube = np.full((len(arms), len(names), len(prompts), len(seeds)), np.nan)
     for a, arm in enumerate(arms):
         rows = by_prompt[by_prompt["arm"] == arm]
-        own = sorted(rows["seed"].unique())
+        untrained = (rows["seed"] == NO_SEED).all()
         for m, name in enumerate(names):
             wide = rows.pivot(index="prompt_id", columns="seed", values=name).reindex(index=prompts)
-            cube[a, m] = wide[own[0]].to_numpy()[:, None] if len(own) == 1 else wide.reindex(columns=seeds).to_numpy()
+            cube[a, m] = wide[[NO_SEED]].to_numpy() if untrained else wide.reindex(columns=seeds).to_numpy()
     return cube[..., 0] if len(seeds) == 1 else cube

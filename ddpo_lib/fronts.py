@@ -16,7 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddpo_lib.stats import Interval, Tested, ends, holm, p_values, resample
+from ddpo_lib.stats import Interval, Tested, ends, holm, p_error, p_values, resample
+
+
+@dataclass(frozen=True)
+class Resampled(Tested):
+    """A difference of hypervolumes; its p is never below what the number of draws and of prompts can show.
+
+    Attributes:
+        p_error: Monte-Carlo standard error of p (`stats.p_error`); `stats.undecided` reads it.
+        p_corrected: by Holm over all arms but the baseline.
+    """
+
+    p_error: float
+    p_corrected: float
 
 
 @dataclass(frozen=True)
@@ -33,21 +46,21 @@ class Fronts:
     reference: tuple[float, float]
     points: np.ndarray
     hypervolumes: tuple[Interval, ...]
-    differences: dict[int, Tested]
+    differences: dict[int, Resampled]
 
 
 @dataclass(frozen=True)
-class Matched(Interval):
+class Matched(Tested):
     """An arm's quality at one temperature minus that of the baseline's curve at the same diversity.
 
     Attributes:
         mean: NaN where the baseline's curve does not reach the arm's diversity; low, high and p are then NaN too.
-        p: of no difference, two-sided, as `stats.Tested` has it.
+        p_error: Monte-Carlo standard error of p (`stats.p_error`).
         outside: share of resamples in which the baseline's curve does not reach the arm's diversity. They may hide any
             difference, and count against both ends: where they are more than an end leaves out, both are NaN.
     """
 
-    p: float
+    p_error: float
     outside: float
 
 
@@ -105,7 +118,7 @@ def compare_fronts(
             quality among all arms' points. It is fixed before prompts are drawn. With the default an arm's extreme
             points add little, and another set of arms may change every number: give one to compare runs.
         baseline: the arm to compare with, by number.
-        draws, confidence, seed: as in `stats.bootstrap_mean`.
+        draws, confidence, seed: as in `stats.bootstrap_ratio`.
 
     Returns:
         Each `p_corrected` by Holm over all arms but the baseline.
@@ -132,14 +145,15 @@ def compare_fronts(
     freedom = counted.sum(axis=1) - 1.0, common.sum(axis=1) - 1.0
     p = p_values(drawn_apart, freedom[1])
     intervals = zip(area[:arms], *ends(drawn_area[:, :arms], freedom[0], confidence), strict=True)
-    differences = zip(apart, *ends(drawn_apart, freedom[1], confidence), common.sum(axis=1), p, holm(p), strict=True)
+    limits = ends(drawn_apart, freedom[1], confidence)
+    differences = zip(apart, *limits, common.sum(axis=1), p, p_error(p, draws), holm(p), strict=True)
     return Fronts(
         (float(reference[0]), float(reference[1])),
         means[:arms],
         tuple(Interval(*map(float, i), int(n)) for i, n in zip(intervals, counted.sum(axis=1), strict=True)),
         {
-            arm: Tested(float(mean), float(low), float(high), int(n), float(p), float(corrected))
-            for arm, (mean, low, high, n, p, corrected) in zip(others, differences, strict=True)
+            arm: Resampled(float(mean), float(low), float(high), int(n), *map(float, rest))
+            for arm, (mean, low, high, n, *rest) in zip(others, differences, strict=True)
         },
     )
 
@@ -163,7 +177,7 @@ def matched(
         quality, diversity: as in `compare_fronts`; two temperatures of the baseline or more.
         arm, temperature: by number, the point of the arm.
         baseline: by number, the arm whose sweep is the curve.
-        draws, confidence, seed: as in `stats.bootstrap_mean`.
+        draws, confidence, seed: as in `stats.bootstrap_ratio`.
 
     Returns:
         Over the prompts that have the arm's point and every temperature of the baseline; `prompts` says how many.
@@ -187,7 +201,8 @@ def matched(
         freedom = np.array([prompts - 1.0])
         (low, high), p = ends(drawn_apart[:, None], freedom, confidence), p_values(drawn_apart[:, None], freedom)
     outside = float(np.isnan(drawn_apart).mean())
-    return Matched(float(apart), float(low[0]), float(high[0]), prompts, float(p[0]), outside)
+    error = p_error(float(p[0]), draws)
+    return Matched(float(apart), float(low[0]), float(high[0]), prompts, float(p[0]), float(error), outside)
 
 
 def _over_curve(points: np.ndarray) -> np.ndarray:

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.profiles import MAIN_WORLD, Worlds
-from ddpo_lib.published import verdict
-from ddpo_lib.stats import compare, holm, plain
+from ddpo_lib.published import judge_family
+from ddpo_lib.stats import compare, plain
 
-CLAIM_DRAWS = 100_000  # with ten seeds, the rarest of 10,000 has p 0.005: too much to correct over a dozen claims
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
 
 
@@ -65,13 +64,13 @@ def _shared(settings: Worlds) -> dict:
     return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
 
 
-def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: float, seed: int) -> dict:
+def summarise(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
         table: rows of one world, as `worlds.join` writes them.
         baseline: the row that the others are compared with.
-        draws, confidence, seed: of the bootstrap over seeds; p is corrected over all rows (`stats.compare`).
+        confidence: of the t intervals over seeds.
 
     Returns:
         Under "rows", by row and measure, a mapping with the fields of `stats.Interval`, whose `prompts` are seeds here;
@@ -86,8 +85,8 @@ def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: flo
         ],
         axis=1,
     )
-    options = {"draws": draws, "confidence": confidence, "seed": seed}
-    found = compare(cube, baseline=rows.index(baseline), **options)
+    at = rows.index(baseline)
+    found = compare(cube, against=[None if row == baseline else at for row in rows], confidence=confidence)
     result = {
         "rows": {row: dict(zip(MEASURES, means, strict=True)) for row, means in zip(rows, found.means, strict=True)},
         "differences": {rows[i]: dict(zip(MEASURES, row, strict=True)) for i, row in found.differences.items()},
@@ -95,38 +94,28 @@ def summarise(table: pd.DataFrame, *, baseline: str, draws: int, confidence: flo
     return plain(result)
 
 
-def paired(
-    table: pd.DataFrame, row: str, against: str, measure: str, *, draws: int, confidence: float, seed: int
-) -> dict:
+def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confidence: float) -> dict:
     """One row of the grid minus another, of any world, in a column of the table: the fields of `stats.Difference`,
     paired by seed, whose `prompts` are seeds."""
     sides = [table[table["row"] == name].set_index("seed")[measure] for name in (against, row)]
     values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
-    return plain(compare(values, baseline=0, draws=draws, confidence=confidence, seed=seed).differences[1][0])
+    return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
 
 
-def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float, seed: int) -> list[dict]:
+def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
         table: as `worlds.join` writes it.
-        claims: those whose rows the table has are judged; p is corrected over them (Holm).
-        confidence, seed: of the bootstrap over seeds, of `CLAIM_DRAWS` draws.
+        claims: those whose rows the table has are judged, as one family.
+        confidence: of the t intervals over seeds.
 
     Returns:
-        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and
-        `verdict`.
+        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and what
+        `published.judge_family` adds.
     """
     known = set(table["row"])
     judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
-    found = []
-    for claim in judged:
-        sides = claim["row"], claim["against"], claim["measure"]
-        found.append(paired(table, *sides, draws=CLAIM_DRAWS, confidence=confidence, seed=seed))
-    p = holm(np.array([np.nan if f["p"] is None else f["p"] for f in found]))
-    result = []
-    for claim, difference, corrected in zip(judged, found, p.tolist(), strict=True):
-        difference["p_corrected"] = None if np.isnan(corrected) else corrected
-        answer = verdict(difference, claim["expect"], claim.get("margin", 0.0))
-        result.append({**claim, "difference": difference, "verdict": answer})
-    return result
+    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in judged]
+    found = [paired(table, *names, confidence=confidence) for names in sides]
+    return judge_family([{**claim, "difference": difference} for claim, difference in zip(judged, found, strict=True)])

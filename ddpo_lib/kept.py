@@ -17,7 +17,7 @@ def read_studies(folder: Path) -> list[dict]:
 
 
 def study_table(study: dict) -> pd.DataFrame:
-    """A row an arm, as text: the paper's three axes; each minus that of the arm it is set against, with p after Holm;
+    """A row an arm, as text: the paper's three axes; each minus that of the arm it is set against, with p;
     and its quality minus that arm's at equal diversity, where the fronts tell it."""
     against = name(study["against"])
     rows = []
@@ -35,5 +35,5 @@ def study_table(study: dict) -> pd.DataFrame:
 
 
 def _with_p(change: dict) -> str:
-    p = p_value(change["p_corrected"])
+    p = p_value(change["p"])
     return interval(change, sign=True) + (f", p {p}" if p else "")

@@ -11,7 +11,7 @@ import pandas as pd
 from ddpo_lib.chosen import fit_reward, load_reward, space
 from ddpo_lib.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import Arm, Baseline, Profile, seeds_of, swept, twins
+from ddpo_lib.profiles import Arm, Baseline, Profile, prompts_of, seeds_of, swept, twins
 from ddpo_lib.runs import Run, write_json
 
 
@@ -55,7 +55,7 @@ def prompts_file(profile: Profile, source: str) -> Path | None:
 def held_out_prompts(profile: Profile, name: str, run: Run) -> pd.DataFrame:
     """The prompts, `prompt_id prompt`, that an arm or baseline is sampled for; "sweep": at other temperatures."""
     prompts = run.table("corpus", "prompts.parquet")[["prompt_id", "prompt"]]
-    return prompts.head(profile.evaluation.prompts.get(name, len(prompts)))
+    return prompts.head(prompts_of(profile, name) or len(prompts))
 
 
 def make_deviation(profile: Profile, folder: Path, run: Run) -> None:
@@ -134,7 +134,7 @@ def make_ranking(profile: Profile, folder: Path, run: Run) -> None:
     # the sources of a corpus need no scores: the reward is fitted on the package's own corpus, and the result says so
     reward, _, report = fit_reward(profile, read_corpus(held_out=data.held_out, seed=data.split_seed), folder)
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
-    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    options = {"confidence": settings.confidence, "seed": profile.seed}
     corpus = run.table("corpus", "corpus.parquet")
     ranked = rank_sources(corpus, reward, spaces, size=profile.sampling.samples, **options)
     write_json(folder / "ranking.json", {**ranked, "quality": report})
@@ -301,8 +301,6 @@ def judge_arms(results: dict, reward: dict) -> list[dict]:
         sides = claim["arm"], claim["against"]
         if apart := why_not_comparable(results["samples"], *sides):
             blocked[claim["id"]] = apart
-        elif claim["measure"] == "quality" and not reward["better_than_chance"]:
-            blocked[claim["id"]] = f"the {reward['name']} ranks held-out responses no better than chance"
         elif claim["measure"] == "quality" and (ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}):
             broken = ", ".join(BROKEN[way] for way in BROKEN if way in ways)
             blocked[claim["id"]] = f"the {reward['name']} scores a story higher when it is broken: {broken}"

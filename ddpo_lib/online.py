@@ -100,11 +100,11 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
 
 
 def make_results(profile: Profile, folder: Path, run: Run) -> None:
-    """Measures of the arms that learned online, by held-out prompt, in `by_prompt.parquet`; what they took, in
-    `rounds.parquet`."""
+    """Measures of the arms that learned online and of those that they are compared with, by held-out prompt and the
+    grader, in `by_prompt.parquet`; what they took, in `rounds.parquet`."""
     from ddpo_lib.evaluation import score_by_prompt
 
-    samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in ("sft", *profile.online)}
+    samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in (*offline(profile), *profile.online)}
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     options = {"baseline": "sft", "to_match": list(samples)}
     by_prompt, _ = score_by_prompt(samples, load_reward(profile, run.path("graders") / GRADER), spaces, **options)
@@ -115,6 +115,11 @@ def make_results(profile: Profile, folder: Path, run: Run) -> None:
         for number in range(1, online.rounds + 1)
     ]
     pd.DataFrame(rows).to_parquet(folder / "rounds.parquet")
+
+
+def offline(profile: Profile) -> tuple[str, ...]:
+    """What the arms that learn online are compared with: the model that they start from, and DivPO on the corpus."""
+    return ("sft", *(name for name in ("divpo",) if name in profile.arms))
 
 
 def describe_round(run: Run, name: str, number: int) -> dict:

@@ -9,7 +9,7 @@ from ddpo_lib.book import benchmark_files
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
-from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, seeds_of, swept, twins
+from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, prompts_of, seeds_of, swept, twins
 from ddpo_lib.runs import Run, Step
 
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
@@ -179,7 +179,7 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     for name in trained_here[1:]:
         arm = p.arms[name]
         optimiser = (p.preference.dpo if arm.loss == "dpo" else p.preference.orpo).model_dump()
-        learned = arm.model_dump(exclude={"swept", "seeds", "against"})
+        learned = arm.model_dump(exclude={"swept", "seeds", "prompts", "against"})
         chosen = {"arm": learned, "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
         chosen |= {"gap": p.data.gap, "pair_seed": p.data.pair_seed + seed}
         inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
@@ -190,11 +190,11 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     for name in trained_here:
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}
-        drawn["prompts"] = p.evaluation.prompts.get(name)
+        drawn["prompts"] = prompts_of(p, name)
         make, made = partial(makers.make_samples, p, name, trained, seed), seeded(f"samples-{name}", seed)
         steps.append(Step(made, make, ("corpus", trained), drawn, modules, job=True))
         if name in swept(p) and seed == 0:
-            drawn = drawn | {"temperatures": p.evaluation.temperatures, "prompts": p.evaluation.prompts.get("sweep")}
+            drawn = drawn | {"temperatures": p.evaluation.temperatures, "prompts": prompts_of(p, "sweep")}
             make = partial(makers.make_sweep, p, trained)
             inputs = ("corpus", trained)
             # the job that samples an arm has trained it
@@ -215,7 +215,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             ("corpus",),
             {
                 "model": p.model.name,
-                "prompts": p.evaluation.prompts.get(name),
+                "prompts": prompts_of(p, name),
                 "baseline": baseline.model_dump(),
                 "sampling": baseline.limited(p.sampling).model_dump(),
                 "seed": p.seed,
@@ -280,13 +280,14 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
             steps.append(Step(trained, make, (pool, start), params, ("online", "chosen")))
             start = trained
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
-        drawn["prompts"] = p.evaluation.prompts.get(name)
+        drawn["prompts"] = prompts_of(p, name)
         make = partial(makers.make_samples, p, name, start, 0)
         modules = ("generate", "engines", "models")
         steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, modules, job=True))
     made = [step.name for step in steps]
     make = partial(online.make_results, p)
-    inputs, modules = ("corpus", "samples-sft", *made), ("online", "evaluation", "chosen")
+    samples = tuple(f"samples-{name}" for name in online.offline(p))
+    inputs, modules = ("corpus", *samples, *made), ("online", "evaluation", "chosen")
     return [*steps, Step("online", make, inputs, {"spaces": spaces}, modules, job=True)]
 
 

@@ -20,7 +20,7 @@ from ddpo_lib.embed import COUNTED
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import prompts_to_sample
 from ddpo_lib.pairs import make_pairs
-from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, Sampling, swept
+from ddpo_lib.profiles import Arm, DivPO, Optimiser, Profile, Sampling, prompts_of, swept
 from ddpo_lib.runs import Run
 
 TRAINING_SHARE = 0.3  # of the peak arithmetic that training, scoring and embedding are taken to reach
@@ -228,7 +228,6 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         hours += training_hours(shape, tokens, counts.tokens, 1, gpu) if reference else 0
         return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours)
 
-    most = p.evaluation.prompts.get
     costs.append(training("sft", counts.responses, 1, p.sft, p.sft.epochs, reference=False))
     for name, arm in p.arms.items():
         optimiser, pairs = p.preference.dpo if arm.loss == "dpo" else p.preference.orpo, most_pairs(arm, counts)
@@ -237,14 +236,14 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         epochs = arm.epochs or optimiser.epochs
         costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
     for name in ("sft", *p.arms):
-        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, most(name)), counts, gpu))
+        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, gpu))
     for name in swept(p):
-        times, prompts = len(p.evaluation.temperatures), _least(counts.asked, most("sweep"))
+        times, prompts = len(p.evaluation.temperatures), _least(counts.asked, prompts_of(p, "sweep"))
         costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, gpu))
     for name, baseline in p.baselines.items():
         other = _shape(baseline.model or p.model.name) if baseline.engine != "server" else None
         s = baseline.limited(p.sampling)
-        step, prompts = f"samples-{name}", _least(counts.asked, most(name))
+        step, prompts = f"samples-{name}", _least(counts.asked, prompts_of(p, name))
         costs.append(_sampling(s, other, step, 1, prompts, counts, gpu) if other else Cost(step))
     return costs
 

@@ -138,6 +138,8 @@ class Arm(Section):
     epochs: PositiveFloat | None = None  # likewise
     swept: bool = True  # sampled at the other temperatures too; changes nothing in training
     seeds: Positive | None = None  # trainings, at most; None: as many as the profile has
+    prompts: Positive | None = None  # held-out prompts that it is sampled for, at most; None: all
+    against: str | None = None  # the arm it is compared with; None: the same arm without weights, or sft (`twins`)
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -205,6 +207,7 @@ class Baseline(Section):
     key: str | None = None  # the environment variable that holds the server's key
     # what the server takes, besides the number and length of samples
     sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
+    prompts: Positive | None = None  # held-out prompts that it is sampled for, at most; None: all
     # None: as `sampling` has it. A model that reasons unseen before it writes needs more, where that counts as output
     max_new_tokens: Positive | None = None
 
@@ -249,9 +252,8 @@ class Evaluation(Section):
     against: str = "dpo"  # the arm that the others are compared with
     gold_draws: Positive = 20  # random sets of people's responses per prompt, each as large as a model's
     temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
-    # held-out prompts that "sft", an arm or a baseline is sampled for, at most, those with people's responses first;
-    # "sweep": at the other temperatures. What is not named is sampled for all
-    prompts: dict[str, Positive] = {}
+    sweep_prompts: Positive | None = None  # held-out prompts of that, at most, those with people's responses first
+    sft_prompts: Positive | None = None  # held-out prompts that sft is sampled for, at most; None: all
 
     @model_validator(mode="after")
     def _distinct(self):
@@ -358,9 +360,9 @@ class Profile(Section):
             raise ValueError(f"online: {taken.pop()} is the name of an arm")
         if taken := {"gold", *arms, *self.online} & set(self.baselines):
             raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
-        sampled = {"sft", "sweep", *self.arms, *self.online, *self.baselines}
-        if unknown := self.evaluation.prompts.keys() - sampled:
-            raise ValueError(f"evaluation.prompts: {sorted(unknown)[0]} is none of {', '.join(sorted(sampled))}")
+        for name, arm in self.arms.items():
+            if arm.against is not None and (arm.against == name or arm.against not in arms):
+                raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(f"evaluation.temperatures: {self.sampling.temperature} is the one that all are sampled at")
         return self
@@ -376,6 +378,44 @@ def seeds_of(profile: Profile, name: str) -> int:
     """Trainings of an arm, or of "sft"."""
     most = profile.arms[name].seeds if name in profile.arms else None
     return min(most or profile.seeds, profile.seeds)
+
+
+def prompts_of(profile: Profile, name: str) -> int | None:
+    """Held-out prompts that "sft", an arm or a baseline is sampled for, at most; "sweep": at the other temperatures."""
+    if name in ("sft", "sweep"):
+        return profile.evaluation.sft_prompts if name == "sft" else profile.evaluation.sweep_prompts
+    sampled = {**profile.arms, **{name: online.arm for name, online in profile.online.items()}, **profile.baselines}
+    return sampled[name].prompts
+
+
+def twins(profile: Profile) -> dict[str, str | None]:
+    """For each arm, baseline and "gold" the arm that it is compared with; None where the profile has no such arm.
+
+    An arm's `against` comes first. Else a weighted arm is compared with the arm that has the same settings and no
+    weights, a DivPO arm with the one of the gap rule, and DPO and ORPO with sft. Which pairs are kept by the best
+    winners, and steps equal to those of the gap rule, need not be the same: they belong to what is tried. Baselines and
+    gold are compared with `evaluation.against`.
+    """
+    against = {name: arm.against or _twin(arm, profile.arms) for name, arm in profile.arms.items()}
+    others = dict.fromkeys(("gold", *profile.baselines), profile.evaluation.against)
+    return {"sft": None, **against, **others} if profile.arms else {}
+
+
+def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
+    """The first arm that differs in what makes this one special alone; arms that differ in nothing else come first."""
+    if not arm.weights and not arm.divpo:
+        return "sft"
+    free = {"swept", "seeds", "prompts", "against"}  # change nothing in a training
+    special, lenient = (
+        ({"weights", "scale", "floor", "power"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+    )
+    for ignored in (free | special, free | special | {lenient}):
+        wanted = arm.model_dump(exclude=ignored)
+        for name, other in arms.items():
+            bare = not other.weights and (bool(arm.weights) or not other.divpo)
+            if bare and other.model_dump(exclude=ignored) == wanted:
+                return name
+    return None
 
 
 def names() -> list[str]:
@@ -430,7 +470,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
 def _merge(base: dict, change: dict) -> dict:
     merged = dict(base)
     for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others", "prompts")
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others")
         merged[key] = _merge(base[key], value) if both else value
     return merged
 

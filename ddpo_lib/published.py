@@ -1,9 +1,13 @@
 """The paper's numbers and claims, and verdicts on them computed from intervals; unknown stays unknown."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import yaml
+
+from ddpo_lib.stats import ALPHA, holm, p_at, undecided
 
 
 @cache
@@ -12,44 +16,121 @@ def published() -> dict:
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
-def quality_margin(results: dict) -> float:
-    """The loss of quality that counts as little: half of what DPO gained over SFT in the same run, 0 without a gain.
+def quality_margin(results: dict, twin: str) -> tuple[float, str]:
+    """The loss of quality that counts as little, and why: half of what the unweighted twin gained over SFT here.
 
-    To keep half of an effect is the usual bar of a non-inferiority test. `results`: what `evaluation.summarise` gives.
-    """
-    gained = -results["differences"]["sft"]["quality"]["mean"]
-    return max(0.0, gained / 2)
-
-
-def judge(claim: dict, results: dict, reward: dict, arm: str | None = None) -> str:
-    """The verdict on a claim of `published.yaml`, for its own arm or another.
-
-    A claim on quality cannot be judged by a reward that ranks held-out responses no better than chance.
+    To keep half of an effect is the usual bar of a non-inferiority test. A gain that may be none gives no margin.
 
     Args:
-        claim: an entry of `claims`.
         results: what `evaluation.summarise` gives.
-        reward: the reward's report, with `better_than_chance`.
-        arm: in place of the claim's.
+        twin: the arm without weights, dpo or orpo.
+    """
+    gained = results["differences"].get(twin, {}).get("quality")
+    if gained is None or results["against"][twin] != "sft":
+        return 0.0, f"0: {twin} is not compared with sft here"
+    if gained["low"] is None or gained["low"] <= 0:
+        return 0.0, f"0: the interval of what {twin} gained over sft does not lie above zero"
+    return gained["mean"] / 2, f"half of what {twin} gained over sft"
+
+
+def judge_claims(
+    claims: list[dict], results: dict, reward: dict, *, blocked: Mapping[str, str] | None = None
+) -> list[dict]:
+    """The claims of `published.yaml` that a run can judge, each with its difference, p and verdict.
+
+    A claim is judged where the run has its arm, compared with the claim's own twin; p is corrected over those of one
+    family. What blocks a claim takes its verdict, and not its place in the family.
+
+    Args:
+        claims: entries of `claims`.
+        results: what `evaluation.summarise` gives.
+        reward: the reward's report, with `better_than_chance`, `p_within_prompt` and its error: one that ranks held-out
+            responses no better than chance, or is too near to it, blocks claims on quality.
+        blocked: by id of a claim, another reason for which it gets no verdict.
 
     Returns:
-        One of `verdict`'s three answers.
+        The claims, each with `difference`, `margin` and `margin_why` (None where quality is not the measure),
+        `blocked` (the reason, or None) and what `judge_family` adds.
     """
-    if claim["measure"] == "quality" and not reward["better_than_chance"]:
-        return "not enough data"
-    difference = results["differences"][arm or claim["arm"]][claim["measure"]]
-    return verdict(difference, claim["expect"], quality_margin(results) if claim["measure"] == "quality" else 0.0)
+    blocked = blocked or {}
+    judged = []
+    for claim in claims:
+        arm, twin, measure = claim["arm"], claim["against"], claim["measure"]
+        if results["against"].get(arm) != twin or measure not in results["differences"][arm]:
+            continue
+        margin, why = quality_margin(results, twin) if measure == "quality" else (0.0, None)
+        reason = blocked.get(claim["id"]) or (_unfit(reward) if measure == "quality" else None)
+        found = {"difference": results["differences"][arm][measure], "margin": margin, "margin_why": why}
+        judged.append({**claim, **found, "blocked": reason})
+    together = {
+        family: iter(judge_family([c for c in judged if c["family"] == family])) for family in _families(judged)
+    }
+    return [next(together[claim["family"]]) for claim in judged]
+
+
+def _unfit(reward: dict) -> str | None:
+    """Why a reward cannot judge quality; None where it can."""
+    if not reward["better_than_chance"]:
+        return "the reward ranks held-out responses no better than chance"
+    near = undecided({"p": reward["p_within_prompt"], "p_error": reward["p_within_prompt_error"]})
+    return near and f"the reward may rank held-out responses no better than chance: {near}"
+
+
+def _families(claims: list[dict]) -> list[str]:
+    return list(dict.fromkeys(claim["family"] for claim in claims))
+
+
+def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
+    """Verdicts on claims that are judged together, from intervals and from p of what each claim denies.
+
+    Args:
+        claims: each with `expect`, `difference` (the fields of `stats.Difference`), and where there is one `margin`
+            and `blocked`.
+        level: that a corrected p must be under.
+
+    Returns:
+        The claims, each with `p` (`claim_p`), `p_corrected` (Holm over all of them) and `verdict`: that of the
+        interval where the corrected p is under the level and nothing blocks it, else "not enough data".
+    """
+    p = np.array([claim_p(claim["difference"], claim["expect"], claim.get("margin", 0.0)) for claim in claims])
+    judged = []
+    for claim, own, corrected in zip(claims, p.tolist(), holm(p).tolist(), strict=True):
+        answer = "not enough data"
+        if corrected < level and not claim.get("blocked"):
+            ends = {end: claim["difference"][end] for end in ("mean", "low", "high")}
+            answer = verdict(ends, claim["expect"], claim.get("margin", 0.0))
+        tested = {"p": None, "p_corrected": None} if np.isnan(own) else {"p": own, "p_corrected": corrected}
+        judged.append({**claim, **tested, "verdict": answer})
+    return judged
+
+
+def claim_p(difference: dict, expect: str, margin: float) -> float:
+    """Two-sided p of the edge that a claim draws: zero, or its margin.
+
+    Of "higher" and "lower" the edge is 0, of "not lower" -margin, of "unchanged" the margin that is nearer to the mean:
+    where the mean is within the margins, p is twice that of equivalence, the larger of two one-sided tests (TOST).
+    Twice, since either verdict may follow: p is under 5% just where the 95% interval lies on one side of the edge.
+
+    Returns:
+        NaN where the data give no p.
+    """
+    mean, error, freedom = (difference[key] for key in ("mean", "error", "freedom"))
+    if mean is None or error is None or freedom is None:
+        return float("nan")
+    edge = {"not lower": -margin, "unchanged": float(np.copysign(margin, mean))}.get(expect, 0.0)
+    return float(p_at(mean, error, freedom, edge))
 
 
 def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0.05) -> str:
     """What a difference says of a claim, by its interval and, where several arms were tested, its corrected p.
 
     Args:
-        difference: `mean`, `low` and `high` of arm minus baseline, None where too few prompts give no interval; and
-            `p_corrected` or None.
+        difference: `mean`, `low` and `high` of arm minus twin, None where too few prompts give no interval; and
+            `p_corrected` or None, and of a resampled p `p` and `p_error`.
         expect: "higher", "lower", "not lower" by more than `margin`, or "unchanged", by no more than `margin`.
         margin: what still counts as none; in the measure's units.
-        level: that a corrected p must be under for "higher" and "lower"; p asks whether there is any difference.
+        level: that a corrected p must be under for "higher" and "lower"; p asks whether there is any difference. A
+            resampled p must not be so near that more draws could change the answer (`stats.undecided`).
 
     Returns:
         "reproduced" or "not reproduced" where the interval lies on one side, and p is small where it counts; else
@@ -69,7 +150,8 @@ def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0
     if expect == "lower":
         low, high = -high, -low
     corrected = difference.get("p_corrected")
-    if expect in ("higher", "lower") and corrected is not None and corrected >= level:
+    tested = expect in ("higher", "lower")
+    if tested and ((corrected is not None and corrected >= level) or undecided(difference, level)):
         return "not enough data"
     bar = -margin if expect == "not lower" else 0.0
     if low > bar:

@@ -4,8 +4,8 @@ There are two: `stand_in.StandIn`, which fits in seconds and is no more than its
 `reward_model.RewardModel`, the paper's. Scores are transformed upvotes, about -1 to 1 (`corpus.transform_scores`).
 """
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from ddpo_lib.corpus import transform_scores
 from ddpo_lib.errors import InputError
-from ddpo_lib.stats import bootstrap_mean, plain
+from ddpo_lib.stats import Interval, draw_counts, ends, mean_interval, plain
 
 LOWEST = -1.0  # of a transformed score; what a blank text gets
 CHANCE = 0.05  # a reward with a larger p is no better than chance
@@ -110,11 +110,12 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
     Returns:
         - `responses`, `prompts`
         - `spearman`: rho over all responses, an interval (a mapping with mean, low, high and prompts; low and high are
-          None where there is one prompt). Percentiles of whole prompts resampled.
-        - `within_prompt`: the mean over prompts of rho within a prompt, an interval. Prompts of two different scores
+          None where the prompts are too few). Whole prompts are resampled, as in `stats`.
+        - `within_prompt`: the mean over prompts of rho within a prompt, a t interval. Prompts of two different scores
           or more count; where all predictions of one are equal, its rho is 0.
         - `p_within_prompt`: the share of permutations of the scores within prompts whose mean rho is as high, with
-          the observed one among them; `better_than_chance`: whether it is below 0.05.
+          the observed one among them; `p_within_prompt_error`, its Monte-Carlo standard error; `better_than_chance`:
+          whether p is below 0.05.
         - `mean_absolute_error`, and `error_of_median`, that of calling every response the median held-out score
         - `calibration`: by tenths of the predictions, mean `predicted` and mean `score` with `responses`
         - `by_length`: by quarters of the number of words, from `fewest` to `most`: `responses`, `spearman`,
@@ -134,8 +135,9 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
         "responses": len(score),
         "prompts": len(ids),
         "spearman": _overall(predicted, score, codes, seed),
-        "within_prompt": _within(pairs, seed),
+        "within_prompt": _within(pairs),
         "p_within_prompt": p,
+        "p_within_prompt_error": None if p is None else math.sqrt(p * (1 - p) / DRAWS),
         "better_than_chance": p is not None and p < CHANCE,
         "mean_absolute_error": _mean(np.abs(predicted - score)),
         "error_of_median": _mean(np.abs(np.median(score) - score)) if len(score) else None,
@@ -156,8 +158,8 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
             for part in _parts(words, LENGTHS)
         ],
         "length": {
-            "predicted": _within(_rank_pairs(predicted, words, rows), seed),
-            "score": _within(_rank_pairs(score, words, rows), seed),
+            "predicted": _within(_rank_pairs(predicted, words, rows)),
+            "score": _within(_rank_pairs(score, words, rows)),
         },
     }
     return plain(found)
@@ -168,12 +170,10 @@ def _rank_pairs(a: np.ndarray, b: np.ndarray, rows: list[np.ndarray]) -> list[tu
     return [(_ranks(a[part]), _ranks(b[part])) for part in rows if len(np.unique(b[part])) > 1]
 
 
-def _within(pairs: list[tuple[np.ndarray, np.ndarray]], seed: int) -> dict | None:
-    """The mean over prompts of rho, with its bootstrap interval, which one prompt does not give."""
+def _within(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict | None:
+    """The mean over prompts of rho with its interval, which one prompt does not give."""
     rhos = np.array([a @ b for a, b in pairs])
-    if len(rhos) < 2:
-        return {"mean": float(rhos[0]), "low": None, "high": None, "prompts": 1} if len(rhos) else None
-    return asdict(bootstrap_mean(rhos, draws=DRAWS, confidence=CONFIDENCE, seed=seed))
+    return plain(mean_interval(rhos, confidence=CONFIDENCE)) if len(rhos) else None
 
 
 def _chance(pairs: list[tuple[np.ndarray, np.ndarray]], seed: int) -> float | None:
@@ -189,18 +189,17 @@ def _chance(pairs: list[tuple[np.ndarray, np.ndarray]], seed: int) -> float | No
 def _overall(predicted: np.ndarray, score: np.ndarray, codes: np.ndarray, seed: int) -> dict | None:
     """Rho of all responses. A resample of prompts is rows with weights, so that nothing is sorted twice."""
     rho, prompts = _spearman(predicted, score), len(np.unique(codes))
-    if rho is None or prompts < 2:
-        return None if rho is None else {"mean": rho, "low": None, "high": None, "prompts": prompts}
-    rng = np.random.default_rng(seed)
+    if rho is None:
+        return None
     places = [np.unique(values, return_inverse=True)[1] for values in (predicted, score)]
     drawn = []
-    for _ in range(DRAWS):
-        weight = np.bincount(rng.integers(0, prompts, prompts), minlength=prompts)[codes]
+    for counts in draw_counts(np.random.default_rng(seed), DRAWS, prompts):
+        weight = counts[codes]
         a, b = (_weighted_ranks(place, weight) for place in places)
         spread = (weight @ a**2) * (weight @ b**2)
-        drawn.append((weight * a) @ b / np.sqrt(spread) if spread > 0 else 0.0)
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return {"mean": rho, "low": float(low), "high": float(high), "prompts": prompts}
+        drawn.append((weight * a) @ b / np.sqrt(spread) if spread > 0 else np.nan)
+    low, high = ends(np.array(drawn)[:, None], np.array([prompts - 1.0]), CONFIDENCE)
+    return plain(Interval(rho, low[0], high[0], prompts))
 
 
 def _weighted_ranks(place: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ import pandas as pd
 from ddpo_lib.errors import InputError
 from ddpo_lib.evaluation import score_by_prompt
 from ddpo_lib.measures import MEASURES
-from ddpo_lib.stats import compare, plain
+from ddpo_lib.stats import compare, holm, plain
 
 
-def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, draws: int, confidence: float, seed: int):
+def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, confidence: float, seed: int):
     """Rank the sources of a corpus by every measure, whole and at matched length.
 
     Args:
@@ -25,8 +25,8 @@ def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, draws
         reward: scores a prompt's responses, see `quality`.
         spaces: by name, "semantic" and "style" among them.
         size: prompts a set; a set of a source is one value of each measure.
-        draws, confidence: of the bootstrap over sets.
-        seed: of the sets and of the bootstrap.
+        confidence: of the intervals over sets.
+        seed: of the sets.
 
     Returns:
         A mapping for JSON: `sources`, `sets`, `size`, `words` (the matched length), and by length ("whole",
@@ -45,19 +45,18 @@ def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, draws
         names = [name for name in MEASURES if rows[name].notna().any()]
         wide = [rows.pivot(index="arm", columns="prompt_id", values=name).loc[sources].to_numpy() for name in names]
         values = np.stack(wide, axis=1)
-        settings = {"draws": draws, "confidence": confidence, "seed": seed}
-        compared = [compare(values, baseline=i, **settings) for i in range(len(sources))]
+        numbers = range(len(sources))
+        compared = [
+            compare(values, against=[None if a == b else b for a in numbers], confidence=confidence) for b in numbers
+        ]
+        more = [_is_more(found.differences, names, 1 - confidence) for found in compared]
         result[length] = {
             "means": {
                 name: {source: compared[0].means[s][m] for s, source in enumerate(sources)}
                 for m, name in enumerate(names)
             },
             "orders": {
-                name: [
-                    [sources[a], sources[b]]
-                    for a, b in permutations(range(len(sources)), 2)
-                    if _is_more(compared[b].differences[a][m], name, confidence)
-                ]
+                name: [[sources[a], sources[b]] for a, b in permutations(numbers, 2) if more[b][a, m]]
                 for m, name in enumerate(names)
             },
         }
@@ -89,7 +88,12 @@ def sets_by_source(corpus: pd.DataFrame, size: int, seed: int) -> dict[str, pd.D
     }
 
 
-def _is_more(difference, measure: str, confidence: float) -> bool:
-    p = difference.p_corrected
-    more = difference.mean > 0 if MEASURES[measure].diverse != "lower" else difference.mean < 0
-    return bool(more and p < 1 - confidence)
+def _is_more(differences: dict, names: list[str], level: float) -> dict[tuple[int, int], bool]:
+    """By source and measure, whether it is the more diverse one (of quality: the better); p by Holm over sources."""
+    more = {}
+    for m, name in enumerate(names):
+        sign = -1 if MEASURES[name].diverse == "lower" else 1
+        corrected = holm(np.array([found[m].p for found in differences.values()]))
+        for (source, found), p in zip(differences.items(), corrected, strict=True):
+            more[source, m] = bool(sign * found[m].mean > 0 and p < level)
+    return more

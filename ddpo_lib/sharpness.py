@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.stats import components, half_width
+from ddpo_lib.stats import Components, components, half_width
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,24 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
     return pd.DataFrame(rows)
 
 
-def at_samples(found: pd.DataFrame, samples: int) -> tuple[float, float, float]:
+def at_samples(found: pd.DataFrame, samples: int) -> Components:
     """Components of variance for sets of so many samples.
 
-    The residual is a part that stays and a part that falls as 1 / samples: the line through the measured numbers of
-    samples, fitted by least squares with neither part below zero. The other two are those of the largest sets.
+    The noise of samples is in the residual, or with one seed in what prompts give. That part is a constant plus a term
+    in 1 / samples: the line through the measured numbers of samples, by least squares with neither below zero. The
+    other parts are those of the largest sets.
     """
     last = found.iloc[-1]
-    if len(found) == 1:
-        return last["prompt"], last["seed"], last["residual"] * last["samples"] / samples
-    inverse = 1 / found["samples"].to_numpy()
-    slope, stays = np.polyfit(inverse, found["residual"].to_numpy(), 1)
-    if stays < 0:
-        slope, stays = last["residual"] * last["samples"], 0.0
-    if slope < 0:
-        slope, stays = 0.0, last["residual"]
-    return last["prompt"], last["seed"], stays + slope / samples
+    noisy = "residual" if last["seeds"] > 1 else "prompt"
+    slope, stays = last[noisy] * last["samples"], 0.0
+    if len(found) > 1:
+        slope, stays = np.polyfit(1 / found["samples"].to_numpy(), found[noisy].to_numpy(), 1)
+        if stays < 0:
+            slope, stays = last[noisy] * last["samples"], 0.0
+        elif slope < 0:
+            slope, stays = 0.0, last[noisy]
+    parts = Components(*(float(last[part]) for part in Components._fields))
+    return parts._replace(**{noisy: float(stays + slope / samples)})
 
 
 def project(found: pd.DataFrame, prompts: int, samples: int, seeds: int, confidence: float) -> float:

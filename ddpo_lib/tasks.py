@@ -189,9 +189,9 @@ def evaluate(sources: list[str], scored: str | None, profile_name: str) -> dict:
     settings, baseline = profile.evaluation, Path(sources[0]).stem
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     by_prompt, shared = score_by_prompt(tables, reward, spaces, baseline=baseline, to_match=list(tables))
-    options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
+    against = {arm: baseline for arm in tables if arm != baseline}
     whole, matched = (
-        summarise(by_prompt[by_prompt["length"] == length], baseline=baseline, family=list(tables), **options)
+        summarise(by_prompt[by_prompt["length"] == length], against=against, confidence=settings.confidence)
         for length in LENGTHS
     )
     return {**whole, "matched": matched, "baseline": baseline, "quality": report, **shared}
@@ -205,9 +205,11 @@ def describe_evaluation(result: dict) -> str:
     for arm, values in result["arms"].items():
         rows.append(f"{arm:<20}" + "".join(f"{interval(values[m]):>26}" for m in HEADLINE))
     if result["differences"]:
-        rows.append(f"\nminus {result['baseline']}, over the prompts that both have; p after Holm")
+        rows.append(
+            f"\nminus {result['baseline']}, over the prompts that both have; p is not corrected for the number of arms"
+        )
         for arm, values in result["differences"].items():
-            cells = (f"{interval(values[m], sign=True)} p {p_value(values[m]['p_corrected'])}" for m in HEADLINE)
+            cells = (f"{interval(values[m], sign=True)} p {p_value(values[m]['p'])}" for m in HEADLINE)
             prompts = f"{values[HEADLINE[0]]['prompts']} prompts"
             rows.append(f"{arm:<20}" + "".join(f"{cell:>36}" for cell in cells) + f"{prompts:>14}")
     return "\n".join([*rows, _worth(result["quality"])])

@@ -28,6 +28,7 @@ from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.pairs import draw_rows, make_pairs
 
 SETTINGS = {"draws": 400, "confidence": 0.95, "seed": 0}
+LEVEL = {"confidence": 0.95}
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -75,10 +76,10 @@ def test_correlation_within_is_the_mean_of_spearmans_rho_over_prompts_that_have_
         ],
         columns=["prompt_id", "x", "y"],
     )
-    rho = correlate_within(table, "x", "y", **SETTINGS)
+    rho = correlate_within(table, "x", "y", **LEVEL)
     assert (rho.mean, rho.prompts) == (-0.25, 2)
     assert math.isnan(rho.low)  # two prompts are too few for an interval
-    assert correlate_within(table[table["prompt_id"].isin(["two", "constant"])], "x", "y", **SETTINGS) is None
+    assert correlate_within(table[table["prompt_id"].isin(["two", "constant"])], "x", "y", **LEVEL) is None
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(4, 9))
@@ -88,7 +89,7 @@ def test_partial_correlation_is_that_of_what_a_line_through_the_ranks_leaves(see
     table = pd.DataFrame({"prompt_id": "p", "x": x, "y": y, "z": z})
     ranks = {name: rankdata(table[name]) for name in "xyz"}
     left = {name: ranks[name] - np.polyval(np.polyfit(ranks["z"], ranks[name], 1), ranks["z"]) for name in "xy"}
-    rho = correlate_within(table, "x", "y", given="z", **SETTINGS)
+    rho = correlate_within(table, "x", "y", given="z", **LEVEL)
     if min(np.ptp(left["x"]), np.ptp(left["y"])) < 1e-9:
         assert rho is None  # one of them ranks as z does: nothing is left
     else:
@@ -100,15 +101,15 @@ def test_two_measures_that_share_only_length_are_tied_until_length_is_held_fixed
     words = rng.normal(size=4000)
     table = pd.DataFrame({"prompt_id": np.arange(400).repeat(10), "words": words})
     table["x"], table["y"] = words + rng.normal(size=(2, 4000))
-    assert correlate_within(table, "x", "y", **SETTINGS).low > 0.4
-    partial = correlate_within(table, "x", "y", given="words", **SETTINGS)
+    assert correlate_within(table, "x", "y", **LEVEL).low > 0.4
+    partial = correlate_within(table, "x", "y", given="words", **LEVEL)
     assert abs(partial.mean) < 4 / math.sqrt(400 * 7)  # a partial rho of 10 has a standard error of about 1/sqrt(7)
 
 
 def test_three_rows_say_nothing_with_a_third_column_held_fixed():
     table = pd.DataFrame({"prompt_id": "p", "x": [1, 2, 3], "y": [1, 3, 2], "z": [2, 1, 3]})
-    assert correlate_within(table, "x", "y", **SETTINGS).mean == 0.5
-    assert correlate_within(table, "x", "y", given="z", **SETTINGS) is None
+    assert correlate_within(table, "x", "y", **LEVEL).mean == 0.5
+    assert correlate_within(table, "x", "y", given="z", **LEVEL) is None
 
 
 # Weights at zero
@@ -185,7 +186,7 @@ def test_places_of_sources_worked_by_hand():
             "d": [0.9, 0.1, 0.2, 0.8, 0.3, 0.3, 0.5, 0.4, np.nan],
         }
     )
-    places = dict(rank_by_source(table, "d", **SETTINGS))
+    places = dict(rank_by_source(table, "d", **LEVEL))
     # in a: x 1, y the mean of 0 and 1/2; in b: x 1, y and z share 1/4; c, and d without its NaN, are alone
     assert {source: (place.mean, place.prompts) for source, place in places.items()} == {
         "x": (1, 2),
@@ -198,7 +199,7 @@ def test_places_of_sources_worked_by_hand():
 def test_places_of_sources_that_differ_in_nothing_are_a_half():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"prompt_id": np.arange(300).repeat(6), "source": list("abcdef") * 300, "d": rng.random(1800)})
-    for _, place in rank_by_source(table, "d", **SETTINGS):
+    for _, place in rank_by_source(table, "d", **LEVEL):
         assert abs(place.mean - 0.5) < 4 * math.sqrt(1 / 12 / 300) * 1.2
 
 

@@ -1,5 +1,7 @@
 """Arms scored by every measure, compared with the baseline, at several temperatures; verdicts."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from ddpo_lib.published import verdict
 from ddpo_lib.quality import Reward
 
 SETTINGS = {"draws": 400, "confidence": 0.95, "seed": 0}
+AGAINST = {"dpo": None, "ddpo": "dpo", "gold": "dpo", "dorpo": "orpo"}
 STYLE = Space("stylometric")
 
 
@@ -27,26 +30,28 @@ def by_prompt(**scores: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(table: pd.DataFrame, family: tuple[str, ...] = ("ddpo",)) -> dict:
-    return summarise(table, baseline="dpo", family=list(family), **SETTINGS)
+def summary(table: pd.DataFrame) -> dict:
+    return summarise(table, against=AGAINST, confidence=0.95)
 
 
 def test_arms_are_compared_over_the_prompts_that_both_have():
     table = by_prompt(
-        dpo={"p1": 1.0, "p2": 2.0, "p3": 30.0}, ddpo={"p4": 50.0, "p2": 2.5, "p1": 1.5}, gold={"p3": 29.0}
+        dpo={"p1": 1.0, "p2": 2.0, "p3": 30.0}, ddpo={"p4": 50.0, "p2": 2.5, "p1": 1.6}, gold={"p3": 29.0}
     )
     result = summary(table)
     assert {arm: interval["quality"]["mean"] for arm, interval in result["arms"].items()} == {
         "dpo": 11.0,
-        "ddpo": 18.0,
+        "ddpo": pytest.approx(54.1 / 3),
         "gold": 29.0,
     }
     assert result["differences"].keys() == {"ddpo", "gold"}
-    for measure, expected in (("quality", 0.5), ("semantic", 1.0), ("style", -0.5)):
+    for measure, expected in (("quality", 0.55), ("semantic", 1.1), ("style", -0.55)):
         difference = result["differences"]["ddpo"][measure]
-        assert (difference["mean"], difference["prompts"]) == (expected, 2)
-        assert difference["low"] is None  # two prompts are too few for an interval
-    assert result["differences"]["gold"]["quality"]["mean"] == -1.0
+        assert (difference["mean"], difference["prompts"]) == (pytest.approx(expected), 2)
+        half = 12.7062 * abs(expected) / 11  # t at one degree of freedom times half of what the two differ by
+        assert difference["high"] - difference["mean"] == pytest.approx(half, rel=1e-4)
+    gold = result["differences"]["gold"]["quality"]
+    assert (gold["mean"], gold["low"], gold["p"]) == (-1.0, None, None)  # one prompt is too few for an interval
 
 
 def test_an_arm_without_a_prompt_in_common_has_no_difference():
@@ -64,16 +69,16 @@ def test_paired_differences_are_tighter_than_the_arms():
     assert 0.2 < difference["low"] < difference["high"] < 0.4
 
 
-def test_p_is_corrected_over_the_family_alone():
-    rng = np.random.default_rng(0)
-    arms = {arm: dict(enumerate(rng.normal(0.4 * (arm != "dpo"), 1, 20))) for arm in ("dpo", "ddpo", "dorpo", "gold")}
-    alone, two = summary(by_prompt(**arms)), summary(by_prompt(**arms), ("dpo", "ddpo", "dorpo"))
-    p = {arm: alone["differences"][arm]["style"]["p"] for arm in ("ddpo", "dorpo", "gold")}
-    assert alone["differences"]["ddpo"]["style"]["p_corrected"] == p["ddpo"]
-    assert alone["differences"]["dorpo"]["style"]["p_corrected"] is None
-    smaller = min(("ddpo", "dorpo"), key=p.get)
-    assert two["differences"][smaller]["style"]["p_corrected"] == pytest.approx(min(1, 2 * p[smaller]))
-    assert two["differences"]["gold"]["style"]["p_corrected"] is None
+def test_an_arm_is_compared_with_its_own_twin_or_with_none():
+    table = by_prompt(
+        dpo={1: 1.0, 2: 2.0}, ddpo={1: 2.0, 2: 4.0}, orpo={1: 5.0, 2: 5.0}, dorpo={1: 5.0, 2: 7.0}, new={1: 0.0, 2: 0.0}
+    )
+    result = summary(table)
+    assert result["against"] == {"ddpo": "dpo", "dorpo": "orpo"}
+    assert {arm: of["quality"]["mean"] for arm, of in result["differences"].items()} == {"ddpo": 1.5, "dorpo": 1.0}
+    assert result["arms"].keys() == {"dpo", "ddpo", "orpo", "dorpo", "new"}
+    alone = summary(table[table["arm"] != "orpo"])
+    assert alone["differences"].keys() == alone["against"].keys() == {"ddpo"}
 
 
 def test_seeds_are_a_second_level_and_an_arm_without_them_stands_for_all():
@@ -87,7 +92,9 @@ def test_seeds_are_a_second_level_and_an_arm_without_them_stands_for_all():
     table = pd.concat([*of_dpo, *of_ddpo, base[base["arm"] == "gold"]], ignore_index=True)
     difference = summary(table)["differences"]["ddpo"]["quality"]
     assert difference["mean"] == pytest.approx(0.3)
-    assert 0.1 <= difference["low"] < 0.25 < 0.35 < difference["high"] <= 0.5  # prompts agree, seeds do not
+    # prompts agree, seeds do not: t at 4 degrees of freedom times sqrt(0.1 / 4 / 5)
+    assert (difference["seeds"], difference["freedom"]) == (5, pytest.approx(4))
+    assert difference["high"] - 0.3 == pytest.approx(2.77645 * math.sqrt(0.005), rel=1e-4)
     assert summary(table)["arms"]["gold"]["quality"]["mean"] == pytest.approx(
         summary(base)["arms"]["gold"]["quality"]["mean"]
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ddpo_lib.fronts import compare_fronts, front, hypervolume, matched
-from ddpo_lib.stats import bootstrap_mean
+from ddpo_lib.stats import bootstrap_ratio
 
 SETTINGS = {"draws": 1000, "confidence": 0.95, "seed": 0}
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 7), st.just(2)), elements=st.integers(-3, 9).map(float))
@@ -81,10 +81,10 @@ def test_a_single_temperature_has_the_area_of_its_means():
     table = sweeps([[[2, 3]], [[2, 3]]], noise=0.4)
     table["diversity"][...] = 2
     fronts = compare_fronts(**table, reference=(0, 0), baseline=0, **SETTINGS)
-    plain = bootstrap_mean(table["quality"][0, :, 0], **SETTINGS)
+    plain = bootstrap_ratio(table["quality"][0, :, 0], np.ones(20), **SETTINGS)
     found = fronts.hypervolumes[0]
     assert (found.mean, found.low, found.high) == pytest.approx((2 * plain.mean, 2 * plain.low, 2 * plain.high))
-    paired = bootstrap_mean(2 * (table["quality"][1, :, 0] - table["quality"][0, :, 0]), **SETTINGS)
+    paired = bootstrap_ratio(2 * (table["quality"][1, :, 0] - table["quality"][0, :, 0]), np.ones(20), **SETTINGS)
     difference = fronts.differences[1]
     assert (difference.mean, difference.low, difference.high) == pytest.approx((paired.mean, paired.low, paired.high))
 

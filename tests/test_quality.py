@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SHARED
 from safetensors.torch import load_file
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr, t
 from tiny import WORDS, tiny_model, tiny_tokenizer
 from transformers import T5Config, T5ForSequenceClassification, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -120,10 +120,11 @@ def test_the_interval_of_rho_is_that_of_whole_prompts_drawn_anew(noisy):
     rng, parts = np.random.default_rng(5), list(table.assign(predicted=predicted).groupby("prompt_id"))
     drawn = []
     for _ in range(1500):
-        resample = pd.concat([parts[i][1] for i in rng.integers(0, len(parts), len(parts))])
+        resample = pd.concat([parts[i][1] for i in rng.integers(0, len(parts), len(parts) - 1)])
         drawn.append(spearmanr(resample["predicted"], resample["score"]).statistic)
-    assert found["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=0.03)
-    assert found["high"] == pytest.approx(np.quantile(drawn, 0.975), abs=0.03)
+    tail = norm.cdf(t.ppf(0.025, len(parts) - 1))  # the expanded percentile, below 0.025
+    assert found["low"] == pytest.approx(np.quantile(drawn, tail), abs=0.03)
+    assert found["high"] == pytest.approx(np.quantile(drawn, 1 - tail), abs=0.03)
 
 
 def test_the_permutation_p_counts_orders_within_prompts():

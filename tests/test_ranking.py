@@ -15,7 +15,7 @@ from ddpo_lib.ranking import rank_sources, sets_by_source
 
 KEPT = Path(__file__).parents[1] / "results" / "measures-hanna" / "ranking.json"
 SPACES = {"semantic": Space("lexical"), "style": Space("stylometric")}
-SETTINGS = {"size": 4, "draws": 2000, "confidence": 0.95, "seed": 0}
+SETTINGS = {"size": 4, "confidence": 0.95, "seed": 0}
 WORDS = "star dog king door ship sea lamp road bird stone rain wolf glass bread fire horse".split()
 
 
