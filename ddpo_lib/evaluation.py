@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
+from ddpo_lib.corpus import EMPTY, is_blank
 from ddpo_lib.diversity import count_vocabulary, matched_length, pairwise_distance, truncate
 from ddpo_lib.embed import Space, embed
 from ddpo_lib.errors import InputError
@@ -17,7 +18,6 @@ log = logging.getLogger(__name__)
 
 HEADLINE = ("quality", "semantic", "style")  # the paper's three axes
 GOLD = "gold"  # the corpus's own responses to the held-out prompts
-EMPTY = "(empty)"  # stands for a blank sample, so that two of them count as alike
 LENGTHS = ("whole", "matched")
 
 
@@ -198,7 +198,7 @@ def describe_samples(samples: pd.DataFrame) -> dict:
         "samples": len(samples),
         "prompts": int(samples["prompt_id"].nunique()),
         "words": float(np.mean([len(text.split()) for text in texts])) if len(texts) else 0.0,
-        "blank": int((texts.str.strip() == "").sum()),
+        "blank": sum(map(is_blank, texts)),
         "repeated": int(samples.duplicated(["prompt_id", "text"]).sum()),
         "cut": int((~samples["finished"]).sum()),
     }
