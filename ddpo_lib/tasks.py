@@ -285,6 +285,8 @@ def evaluate(
         if arm in tables:
             raise InputError(f"{source}: another file is called {arm} too; arms go by the names of their files")
         text = ["" if is_blank(text) else text for text in table["text"]]
+        if not any(text):
+            raise InputError(f"{source}: every sample is blank; leave the file out")
         tables[arm] = table.assign(prompt_id=table["prompt"], text=text)
     settings, baseline = profile.evaluation, Path(sources[0]).stem
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
