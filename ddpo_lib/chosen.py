@@ -19,7 +19,8 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
     Args:
         profile: its section `quality` says which reward.
         corpus: the table of `corpus.read_corpus`; its scored training responses teach, its held-out ones judge.
-        folder: to fill; a reward model goes on from a checkpoint that it finds there.
+        folder: to fill; a reward model goes on from a checkpoint that it finds there. `seen_prompts.json` there lists
+            the prompts whose responses it learned from, or was stopped by.
 
     Returns:
         The reward; the table of `quality.judge_held_out`; and the report on it, with the reward's `name` and `facts`.
@@ -27,7 +28,7 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
     Raises:
         InputError: no scored response to learn from, or a reward whose scores are not finite.
     """
-    from ddpo_lib import quality
+    from ddpo_lib import quality, seen_prompts
 
     train, held_out = quality.split_scored(corpus)
     if profile.quality.kind == "reward-model":
@@ -39,6 +40,7 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
 
         reward = stand_in.fit(train, space(profile, "semantic"), space(profile, "style"))
     reward.save(folder)
+    seen_prompts.write(folder, train["prompt"])
     judged = quality.judge_held_out(reward, held_out)
     found = quality.report(judged["predicted"].to_numpy(), judged, profile.seed)
     return reward, judged, {"name": reward.name, "facts": reward.facts, **found}

@@ -29,7 +29,12 @@ CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: t
 RUNS = typer.Option(help="Folder that holds the runs.")
 GPUS = "GPUs, as in 0,1: a process has one of them to itself; one that stands twice takes two."
 
+HELD_OUT, SPLIT_SEED = 0.1, 42  # for every command alike (paper, data: 90/10 by prompt, seed 42)
+SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
+
 Profile = Annotated[str, PROFILE]
+HeldOut = Annotated[float, SHARE]
+SplitSeed = Annotated[int, typer.Option(help="Another one holds out other prompts.")]
 Corpus = Annotated[str | None, CORPUS]
 Runs = Annotated[Path, RUNS]
 
@@ -72,14 +77,16 @@ def weights(
     scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
     floor: Annotated[float, typer.Option(help="Least weight that a response keeps, 0 to 1.")] = 0.0,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """How far each response is from the others to its prompt, and the weight that follows."""
+    """How far each response is from the others to its prompt, and the weight that follows; holds out some prompts."""
     from ddpo_lib import tasks
 
-    table = tasks.weights(source, semantic, style, scale, floor, shard)
+    table = tasks.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
     if IS_MAIN:
         _write_aside(out, table.to_parquet)
-        typer.echo(f"{out}: {len(table)} responses to {table['prompt_id'].nunique()} prompts")
+        typer.echo(tasks.describe_weights(out, table))
 
 
 @app.command()
@@ -104,7 +111,7 @@ def train(
     start: Annotated[Path | None, typer.Option("--from", help="Adapter to start from, the reference too.")] = None,
     profile: Profile = "embedded",
 ) -> None:
-    """Train one arm on weighted responses: `--arm sft` first, then any other with `--from` the SFT adapter."""
+    """Train one arm on the training prompts: `--arm sft` first, then any other with `--from` the SFT adapter."""
     from ddpo_lib import tasks
 
     sentence = tasks.train(source, out, arm, start, profile)
@@ -115,7 +122,7 @@ def train(
 @app.command()
 def generate(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="What `ddpo train` wrote, or - for none.")],
-    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="A corpus; its prompts are used.")],
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="WEIGHTS.parquet, a corpus or prompts alone.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Samples, grouped by prompt.")],
     model: Annotated[str | None, typer.Option(help="Without an adapter: its name here, or at the server.")] = None,
     url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
@@ -127,29 +134,43 @@ def generate(
     temperature: Annotated[float | None, typer.Option(help="Default: the profile's.")] = None,
     profile: Profile = "embedded",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    split: Annotated[str, typer.Option(help="test: held-out prompts; train: the others; all: both.")] = "test",
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """Sample stories for prompts from a trained adapter, any model, or a server; goes on where it was stopped."""
+    """Sample stories for held-out prompts from a trained adapter, any model, or a server; goes on where it was stopped.
+
+    WEIGHTS.parquet tells which prompts are held out. A corpus is split by --held-out and --split-seed, which must then
+    be those that `ddpo weights` was given. A prompt without responses is held out.
+    """
     from ddpo_lib import tasks
 
     asked = {"model": model, "url": url, "key": key_variable, "how": how, "instruction": instruction}
     asked["engine"] = engine or ("server" if url else None)
     given = {field: value for field, value in asked.items() if value is not None}
     chosen = None if adapter == "-" else Path(adapter)
-    typer.echo(tasks.generate(prompts, out, chosen, given, samples, temperature, profile, seed))
+    sampling = samples, temperature, profile, seed
+    typer.echo(tasks.generate(prompts, out, chosen, given, *sampling, split, held_out, split_seed))
 
 
 @app.command()
 def evaluate(
     sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one an arm.")],
-    scored: Annotated[str | None, typer.Option(help="Corpus with scores, to fit the reward on.")] = None,
+    scored: Annotated[str | None, typer.Option(help="WEIGHTS.parquet or a corpus, to fit the reward on.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Every measure, with intervals.")] = None,
     profile: Profile = "embedded",
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """Quality and diversity of samples, with intervals; the first file is the one that the others are compared with."""
+    """Quality and diversity of samples, with intervals; the first file is the one that the others are compared with.
+
+    The reward is fitted on the training prompts of --scored; --held-out and --split-seed split it where it is a corpus.
+    The first line tells how many of the prompts the models and the reward have learned from.
+    """
     from ddpo_lib import tasks
     from ddpo_lib.runs import write_json
 
-    result = tasks.evaluate(sources, scored, profile)
+    result = tasks.evaluate(sources, scored, profile, held_out, split_seed)
     if out:
         _write_aside(out, lambda aside: write_json(aside, result))
     typer.echo(tasks.describe_evaluation(result))

@@ -5,16 +5,19 @@ Two formats are read, told apart by their fields, from JSONL, Parquet or a Huggi
 - prompt-grouped: `{"prompt": str, "responses": [{"text": str, "score": float or null, "source": str}]}`
 - raw, as in euclaise/WritingPrompts_preferences: `post_title`, `post_text`, `comment_texts`, `comment_scores`
 
-Cleaning, the split and the upvote transform follow the paper's released preparation (paper, data; released code).
+Cleaning and the upvote transform follow the paper's released preparation (paper, data; released code).
 Everything left out is counted, with the reason, in the table's `attrs["dropped"]`.
+
+The split and the caps are no draws from the prompts that happen to be read: each prompt and response has a place in
+[0, 1) that depends on the seed and its own text alone. So a prompt keeps its side when the file grows, is shuffled, is
+read in shards or loses responses.
 """
 
 import hashlib
 import json
 import logging
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,19 +32,23 @@ PACKAGE_CORPUS = Path(__file__).parent / "data" / "corpus.jsonl"
 COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
 MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
 REMOVED = ("[removed]", "[deleted]")
+EMPTY = "(empty)"  # stands for a blank sample in files and in embeddings, so that two of them count as alike
 LARGEST = 1e300  # a score beyond it is taken for a mistake, and would overflow in sums
 LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
 
 
 @dataclass
 class Limits:
-    """What a run keeps at most. None: no limit. Whatever is cut is counted in the table's `attrs["dropped"]`."""
+    """What a run keeps at most. None: no limit. Whatever is cut is counted in the table's `attrs["dropped"]`.
 
-    prompts: int | None = None  # drawn at random
-    responses: int | None = None  # a prompt, drawn at random
+    Of prompts and of responses, those with the lowest `place` are kept.
+    """
+
+    prompts: int | None = None
+    responses: int | None = None  # per prompt
     tokens: int | None = None  # of prompt and response together; a longer response is dropped
     count_tokens: Callable[[str, str], int] | None = None  # (prompt, text) -> tokens; needed for `tokens`
-    held_out: int | None = None  # prompts of the test split, drawn at random; the others are in no split
+    held_out: int | None = None  # prompts of the test split; the others are in no split
 
 
 @dataclass
@@ -51,6 +58,11 @@ class _Prompt:
     text: str
     number: int
     responses: list[dict] = field(default_factory=list)
+    split: str = "train"
+
+    @property
+    def id(self) -> str:
+        return f"p{self.number:05d}"
 
 
 def read_corpus(
@@ -61,70 +73,108 @@ def read_corpus(
     limits: Limits | None = None,
     keep_repeats: bool = False,
     shard: tuple[int, int] | None = None,
+    flags: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Read, clean and split a corpus (paper, data: 90/10 by prompt, seed 42).
+    """Read, clean and split a corpus (paper, data: 90/10 by prompt).
 
     A prompt's id tells the record of the source, counted from 0, where the prompt stood first, so it is the same
-    whatever else is read or left out.
+    whatever else is read or left out. Prompts without a response are passed over; `read_prompts` has them.
 
     Args:
         source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` (needs a network).
-        held_out: the share of prompts in the test split, 0 to 1.
-        seed: of the split and of the cuts.
-        limits: caps on prompts, responses a prompt and tokens.
-        keep_repeats: keep a response that repeats another under its prompt, as samples of a model may.
+        held_out: the share of prompts in the test split, 0 to 1; see `side`.
+        seed: of the split and of the caps.
+        limits: caps on prompts, responses per prompt and tokens.
+        keep_repeats: the file holds samples of a model. Keep those that repeat another under their prompt, are blank
+            (`EMPTY`) or were cut (`"finished": false`); otherwise they are dropped, since nothing should learn from
+            them.
         shard: (k, n) for the k-th of n parts, k from 1. A prompt's text decides its part, so all its responses are in
             one. Only that part is held in memory; it may be empty.
+        flags: truth values of a prompt-grouped response, or else of its line, to keep as further columns.
 
     Returns:
         A row a response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
-        `attrs["dropped"]` is a list of `{"what", "count", "why"}`, `attrs["read"]` the responses and prompts read.
+        A column for each of `flags`, None where the file does not tell. `attrs["dropped"]` is a list of `{"what",
+        "count", "why"}`, `attrs["read"]` the responses and prompts read.
 
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
-        ValueError: a shard that is none of 1 to n, or one with a held-out share or caps, which need all prompts.
+        ValueError: a shard that is none of 1 to n, or one with a cap on prompts, which needs all prompts.
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
-    if shard is not None and (held_out or limits):
-        raise ValueError("shard: a held-out share and caps are drawn from all prompts, which a shard does not have")
-    dropped: dict[str, dict] = {}
-
-    def drop(what: str, why: str, count: int = 1) -> None:
-        entry = dropped.setdefault(what, {"what": what, "why": why, "count": 0})
-        entry["count"] += count
-
-    read = {"prompts": 0, "responses": 0}
-    prompts = _merge(_prompts(source, drop, read, shard), drop)
-    rng = np.random.default_rng(seed)
-    if not keep_repeats:
-        prompts = _deduplicate(prompts, drop)
-    prompts = _cut(prompts, limits or Limits(), rng, drop)
+    if shard is not None and limits and (limits.prompts or limits.held_out):
+        raise ValueError("shard: a cap on prompts compares all prompts, which a shard does not have")
+    record = _Record(flags=tuple(flags))
+    prompts = _prompts(source, record, shard)
+    prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, record)
+    prompts = [prompt for prompt in prompts if prompt.responses]
     if not prompts and shard is None:
-        raise InputError(f"{source}: no response is left after cleaning; dropped: {_sentence(dropped.values())}")
-
-    held = rng.permutation(len(prompts))[: round(held_out * len(prompts))].tolist()
-    most = limits.held_out if limits and limits.held_out else len(held)
-    test, over = set(held[:most]), set(held[most:])
-    if over:
-        why = f"the profile keeps at most {most} held-out prompts, drawn at random"
-        drop(f"responses of {len(over)} held-out prompts", why, sum(len(prompts[i].responses) for i in over))
-    rows = []
-    for i, prompt in enumerate(prompts):
-        if i in over:
-            continue
-        split = "test" if i in test else "train"
-        for j, response in enumerate(prompt.responses):
-            score = math.nan if response["score"] is None else float(response["score"])
-            name = f"p{prompt.number:05d}"
-            rows.append((name, prompt.text, f"{name}-{j:04d}", response["text"], score, response["source"], split))
+        raise InputError(f"{source}: no response is left after cleaning; dropped: {record.sentence()}")
+    rows = [
+        (prompt.id, prompt.text, f"{prompt.id}-{j:04d}", r["text"], r["score"], r["source"], prompt.split)
+        for prompt in prompts
+        for j, r in enumerate(prompt.responses)
+    ]
     kinds = {name: "float64" if name == "score" else "str" for name in COLUMNS}
     table = pd.DataFrame(rows, columns=COLUMNS).astype(kinds)
-    table.attrs["read"] = read
-    table.attrs["dropped"] = list(dropped.values())
-    if dropped:
-        log.info("%s: left out: %s", source, _sentence(dropped.values()))
-    return table
+    for flag in flags:
+        table[flag] = pd.Series([r.get(flag) for prompt in prompts for r in prompt.responses], dtype=object)
+    return record.noted(table, source)
+
+
+def read_prompts(
+    source: str | Path = PACKAGE_CORPUS, *, held_out: float, seed: int, limits: Limits | None = None
+) -> pd.DataFrame:
+    """Every prompt of a corpus, also those without a response to learn from.
+
+    Prompts with responses are those of `read_corpus` with the same arguments, on the same side. A prompt without one
+    (no field `responses`, an empty list, or all responses dropped) is never trained on, so it is held out. Of held-out
+    prompts over `limits.held_out`, those with responses are kept first.
+
+    Args:
+        source, held_out, seed, limits: as in `read_corpus`; `limits.prompts` does not count prompts without responses.
+
+    Returns:
+        A row a prompt: `prompt_id prompt split responses`, the last an int64 count. `attrs` as in `read_corpus`.
+
+    Raises:
+        InputError: a file that is missing, empty or malformed; the message names file, row and field.
+    """
+    record = _Record(lone=True)
+    prompts = _select(_prompts(source, record, None), held_out, seed, limits or Limits(), False, record)
+    if not prompts:
+        raise InputError(f"{source}: no prompt is left after cleaning; dropped: {record.sentence()}")
+    rows = [(prompt.id, prompt.text, prompt.split, len(prompt.responses)) for prompt in prompts]
+    kinds = {"prompt_id": "str", "prompt": "str", "split": "str", "responses": "int64"}
+    return record.noted(pd.DataFrame(rows, columns=list(kinds)).astype(kinds), source)
+
+
+def place(seed: int, *texts: str) -> float:
+    """A number in [0, 1) by the hash of a seed and texts, the same on every machine and whatever else is read.
+
+    White space counts as it does for repeated responses: any run of it is one space, and none stands at the ends.
+    """
+    words = "\n".join([str(seed), *(normalised(text) for text in texts)])
+    return (int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 11) / 2**53
+
+
+def side(prompt: str, held_out: float, seed: int) -> str:
+    """The split of a prompt, "test" where its `place` is below `held_out`, else "train".
+
+    The share of held-out prompts is `held_out` on average. A larger share keeps what a smaller one held out.
+    """
+    return "test" if place(seed, prompt) < held_out else "train"
+
+
+def normalised(text: str) -> str:
+    """The text with each run of white space as one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing, or `EMPTY`, which stands for nothing in files of samples."""
+    return text.strip() in ("", EMPTY)
 
 
 def held_out_prompts(corpus: pd.DataFrame) -> pd.DataFrame:
@@ -160,23 +210,47 @@ def transform_scores(scores, low: float, high: float, compression: int = 100) ->
     return 2.0 * (scores - ends[0]) / (ends[1] - ends[0]) - 1.0
 
 
-def _prompts(source: str | Path, drop, read: dict, shard: tuple[int, int] | None) -> Iterator[_Prompt]:
-    for number, (where, record) in enumerate(_records(source)):
-        if not isinstance(record, dict):
-            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(record)}")
+@dataclass
+class _Record:
+    """What reading is asked for, and what it counts on the way."""
+
+    flags: tuple[str, ...] = ()
+    lone: bool = False  # a record needs no list of responses
+    read: dict[str, int] = field(default_factory=lambda: {"prompts": 0, "responses": 0})
+    dropped: dict[str, dict] = field(default_factory=dict)
+
+    def drop(self, what: str, why: str, count: int = 1) -> None:
+        entry = self.dropped.setdefault(what, {"what": what, "why": why, "count": 0})
+        entry["count"] += count
+
+    def sentence(self) -> str:
+        return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in self.dropped.values()) or "nothing"
+
+    def noted(self, table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
+        table.attrs["read"] = self.read
+        table.attrs["dropped"] = list(self.dropped.values())
+        if self.dropped:
+            log.info("%s: left out: %s", source, self.sentence())
+        return table
+
+
+def _prompts(source: str | Path, record: _Record, shard: tuple[int, int] | None) -> Iterator[_Prompt]:
+    for number, (where, line) in enumerate(_records(source)):
+        if not isinstance(line, dict):
+            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(line)}")
         left_out: list[tuple] = []
-        if "comment_texts" in record or "post_title" in record:
-            responses = len(_list(record, "comment_texts", where))
-            prompt = _raw_prompt(record, number, where, lambda *what, to=left_out: to.append(what))
+        if "comment_texts" in line or "post_title" in line:
+            responses = len(_list(line, "comment_texts", where, record.lone))
+            prompt = _raw_prompt(line, number, where, lambda *what, to=left_out: to.append(what), record.lone)
         else:
-            prompt = _grouped_prompt(record, number, where)
+            prompt = _grouped_prompt(line, number, where, record)
             responses = len(prompt.responses)
         if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
             continue
         for what in left_out:
-            drop(*what)
-        read["prompts"] += 1
-        read["responses"] += responses
+            record.drop(*what)
+        record.read["prompts"] += 1
+        record.read["responses"] += responses
         if prompt is not None:
             yield prompt
 
@@ -257,12 +331,12 @@ def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
             yield f"{name}, split {split}, row {number}", record
 
 
-def _raw_prompt(record: dict, number: int, where: str, drop) -> _Prompt | None:
+def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> _Prompt | None:
     title = _text(record, "post_title", where)
     body = record.get("post_text") or ""
     if not isinstance(body, str):
         raise InputError(f"{where}, field `post_text`: expected text, got {_kind(body)}")
-    texts, scores = _list(record, "comment_texts", where), _list(record, "comment_scores", where)
+    texts, scores = (_list(record, name, where, lone) for name in ("comment_texts", "comment_scores"))
     if len(texts) != len(scores):
         raise InputError(f"{where}: `comment_texts` has {len(texts)} entries and `comment_scores` {len(scores)}")
     if body.strip() in REMOVED:
@@ -284,19 +358,23 @@ def _raw_prompt(record: dict, number: int, where: str, drop) -> _Prompt | None:
     return prompt
 
 
-def _grouped_prompt(record: dict, number: int, where: str) -> _Prompt:
-    prompt = _Prompt(_text(record, "prompt", where), number)
-    for i, response in enumerate(_list(record, "responses", where), 1):
+def _grouped_prompt(line: dict, number: int, where: str, record: _Record) -> _Prompt:
+    prompt = _Prompt(_text(line, "prompt", where), number)
+    for i, response in enumerate(_list(line, "responses", where, record.lone), 1):
         at = f"{where}, field `responses`, entry {i}"
         if not isinstance(response, dict):
             raise InputError(f"{at}: expected an object with `text` and `score`, got {_kind(response)}")
-        text = _value_text(response.get("text"), f"{at}, field `text`")
+        text = _value_text(response.get("text"), f"{at}, field `text`").strip()
         score = _value_score(response.get("score"), f"{at}, field `score`")
-        prompt.responses.append({"text": text.strip(), "score": score, "source": str(response.get("source") or "")})
+        kept = {"text": text, "score": score, "source": str(response.get("source") or "")}
+        kept["finished"] = response.get("finished")
+        for flag in record.flags:
+            kept[flag] = _value_flag(response.get(flag, line.get(flag)), f"{at}, field `{flag}`")
+        prompt.responses.append(kept)
     return prompt
 
 
-def _merge(prompts: Iterator[_Prompt], drop) -> list[_Prompt]:
+def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
     """Prompts with the same text become one; so far nothing is dropped from them."""
     merged: dict[str, _Prompt] = {}
     for prompt in prompts:
@@ -308,42 +386,77 @@ def _merge(prompts: Iterator[_Prompt], drop) -> list[_Prompt]:
     return list(merged.values())
 
 
-def _deduplicate(prompts: list[_Prompt], drop) -> list[_Prompt]:
-    for prompt in prompts:
-        first: dict[str, dict] = {}
-        for response in prompt.responses:
-            first.setdefault(" ".join(response["text"].split()), response)
-        if len(first) < len(prompt.responses):
-            drop("duplicate responses", "the same text under the same prompt", len(prompt.responses) - len(first))
-            prompt.responses = list(first.values())
-    return prompts
-
-
-def _cut(prompts: list[_Prompt], limits: Limits, rng: np.random.Generator, drop) -> list[_Prompt]:
-    """Apply the caps: whole prompts first, so that nothing is tokenised in vain; then tokens; then responses."""
-    empty = sum(not p.responses for p in prompts)
-    if empty:
+def _select(
+    prompts: Iterator[_Prompt], held_out: float, seed: int, limits: Limits, keep_repeats: bool, record: _Record
+) -> list[_Prompt]:
+    """Clean, cap and split: whole prompts first, so that nothing is tokenised in vain; then tokens; then responses."""
+    kept = _merge(prompts, record.drop)
+    for prompt in kept if not keep_repeats else ():
+        _drop_unfit(prompt, record.drop)
+    kept = _cap_prompts(kept, seed, limits.prompts, record.drop)
+    for prompt in kept:
+        _cap_responses(prompt, seed, limits, record.drop)
+        prompt.split = side(prompt.text, held_out, seed) if prompt.responses else "test"
+    empty = sum(not prompt.responses for prompt in kept)
+    if empty and not record.lone:
         log.info("%d prompts have no response and are passed over", empty)
-    prompts = [p for p in prompts if p.responses]
-    if limits.prompts is not None and len(prompts) > limits.prompts:
-        keep = np.sort(rng.permutation(len(prompts))[: limits.prompts])
-        lost = sum(len(p.responses) for p in prompts) - sum(len(prompts[i].responses) for i in keep)
-        what = f"responses of {len(prompts) - limits.prompts} prompts"
-        drop(what, f"the profile keeps at most {limits.prompts} prompts, drawn at random", lost)
-        prompts = [prompts[i] for i in keep]
-    for prompt in prompts:
-        if limits.tokens is not None:
-            fit = [r for r in prompt.responses if limits.count_tokens(prompt.text, r["text"]) <= limits.tokens]
-            if len(fit) < len(prompt.responses):
-                why = f"prompt and response are over {limits.tokens} tokens; nothing is cut short"
-                drop("long responses", why, len(prompt.responses) - len(fit))
-                prompt.responses = fit
-        if limits.responses is not None and len(prompt.responses) > limits.responses:
-            keep = np.sort(rng.permutation(len(prompt.responses))[: limits.responses])
-            why = f"the profile keeps at most {limits.responses} a prompt, drawn at random"
-            drop("responses over the cap", why, len(prompt.responses) - limits.responses)
-            prompt.responses = [prompt.responses[i] for i in keep]
-    return [p for p in prompts if p.responses]
+    return _cap_held_out(kept, seed, limits.held_out, record.drop)
+
+
+def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
+    """Leave out what nothing should learn from: blank and cut samples of a model, and repeats."""
+    written = [r for r in prompt.responses if not is_blank(r["text"])]
+    if len(written) < len(prompt.responses):
+        drop("blank samples", f'"{EMPTY}" stands for a sample without text', len(prompt.responses) - len(written))
+    finished = [r for r in written if r.get("finished") is not False]
+    if len(finished) < len(written):
+        drop("cut samples", "`finished` is false; one teaches to stop where it stops", len(written) - len(finished))
+    first: dict[str, dict] = {}
+    for response in finished:
+        first.setdefault(normalised(response["text"]), response)
+    if len(first) < len(finished):
+        drop("duplicate responses", "the same text under the same prompt", len(finished) - len(first))
+    prompt.responses = list(first.values())
+
+
+def _cap_prompts(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+    """Those with the lowest places; prompts without responses are not counted, and stay."""
+    answered = [prompt for prompt in prompts if prompt.responses]
+    if most is None or len(answered) <= most:
+        return prompts
+    over = sorted(answered, key=lambda prompt: place(seed, "prompts", prompt.text))[most:]
+    why = f"the profile keeps at most {most} prompts, chosen by a hash of their text"
+    drop(f"responses of {len(over)} prompts", why, sum(len(prompt.responses) for prompt in over))
+    gone = {prompt.number for prompt in over}
+    return [prompt for prompt in prompts if prompt.number not in gone]
+
+
+def _cap_responses(prompt: _Prompt, seed: int, limits: Limits, drop: Callable) -> None:
+    if limits.tokens is not None:
+        fit = [r for r in prompt.responses if limits.count_tokens(prompt.text, r["text"]) <= limits.tokens]
+        if len(fit) < len(prompt.responses):
+            why = f"prompt and response are over {limits.tokens} tokens; nothing is cut short"
+            drop("long responses", why, len(prompt.responses) - len(fit))
+            prompt.responses = fit
+    if limits.responses is not None and len(prompt.responses) > limits.responses:
+        places = [place(seed, prompt.text, r["text"]) for r in prompt.responses]
+        keep = np.sort(np.argsort(places, kind="stable")[: limits.responses])
+        why = f"the profile keeps at most {limits.responses} per prompt, chosen by a hash of their text"
+        drop("responses over the cap", why, len(prompt.responses) - limits.responses)
+        prompt.responses = [prompt.responses[i] for i in keep]
+
+
+def _cap_held_out(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+    """The training prompts, and the held-out ones with the lowest places, those with responses first."""
+    test = [prompt for prompt in prompts if prompt.split == "test"]
+    if most is None or len(test) <= most:
+        return prompts
+    over = sorted(test, key=lambda prompt: (not prompt.responses, place(seed, prompt.text)))[most:]
+    if cut := sum(len(prompt.responses) for prompt in over):
+        why = f"the profile keeps at most {most} held-out prompts, chosen by a hash of their text"
+        drop(f"responses of {sum(bool(prompt.responses) for prompt in over)} held-out prompts", why, cut)
+    gone = {prompt.number for prompt in over}
+    return [prompt for prompt in prompts if prompt.number not in gone]
 
 
 def _text(record: dict, name: str, where: str) -> str:
@@ -352,8 +465,10 @@ def _text(record: dict, name: str, where: str) -> str:
     return _value_text(record[name], f"{where}, field `{name}`").strip()
 
 
-def _list(record: dict, name: str, where: str) -> list:
+def _list(record: dict, name: str, where: str, optional: bool = False) -> list:
     value = record.get(name)
+    if optional and value is None:
+        return []
     if not isinstance(value, list):
         raise InputError(f"{where}, field `{name}`: expected a list, got {_kind(value)}")
     return value
@@ -376,10 +491,12 @@ def _value_score(value, where: str) -> float | None:
     return value
 
 
+def _value_flag(value, where: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{where}: expected true, false or null, got {_kind(value)}")
+    return value
+
+
 def _kind(value) -> str:
     names = {type(None): "nothing", str: "text", bool: "a truth value", list: "a list", dict: "an object"}
     return names.get(type(value), f"{type(value).__name__} {value!r}")
-
-
-def _sentence(dropped) -> str:
-    return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in dropped) or "nothing"

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ddpo_lib.corpus import EMPTY, is_blank
 from ddpo_lib.diversity import count_vocabulary, matched_length, pairwise_distance, truncate
 from ddpo_lib.embed import Space, embed
 from ddpo_lib.errors import InputError
 from ddpo_lib.fronts import compare_fronts, matched
 from ddpo_lib.measures import MEASURES, N, measure
 from ddpo_lib.quality import Reward
-from ddpo_lib.stats import compare, plain
+from ddpo_lib.stats import compare, holm, plain
 
 log = logging.getLogger(__name__)
 
 HEADLINE = ("quality", "semantic", "style")  # the paper's three axes
 GOLD = "gold"  # the corpus's own responses to the held-out prompts
-EMPTY = "(empty)"  # stands for a blank sample, so that two of them count as alike
 LENGTHS = ("whole", "matched", "finished")
 NO_SEED = -1  # of samples that come from no training: they stand beside every seed of an arm
 SET = ["prompt_id", "seed", "draw"]  # the columns that tell one set of samples from another
@@ -109,10 +109,15 @@ def why_not_comparable(samples: dict[str, dict], arm: str, against: str) -> str 
     Args:
         samples: by arm, of `describe_samples`; an arm that is not there, as people's responses, is not cut.
     """
-    shares = [about["cut"] / about["samples"] if (about := samples.get(name)) else 0.0 for name in (arm, against)]
-    if abs(shares[0] - shares[1]) <= CUT_APART:
+    shares = [cut_share(samples[name]) if name in samples else 0.0 for name in (arm, against)]
+    if None in shares or abs(shares[0] - shares[1]) <= CUT_APART:
         return None
     return f"the token limit cut {shares[0]:.0%} of the samples of {arm} and {shares[1]:.0%} of those of {against}"
+
+
+def cut_share(about: dict) -> float | None:
+    """The share of samples that the token limit cut, among those of which it is known; None where it is of none."""
+    return about["cut"] / about["finished_known"] if about["finished_known"] else None
 
 
 def score_sets(
@@ -183,6 +188,15 @@ def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], con
     return plain(result)
 
 
+def correct_over_arms(differences: dict) -> None:
+    """Give each difference `p_corrected`, by Holm over the arms, measure by measure; for arms that no claim names."""
+    for measure in {name for row in differences.values() for name in row}:
+        cells = [row[measure] for row in differences.values() if measure in row]
+        raw = np.array([np.nan if cell["p"] is None else cell["p"] for cell in cells])
+        for cell, p in zip(cells, holm(raw).tolist(), strict=True):
+            cell["p_corrected"] = None if np.isnan(p) else p
+
+
 def summarise_sweep(
     by_prompt: pd.DataFrame, *, baseline: str, temperature: float, draws: int, confidence: float, seed: int
 ) -> dict:
@@ -233,22 +247,28 @@ def summarise_sweep(
 
 
 def describe_samples(samples: pd.DataFrame) -> dict:
-    """How many samples, how long, how many blank, repeated or cut at the token limit."""
+    """How many samples, how long, how many blank, repeated or cut at the token limit.
+
+    `finished_known`: of how many it is known whether the limit cut them; the column `finished` may be None.
+    """
     texts = samples["text"]
+    known = samples["finished"].dropna()
     return {
         "samples": len(samples),
         "prompts": int(samples["prompt_id"].nunique()),
         "words": float(np.mean([len(text.split()) for text in texts])) if len(texts) else 0.0,
-        "blank": int((texts.str.strip() == "").sum()),
+        "blank": sum(map(is_blank, texts)),
         "repeated": int(samples.duplicated(["prompt_id", "text"]).sum()),
-        "cut": int((~samples["finished"]).sum()),
+        "cut": int((~known.astype(bool)).sum()),
+        "finished_known": len(known),
     }
 
 
 def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Only sets of two samples or more, each with its seed and draw; says how many were left out."""
     table = table.assign(**{name: of for name, of in (("seed", NO_SEED), ("draw", 0)) if name not in table})
-    table["finished"] = table["finished"].astype(bool) if "finished" in table else True
+    # whether a text is whole is known of samples; people's are, and so is taken for any of which nothing is known
+    table["finished"] = table["finished"].map(lambda f: f is not False and f != 0) if "finished" in table else True
     size = table.groupby(SET)["text"].transform("size")
     alone = table[size < 2]["prompt_id"].nunique()
     if alone:

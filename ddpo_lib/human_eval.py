@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib import potato
+from ddpo_lib.corpus import EMPTY
 from ddpo_lib.errors import InputError
 from ddpo_lib.potato import BEST, DIVERSE, HARD, LEFT, RIGHT
 
@@ -33,7 +34,6 @@ SUMMARISE = (  # the study's task, in our words; the released code builds its ow
     "Summarise the plot of the story below in about {words} words. Tell what happens and to whom, and nothing else: no "
     "title, no opinion, no word about the task. Write nothing but the summary.\n\n{prompt}"
 )
-EMPTY = "(empty)"  # stands for a blank story, as in the evaluation
 COLUMNS = {
     "item": "str",
     "prompt_id": "str",

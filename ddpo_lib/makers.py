@@ -104,8 +104,8 @@ def make_findings(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:
+    from ddpo_lib.corpus import EMPTY
     from ddpo_lib.embed import embed
-    from ddpo_lib.evaluation import EMPTY
     from ddpo_lib.explore import FEWEST, draw_prompts, make_points
 
     corpus = run.table("corpus", "corpus.parquet")
@@ -151,8 +151,8 @@ def make_pairs(profile: Profile, folder: Path, run: Run) -> None:
     if not corpus["split"].eq("test").any():
         prompts = corpus["prompt_id"].nunique()
         raise InputError(
-            f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}; give more, or raise "
-            "data.held_out in a profile"
+            f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}, and a prompt's own text "
+            "decides; give more, raise data.held_out or change data.split_seed in a profile"
         )
     if corpus[corpus["split"] == "test"].groupby("prompt_id").size().max() < 2:
         raise InputError(

@@ -195,7 +195,9 @@ def _table(corpus: pd.DataFrame, chosen: list[int], rejected: list[int]) -> pd.D
 def _why_no_pairs(corpus: pd.DataFrame) -> str:
     sizes = corpus.groupby("prompt_id").size()
     scored = int(corpus["score"].notna().sum())
-    if scored == 0:
+    if corpus.empty:
+        why = "no prompt is in the training split; give more prompts, lower held_out or change split_seed"
+    elif scored == 0:
         why = "no response has a score, and training needs pairs of a better and a worse one"
     elif sizes.max() < 2:
         why = "every prompt has one response, and a pair needs two"

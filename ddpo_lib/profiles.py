@@ -31,12 +31,12 @@ class Section(BaseModel):
 
 class Data(Section):
     source: str | None = None  # a hub data set, read where no corpus is given; None: the corpus of the package
-    max_prompts: Positive | None  # drawn at random; None keeps all
-    max_held_out: Positive | None = None  # held-out prompts, drawn at random; the others are left out; None keeps all
-    max_responses: Positive | None  # a prompt, drawn at random
+    max_prompts: Positive | None  # chosen by a hash of their text, as the others below; None keeps all
+    max_held_out: Positive | None = None  # held-out prompts; the others are left out; None keeps all
+    max_responses: Positive | None  # per prompt
     max_tokens: Positive  # templated prompt and response together; longer responses are dropped
-    held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation
-    split_seed: int
+    held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation, on average: a prompt's text decides
+    split_seed: int  # another one splits otherwise: see `corpus.side`
     gap: float = Field(ge=0)  # score gap of the first round of pairs, in upvotes
     pair_seed: int  # of the first training; the k-th after it draws with pair_seed + k
     # held-out prompts beside those of the corpus, which need no responses: "package", for those that come with the

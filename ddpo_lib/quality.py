@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from ddpo_lib.corpus import transform_scores
+from ddpo_lib.corpus import is_blank, transform_scores
 from ddpo_lib.errors import InputError
 from ddpo_lib.stats import Interval, draw_counts, ends, mean_interval, plain
 
@@ -35,7 +35,9 @@ class Reward(ABC):
     facts: dict
 
     def score(self, prompts: list[str], texts: list[str]) -> np.ndarray:
-        """(n,) float64 predicted transformed upvotes, about -1 to 1; higher is better. A blank text gets the lowest.
+        """(n,) float64 predicted transformed upvotes, about -1 to 1; higher is better.
+
+        A blank text gets the lowest, and so does `corpus.EMPTY`, which stands for one in files of samples.
 
         Raises:
             InputError: a prediction that is not finite, or too few or too many of them; says how many and of which
@@ -43,7 +45,7 @@ class Reward(ABC):
         """
         if len(prompts) != len(texts):
             raise InputError(f"{self.name}: {len(prompts)} prompts and {len(texts)} texts; expected one prompt a text")
-        full = [i for i, text in enumerate(texts) if text.strip()]
+        full = [i for i, text in enumerate(texts) if not is_blank(text)]
         scores = np.full(len(texts), LOWEST)
         if not full:
             return scores

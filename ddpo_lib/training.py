@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -21,7 +22,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
-from ddpo_lib import models, profiles
+from ddpo_lib import models, profiles, seen_prompts
 from ddpo_lib.runs import write_json
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 from ddpo_lib.trunk import Trunk
@@ -33,6 +34,8 @@ def train_sft(
     corpus: pd.DataFrame, model: profiles.Model, optimiser: profiles.Optimiser, max_tokens: int, seed: int, folder: Path
 ) -> None:
     """Supervised fine-tuning on the responses alone; it lands in `folder/trained`, its log in `log.json`.
+
+    `trained/seen_prompts.json` lists the prompts it has seen, see `seen_prompts`.
 
     Args:
         corpus: rows with `prompt` and `text`.
@@ -54,6 +57,7 @@ def train_sft(
         return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
 
     _train(build, model, None, seed, folder)
+    _note_prompts(corpus["prompt"], None, model, folder)
 
 
 def train_preferences(
@@ -68,6 +72,8 @@ def train_preferences(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train one arm; it lands in `folder/trained`, its log in `log.json`.
+
+    `trained/seen_prompts.json` lists the prompts it has seen, those of `start` among them, see `seen_prompts`.
 
     Args:
         pairs: rows with `prompt`, `chosen`, `rejected`, and `weight` for a weighted arm.
@@ -104,6 +110,7 @@ def train_preferences(
         return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
 
     _train(build, model, start, seed, folder, callbacks)
+    _note_prompts(pairs["prompt"], start, model, folder)
 
 
 def _train(
@@ -147,6 +154,14 @@ def _train(
             tokenizer.save_pretrained(folder / "trained")
         write_json(folder / "log.json", trainer.state.log_history)
         shutil.rmtree(checkpoints, ignore_errors=True)  # there are none of a training that keeps none
+
+
+def _note_prompts(prompts: pd.Series, start: Path | None, model: profiles.Model, folder: Path) -> None:
+    if not PartialState().is_main_process:
+        return
+    base = Path(model.name)  # itself one that this module trained, in the worlds of chapter 4
+    start = start or (base if seen_prompts.read(base) is not None else None)
+    seen_prompts.write(folder / "trained", prompts, start)
 
 
 class QuietProgress(ProgressCallback):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpo_lib.corpus import COLUMNS, Limits, read_corpus, transform_scores
+from ddpo_lib.corpus import COLUMNS, EMPTY, Limits, place, read_corpus, read_prompts, side, transform_scores
 from ddpo_lib.errors import InputError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -319,12 +320,35 @@ def test_a_cap_on_held_out_prompts_keeps_some_of_them_and_all_that_train(tmp_pat
     path = write_lines(tmp_path / "many.jsonl", *records)
     every, capped = (read_corpus(path, held_out=0.5, limits=limits) for limits in (None, Limits(held_out=3)))
     split = {name: every["prompt"][every["split"] == name] for name in ("train", "test")}
+    all_held_out = split["test"].nunique()
     kept = capped["prompt"][capped["split"] == "test"]
     assert kept.nunique() == 3
     assert set(kept) < set(split["test"])
     assert capped["prompt"][capped["split"] == "train"].tolist() == split["train"].tolist()
-    assert counts(capped) == {"responses of 7 held-out prompts": 14}
-    assert counts(read_corpus(path, held_out=0.5, limits=Limits(held_out=10))) == {}
+    assert counts(capped) == {f"responses of {all_held_out - 3} held-out prompts": 2 * (all_held_out - 3)}
+    assert counts(read_corpus(path, held_out=0.5, limits=Limits(held_out=all_held_out))) == {}
+
+
+def test_blank_and_cut_samples_are_dropped_where_something_may_learn_from_them(tmp_path):
+    texts = {"A story.": True, EMPTY: True, "A story that st": False, "Another.": None}
+    responses = [{"text": text, "score": 1, "finished": finished} for text, finished in texts.items()]
+    path = write_lines(tmp_path / "samples.jsonl", {"prompt": "p", "seen": True, "responses": responses})
+    table = read_corpus(path, held_out=0.0)
+    assert table["text"].tolist() == ["A story.", "Another."]
+    assert list(table.columns) == COLUMNS
+    assert counts(table) == {"blank samples": 1, "cut samples": 1}
+    samples = read_corpus(path, held_out=0.0, keep_repeats=True, flags=("seen", "finished"))
+    assert samples["text"].tolist() == list(texts)
+    assert samples["finished"].tolist() == list(texts.values())
+    assert samples["seen"].tolist() == [True] * 4
+    assert list(samples.columns) == [*COLUMNS, "seen", "finished"]
+
+
+def test_a_flag_that_is_no_truth_value_is_named(tmp_path):
+    path = write_lines(tmp_path / "bad.jsonl", {"prompt": "p", "seen": "no", "responses": [{"text": "t"}]})
+    assert len(read_corpus(path)) == 1
+    with pytest.raises(InputError, match="line 1, field `responses`, entry 1, field `seen`: expected true, false"):
+        read_corpus(path, flags=("seen",))
 
 
 @settings(max_examples=40, deadline=None)
@@ -351,24 +375,131 @@ def test_every_response_read_is_in_the_table_or_counted_once(records, prompts, r
 # The split
 
 
-@pytest.mark.parametrize("held_out", [0.0, 0.1, 0.18])
-def test_the_split_holds_out_a_share_of_whole_prompts(tmp_path, held_out):
-    records = [grouped(f"prompt {i % 20}", f"one {i}", f"two {i}") for i in range(40)]
-    table = read_corpus(write_lines(tmp_path / "split.jsonl", *records), held_out=held_out)
+def split_of(path: Path, **options) -> dict[str, str]:
+    """The side of each prompt."""
+    return dict(read_corpus(path, **options)[["prompt", "split"]].itertuples(index=False))
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory) -> list[dict]:
+    """1,000 prompts of 8 responses."""
+    return [grouped(f"prompt {i}", *(f"text {i} {j}" for j in range(8))) for i in range(1000)]
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.1, 0.18, 1.0])
+def test_the_split_holds_out_about_a_share_of_whole_prompts(tmp_path, thousand, held_out):
+    table = read_corpus(write_lines(tmp_path / "split.jsonl", *thousand, *thousand[:30]), held_out=held_out)
     assert (table.groupby("prompt")["split"].nunique() == 1).all()
-    assert table.loc[table["split"] == "test", "prompt"].nunique() == round(20 * held_out)
     assert set(table["split"]) <= {"train", "test"}
+    spread = 3 * math.sqrt(held_out * (1 - held_out) / 1000)  # three standard deviations of a binomial share
+    assert abs((table.drop_duplicates("prompt")["split"] == "test").mean() - held_out) <= spread
 
 
-def test_the_split_is_a_function_of_the_seed(tmp_path):
-    path = write_lines(tmp_path / "split.jsonl", *(grouped(f"prompt {i}", "a", "b") for i in range(30)))
+def test_the_split_is_a_function_of_the_seed():
+    prompts = [f"prompt {i}" for i in range(30)]
+    held_out = [tuple(side(prompt, 0.3, seed) for prompt in prompts) for seed in (42, 42, 0, 1, 2)]
+    assert held_out[0] == held_out[1]
+    assert len(set(held_out)) == 4
 
-    def held_out(seed):
-        table = read_corpus(path, held_out=0.3, seed=seed)
-        return frozenset(table.loc[table["split"] == "test", "prompt"])
 
-    assert held_out(42) == held_out(42)
-    assert len({held_out(seed) for seed in range(5)}) > 1
+def test_a_place_worked_by_hand():
+    """The SHA-256 of "42", a line break and the prompt begins with bf531e9e in hexadecimal digits."""
+    assert hashlib.sha256(b"42\nA door opens.").hexdigest().startswith("bf531e9e")
+    assert 0xBF531E9E / 2**32 <= place(42, "A door opens.") < 0xBF531E9F / 2**32
+    assert place(42, "A door opens.") == place(42, "\n A  door\topens. ")
+    assert side("A door opens.", 0.74, 42) == "train"
+    assert side("A door opens.", 0.75, 42) == "test"
+
+
+def test_no_prompt_changes_its_side_when_one_is_appended_or_the_file_is_shuffled(tmp_path, thousand):
+    before = split_of(write_lines(tmp_path / "before.jsonl", *thousand))
+    after = split_of(write_lines(tmp_path / "after.jsonl", *thousand, grouped("one more", "a", "b")))
+    assert {prompt: after[prompt] for prompt in before} == before
+    shuffled = np.random.default_rng(0).permutation(1000)
+    assert split_of(write_lines(tmp_path / "shuffled.jsonl", *(thousand[i] for i in shuffled))) == before
+
+
+def test_no_prompt_changes_its_side_when_responses_or_prompts_are_capped(tmp_path, thousand):
+    path = write_lines(tmp_path / "many.jsonl", *thousand)
+    before = split_of(path)
+    assert split_of(path, limits=Limits(responses=5)) == before
+    fewer = split_of(path, limits=Limits(prompts=400))
+    assert len(fewer) == 400
+    assert fewer.items() < before.items()
+    # a cap on prompts draws by another hash than the split, or all that are kept would be held out
+    assert 0.05 < list(fewer.values()).count("test") / 400 < 0.15
+
+
+def test_an_appended_prompt_takes_the_place_of_one_at_most_under_a_cap(tmp_path, thousand):
+    limits = Limits(prompts=400, held_out=20)
+    before = split_of(write_lines(tmp_path / "before.jsonl", *thousand), limits=limits).keys()
+    appended = [grouped(f"one more {i}", "a") for i in range(5)]
+    after = split_of(write_lines(tmp_path / "after.jsonl", *thousand, appended[0]), limits=limits).keys()
+    assert len(before ^ after) <= 2
+    most = split_of(write_lines(tmp_path / "most.jsonl", *thousand, *appended), limits=limits).keys()
+    assert len(before - most) <= 5
+
+
+def test_capped_responses_are_the_same_in_any_order_and_stay_in_that_of_the_file(tmp_path):
+    texts = [f"text {j}" for j in range(40)]
+    kept = {}
+    for name, order in (("forward", texts), ("backward", texts[::-1]), ("more", [*texts, "one more"])):
+        path = write_lines(tmp_path / f"{name}.jsonl", grouped("p", *order))
+        kept[name] = read_corpus(path, held_out=0.0, limits=Limits(responses=10))["text"].tolist()
+    assert kept["backward"] == kept["forward"][::-1]
+    assert [text for text in texts if text in kept["forward"]] == kept["forward"] != texts[:10]
+    assert len(set(kept["forward"]) - set(kept["more"])) <= 1
+
+
+def test_the_corpus_of_the_package_is_split_usefully_by_the_profiles(tmp_path):
+    """About 16 of 40 prompts, and 6 of the 10 of the profile `smoke`."""
+    from ddpo_lib.profiles import load_profile
+
+    for name, prompts, held_out in (("embedded", 40, 16), ("smoke", 10, 6)):
+        data = load_profile(name).data
+        limits = Limits(prompts=data.max_prompts, responses=data.max_responses)
+        table = read_corpus(held_out=data.held_out, seed=data.split_seed, limits=limits).drop_duplicates("prompt")
+        assert (len(table), (table["split"] == "test").sum()) == (prompts, held_out)
+
+
+# Prompts, with responses or without
+
+
+def test_prompts_without_responses_are_held_out_and_in_no_corpus(tmp_path):
+    removed = {"post_title": "[WP] Silence.", "comment_texts": ["[removed]"], "comment_scores": [1]}
+    lone = [{"prompt": "No field."}, {"prompt": "An empty list.", "responses": []}, removed]
+    path = write_lines(tmp_path / "mixed.jsonl", *GROUPED, *lone)
+    table = read_prompts(path, held_out=0.0, seed=42)
+    assert table.columns.tolist() == ["prompt_id", "prompt", "split", "responses"]
+    assert table["prompt"].tolist() == ["A door opens.", "A door shuts.", "No field.", "An empty list.", "Silence."]
+    assert table["split"].tolist() == ["train"] * 2 + ["test"] * 3
+    assert table["responses"].tolist() == [2, 1, 0, 0, 0]
+    with pytest.raises(InputError, match="line 3, field `responses`"):
+        read_corpus(path)
+    corpus = read_corpus(write_lines(tmp_path / "lists.jsonl", *GROUPED, *lone[1:]), held_out=0.0)
+    assert corpus["prompt"].unique().tolist() == ["A door opens.", "A door shuts."]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_file_of_prompts_alone_can_be_read(tmp_path, suffix):
+    path = write(tmp_path / f"alone{suffix}", [{"prompt": "One."}, {"prompt": "Two."}])
+    table = read_prompts(path, held_out=0.1, seed=0)
+    assert table["prompt"].tolist() == ["One.", "Two."]
+    assert table["split"].tolist() == ["test", "test"]
+
+
+def test_prompts_with_responses_are_those_of_the_corpus_under_every_cap(tmp_path, thousand):
+    lone = [{"prompt": f"alone {i}", "responses": []} for i in range(50)]
+    path = write_lines(tmp_path / "mixed.jsonl", *lone[:25], *thousand[:200], *lone[25:])
+    for limits in (None, Limits(prompts=60), Limits(prompts=60, responses=3, held_out=20), Limits(held_out=80)):
+        prompts = read_prompts(path, held_out=0.3, seed=1, limits=limits)
+        answered = prompts[prompts["responses"] > 0]
+        assert dict(zip(answered["prompt"], answered["split"], strict=True)) == split_of(
+            path, held_out=0.3, seed=1, limits=limits
+        )
+        most = limits.held_out if limits and limits.held_out else 1000
+        test = (prompts["split"] == "test").sum()
+        assert test == min(most, (answered["split"] == "test").sum() + 50)
 
 
 # Upvotes
@@ -426,4 +557,5 @@ def test_real_data_is_read_whole(name, prompts, responses, scored):
     assert len(table) == responses
     assert table["score"].notna().sum() == scored
     assert table.attrs == {"read": {"prompts": prompts, "responses": responses}, "dropped": []}
-    assert table.loc[table["split"] == "test", "prompt_id"].nunique() == round(prompts / 10)
+    held_out = table.loc[table["split"] == "test", "prompt_id"].nunique()
+    assert abs(held_out - prompts / 10) <= 3 * math.sqrt(0.09 * prompts)  # three standard deviations of a binomial

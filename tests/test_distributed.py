@@ -89,6 +89,7 @@ def weighted(tmp_path_factory) -> tuple[Path, Path]:
     ]
     table = pd.DataFrame(rows)
     table["response_id"] = [f"r{i}" for i in range(len(table))]
+    table["split"] = "train"
     table.to_parquet(folder / "weights.parquet")
     return folder / "model", folder / "weights.parquet"
 

@@ -18,9 +18,9 @@ from tiny import WORDS, tiny_model, tiny_tokenizer
 from transformers import T5Config, T5ForSequenceClassification, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ddpo_lib import models, profiles, quality, reward_model, stand_in
+from ddpo_lib import models, profiles, quality, reward_model, seen_prompts, stand_in
 from ddpo_lib.chosen import fit_reward, load_reward
-from ddpo_lib.corpus import read_corpus, transform_scores
+from ddpo_lib.corpus import EMPTY, read_corpus, transform_scores
 from ddpo_lib.embed import Space
 from ddpo_lib.errors import InputError
 from ddpo_lib.quality import Reward
@@ -70,6 +70,11 @@ def test_a_judge_that_gives_too_few_or_too_many_numbers_is_refused(answers):
 def test_blank_texts_get_the_lowest_score_and_are_not_judged():
     assert Says([0.5, 0.25]).score(["p"] * 4, ["", "a", "b", " \n"]).tolist() == [-1.0, 0.5, 0.25, -1.0]
     assert Says([math.nan]).score(["p"], [""]).tolist() == [-1.0]
+
+
+def test_the_placeholder_of_a_blank_sample_is_scored_as_blank(fitted):
+    assert Says([0.5]).score(["p"] * 3, [EMPTY, "a", f" {EMPTY}\n"]).tolist() == [-1.0, 0.5, -1.0]
+    assert fitted.score(["A door opens."] * 2, [EMPTY, ""]).tolist() == [-1.0, -1.0]
 
 
 def test_scores_are_transformed_by_the_range_of_the_training_split():
@@ -514,3 +519,5 @@ def test_a_profile_says_which_reward_is_fitted_kept_and_loaded(base, tmp_path, k
     test = table[table["split"] == "test"]
     np.testing.assert_array_equal(kept.score(test["prompt"].tolist(), test["text"].tolist()), held["predicted"])
     assert not (folder / "checkpoints").exists()
+    trained_on = table.loc[table["split"] == "train", "prompt"]
+    assert seen_prompts.read(folder) == {seen_prompts.fingerprint(prompt) for prompt in trained_on}

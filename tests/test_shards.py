@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ddpo_lib import shards, tasks
-from ddpo_lib.corpus import PACKAGE_CORPUS, read_corpus
+from ddpo_lib.corpus import PACKAGE_CORPUS, Limits, read_corpus
 from ddpo_lib.errors import InputError
 
 WORKFLOW = Path(__file__).parents[1] / "workflow" / "weights.smk"
@@ -19,7 +19,7 @@ N = 4
 
 
 def weigh(source, shard=None, semantic="minilm") -> pd.DataFrame:
-    return tasks.weights(str(source), semantic, "stylometric", "minmax", 0.0, shard)
+    return tasks.weights(str(source), semantic, "stylometric", "minmax", 0.0, shard, held_out=0.4, split_seed=42)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def test_four_shards_with_caches_of_their_own_give_the_whole_bit_for_bit(corpus,
     whole = weigh(corpus)
     assert whole["prompt_id"].nunique() == 12
     assert whole["prompt_id"].eq("p00000").sum() == 18
+    assert set(whole["split"]) == {"train", "test"}
     for k in range(1, N + 1):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{k}"))
         weigh(corpus, f"{k}/{N}").to_parquet(tmp_path / f"{k}.parquet")
@@ -138,6 +139,7 @@ def test_a_shard_that_is_none_is_refused(corpus, shard):
         weigh(corpus, shard)
 
 
-def test_a_shard_cannot_draw_from_all_prompts(corpus):
-    with pytest.raises(ValueError, match="drawn from all prompts"):
-        read_corpus(corpus, held_out=0.1, shard=(1, 2))
+@pytest.mark.parametrize("limits", [Limits(prompts=3), Limits(held_out=1)])
+def test_a_shard_cannot_cap_prompts(corpus, limits):
+    with pytest.raises(ValueError, match="compares all prompts"):
+        read_corpus(corpus, limits=limits, shard=(1, 2))

@@ -238,14 +238,15 @@ def test_the_commands_do_the_steps_on_a_users_file(checkout, tmp_path):
     (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     at = str(tmp_path)
     for words in (
-        ["weights", f"{at}/mine.jsonl", f"{at}/weights.parquet"],
+        ["weights", f"{at}/mine.jsonl", f"{at}/weights.parquet", "--held-out", "0.5", "--split-seed", "3"],
         ["train", f"{at}/weights.parquet", f"{at}/ddpo", "--arm", "ddpo-both", "--profile", "smoke"],
-        ["generate", f"{at}/ddpo", f"{at}/mine.jsonl", f"{at}/samples.jsonl", "--profile", "smoke"],
+        ["generate", f"{at}/ddpo", f"{at}/weights.parquet", f"{at}/samples.jsonl", "--profile", "smoke"],
         ["evaluate", f"{at}/samples.jsonl", "--profile", "smoke"],
     ):
         done = ddpo(checkout, *words)
         assert done.returncode == 0, (words, done.stderr[-3000:])
-    assert done.stdout.splitlines()[1].startswith("samples")
+    assert "seen in training by the models: 0 (samples)" in done.stdout.splitlines()[0]
+    assert any(line.startswith("samples") for line in done.stdout.splitlines())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "ddpo",
         "mine.jsonl",
