@@ -1,4 +1,4 @@
-"""The corpus that comes with the package, and the style space as that corpus shows it."""
+"""The corpus and the held-out prompts that come with the package, and the style space as that corpus shows it."""
 
 import json
 import re
@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from ddpo_lib.corpus import PACKAGE_CORPUS, read_corpus
+from ddpo_lib.corpus import LEADING_TAG, PACKAGE_CORPUS, read_corpus
 from ddpo_lib.counting import stylometric_vectors
+from ddpo_lib.embed import embed
+
+PACKAGE_PROMPTS = PACKAGE_CORPUS.with_name("prompts.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,70 @@ def test_no_two_stories_share_eight_words_in_a_row(stories):
         for start in range(len(words) - 7):
             run = tuple(words[start : start + 8])
             assert first.setdefault(run, number) == number, " ".join(run)
+
+
+# The held-out prompts
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[str]:
+    """Texts of the prompts without responses, which only serve to sample trained models."""
+    records = [json.loads(line) for line in PACKAGE_PROMPTS.read_text(encoding="utf-8").splitlines()]
+    assert all(record.keys() == {"prompt", "responses"} and record["responses"] == [] for record in records)
+    return [record["prompt"] for record in records]
+
+
+def test_there_are_160_prompts_in_clean_text(prompts):
+    assert len(prompts) == 160
+    for prompt in prompts:
+        prompt.encode("utf-8")  # fails on a lone surrogate
+        assert prompt == "\n".join(" ".join(line.split()) for line in prompt.split("\n")) != "", prompt
+        assert prompt.count("\n") <= 1, prompt
+        assert not LEADING_TAG.match(prompt), prompt
+        assert prompt.endswith((".", '."')), prompt
+        assert not set(prompt) & set("“”‘’—"), prompt  # the corpus's prompts have straight quotes and no long dash
+
+
+def test_the_reader_takes_each_prompt_once_as_written(prompts, tmp_path):
+    """A response is put under each prompt here, since the reader passes over prompts without one."""
+    path = tmp_path / "answered.jsonl"
+    answered = [{"prompt": prompt, "responses": [{"text": "A story.", "score": 1}]} for prompt in prompts]
+    path.write_text("".join(json.dumps(record) + "\n" for record in answered), encoding="utf-8")
+    table = read_corpus(path)
+    assert table["prompt"].tolist() == prompts
+    assert table.attrs["dropped"] == []
+
+
+def test_prompts_are_as_long_and_as_mixed_in_length_as_those_of_the_corpus(prompts, stories):
+    ours = np.array([len(prompt.split()) for prompt in prompts])
+    theirs = np.array([len(prompt.split()) for prompt in stories["prompt"].unique()])
+    assert theirs.min() - 3 <= ours.min() and ours.max() <= theirs.max() + 7
+    assert abs(np.median(ours) - np.median(theirs)) <= 3
+    assert abs(ours.std() - theirs.std()) <= 1.5
+    broken = [np.mean(["\n" in prompt for prompt in texts]) for texts in (prompts, stories["prompt"].unique())]
+    assert abs(broken[0] - broken[1]) <= 0.1
+
+
+def test_no_prompt_repeats_another_or_one_of_the_corpus(prompts, stories):
+    texts = prompts + stories["prompt"].unique().tolist()
+    assert len({re.sub(r"\W+", " ", text.lower()).strip() for text in texts}) == len(texts)
+    words = [set(re.findall(r"\w+", text.lower())) for text in texts]
+    for i, one in enumerate(words):
+        for j, two in enumerate(words[:i]):
+            assert len(one & two) / len(one | two) <= 0.5, (texts[i], texts[j])
+    vectors = embed(texts, "minilm")
+    cosines = np.triu(vectors @ vectors.T, 1)
+    i, j = np.unravel_index(cosines.argmax(), cosines.shape)
+    assert cosines[i, j] <= 0.8, (texts[i], texts[j])
+
+
+def test_prompts_spread_at_least_as_wide_in_meaning_as_those_of_the_corpus(prompts, stories):
+    """Mean cosine over all pairs of prompts: low where prompts are unlike each other."""
+    of_pairs = {}
+    for name, texts in (("prompts", prompts), ("corpus", stories["prompt"].unique().tolist())):
+        vectors = embed(texts, "minilm")
+        of_pairs[name] = (vectors @ vectors.T)[np.triu_indices(len(texts), 1)].mean()
+    assert of_pairs["prompts"] <= of_pairs["corpus"]
 
 
 # The style space, by pairs of stories
