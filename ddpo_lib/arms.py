@@ -8,6 +8,7 @@ import pandas as pd
 
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.divpo import diversity_by_words, weights_within
+from ddpo_lib.errors import InputError
 from ddpo_lib.pairs import make_divpo_pairs, make_pairs
 from ddpo_lib.profiles import Arm, DivPO, Optimiser
 
@@ -23,7 +24,8 @@ def training_pairs(
     """What an arm learns from, of the responses that it keeps (paper, ablation on responses per prompt).
 
     Deviations and weights are those among the responses to a prompt that are kept, winners and losers alike, so they
-    sum to that number.
+    sum to that number. A pair has the weight of its winner, and so need not weigh 1 on average (`sum_weights`); with
+    `arm.rescale` the weights of the pairs, of all prompts together, are divided by their mean.
 
     Args:
         corpus: the table of `corpus.read_corpus`, its training prompts alone.
@@ -38,7 +40,7 @@ def training_pairs(
         DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
 
     Raises:
-        InputError: no pair can be made.
+        InputError: no pair can be made, or every winner has weight 0 and the arm rescales.
         ValueError: an arm that picks by probability comes without `surprisal`, or with a wrong number of values.
     """
     rows, pairs = _keep(corpus, arm, gap, seed)
@@ -61,7 +63,37 @@ def training_pairs(
     if most is not None and most < len(pairs):
         drawn = np.random.default_rng(seed).choice(len(pairs), most, replace=False)
         pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
+    if arm.rescale:
+        pairs["weight"] = _with_mean_one(pairs["weight"])
     return pairs
+
+
+def sum_weights(
+    corpus: pd.DataFrame, vectors: Mapping[str, np.ndarray], arm: Arm, gap: float = 5, seed: int = 0
+) -> pd.DataFrame:
+    """Two sums of weights for each prompt of a weighted arm, with pairs by the gap rule.
+
+    Over all responses that the arm keeps, weights sum to their number, by construction (paper, normalised deviation).
+    Over the winners alone they need not sum to the number of winners: they do on average where a winner deviates as
+    much as any other response.
+
+    Args:
+        corpus, vectors, arm, gap, seed: as in `training_pairs`.
+
+    Returns:
+        A row a prompt, by `prompt_id`: `responses` that are kept and their `weight`; `winners` and their
+        `winner_weight`, both 0 for a prompt without a pair.
+
+    Raises:
+        InputError: as `training_pairs`.
+    """
+    rows, _ = _keep(corpus, arm, gap, seed)
+    kept = corpus.iloc[rows].reset_index(drop=True)
+    kept["weight"] = _weights(kept, [vectors[name][rows] for name in arm.weights], arm)
+    pairs = training_pairs(corpus, vectors, arm, gap, seed)
+    sums = kept.groupby("prompt_id")["weight"].agg(responses="size", weight="sum")
+    of_winners = pairs.groupby("prompt_id")["weight"].agg(winners="size", winner_weight="sum")
+    return sums.join(of_winners).fillna({"winners": 0, "winner_weight": 0.0}).astype({"winners": int})
 
 
 def with_equal_steps(arm: Arm, pairs: int, every: int, optimiser: Optimiser) -> Arm:
@@ -112,6 +144,12 @@ def _divpo_number(kept: pd.DataFrame, seed: int) -> int:
     """How many pairs DivPO's default rule makes of the same responses; what is diverse does not matter to that."""
     rule = DivPO()
     return len(make_divpo_pairs(kept, np.zeros(len(kept)), rule.rho, rule.max_pairs, seed, threshold=rule.threshold))
+
+
+def _with_mean_one(weight: pd.Series) -> pd.Series:
+    if not weight.any():
+        raise InputError("arm, field `rescale`: every winner has weight 0; set a `floor`, or keep more responses")
+    return weight / weight.mean()
 
 
 def _weights(kept: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:

@@ -1,8 +1,15 @@
 """A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
 
 A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
-and may have a flaw: the object at its end is another one than at its beginning. How often each plot, voice and flaw
-comes is set, so it is known exactly, and `read_mode` recovers all three from any text that the grammar can write.
+and may have a flaw. A world has one of two flaws:
+
+- "object": the closing names another object than the opening. A space that counts words sees it: few of the other
+  stories have that word.
+- "order": in the opening, place and object stand in each other's place ("had the harbour at the lamp"). Each flawed
+  story is the twin of a good one with the same words, so a space that counts words gives both one vector.
+
+How often each plot, voice and flaw comes is set, so it is known exactly, and `read_mode` recovers all three from any
+text that the grammar can write.
 """
 
 import math
@@ -22,6 +29,7 @@ from ddpo_lib.corpus import COLUMNS
 
 GOOD, BAD = 10.0, 1.0  # the scores of a good story and of a flawed one; equal scores make no pair
 PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
+FLAWS = ("object", "order")
 TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
 
 _LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
@@ -51,6 +59,7 @@ class World:
     zipf: float = 1.3  # the plot of rank r, from 1, has probability ~ r ** -zipf; 0: all equally common
     voice_zipf: float = 1.0
     flawed: float = 0.4  # the share of all responses, in expectation
+    flaw: str = "object"  # which of FLAWS they have
     against: float = 0.0  # 0: every plot is flawed as often; 1: the rarest plots are flawed first; between: a mixture
     seed: int = 0
 
@@ -66,6 +75,8 @@ class World:
         _check("flawed", self.flawed, 0, 1)
         _check("against", self.against, 0, 1)
         _check("seed", self.seed, 0, math.inf)
+        if self.flaw not in FLAWS:
+            raise ValueError(f"flaw: expected one of {', '.join(FLAWS)}, got {self.flaw!r}")
         if self.held_out and self.prompts < words:
             raise ValueError(
                 f"prompts: expected {words} or more, which name every hero, place and object, where some are held out, "
@@ -125,7 +136,7 @@ def write_corpus(world: World) -> pd.DataFrame:
     """Responses to the world's prompts, of modes drawn independently; the same for the same world.
 
     Texts of one mode under one prompt differ until all its wordings are used, and only then repeat. Worlds that
-    differ in `flawed` or `against` alone have the same plots and voices.
+    differ in `flawed`, `flaw` or `against` alone have the same plots and voices.
 
     Returns:
         A row a response: the columns of `corpus.read_corpus` (the split by prompt: held-out ones are "test"), then
@@ -140,7 +151,7 @@ def write_corpus(world: World) -> pd.DataFrame:
     rows = []
     for i, prompt in enumerate(prompts):
         modes = [Mode(*row) for row in zip(plots[i].tolist(), voices[i].tolist(), flawed[i].tolist(), strict=True)]
-        texts = {mode: _shuffled_for_ever(_Wordings(prompt, mode), rng) for mode in sorted(set(modes))}
+        texts = {mode: _shuffled_for_ever(_Wordings(prompt, mode, world.flaw), rng) for mode in sorted(set(modes))}
         split = "train" if i < world.prompts else "test"
         for j, mode in enumerate(modes):
             score = BAD if mode.flawed else GOOD
@@ -176,26 +187,31 @@ def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator
 
 
 def wordings(prompt: str, mode: Mode) -> Iterator[str]:
-    """Every text of a mode for a prompt, each once: 54 when good, 54 x 15 = 810 when flawed.
+    """Every text of a mode for a prompt, each once: 54 when good; when flawed 54 x 15 + 54 = 864, those of both flaws.
 
-    These are 3 openings and 3 closings of the voice around 6 wordings of the plot; in a flawed one, the closing names
-    any of the 15 other objects.
+    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. With the flaw "object" the closing
+    names any of the 15 other objects; with the flaw "order" place and object have changed places in the opening.
 
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    return iter(_Wordings(prompt, mode))
+    return chain(*[_Wordings(prompt, mode, flaw) for flaw in (FLAWS if mode.flawed else FLAWS[:1])])
 
 
 class _Wordings(Sequence):
-    """The texts of `wordings` by number; none is written before it is asked for, since a corpus needs few of them."""
+    """The texts of a mode by number, of one flaw where the mode is flawed.
 
-    def __init__(self, prompt: str, mode: Mode):
+    None is written before it is asked for, since a corpus needs few of them.
+    """
+
+    def __init__(self, prompt: str, mode: Mode, flaw: str):
         hero, place, thing = cast(prompt)
         if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
             raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
+        ends = [other for other in OBJECTS if (other != thing) == (mode.flawed and flaw == "object")]
+        if mode.flawed and flaw == "order":
+            place, thing = thing, place
         self.cast = {"hero": hero, "place": place, "object": thing}
-        ends = [other for other in OBJECTS if (other != thing) == mode.flawed]
         openings, closings = _FRAMES[mode.voice]
         self.parts = (openings, _CONTENTS[mode.plot], closings, ends)
 
@@ -214,13 +230,17 @@ class _Wordings(Sequence):
 
 
 def read_mode(text: str) -> Mode | None:
-    """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows."""
+    """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows.
+
+    Both flaws are read, whichever the world has; no world writes a text with both, so that one has no mode.
+    """
     named = _NAMES.findall(text)
     known = _masked_stories().get(_NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text))
     if known is None or len(named) != 4:  # a mask that stands in the text itself names nothing
         return None
+    plot, voice, swapped = known
     first, last = (name for name in named if name in OBJECTS)
-    return Mode(*known, first != last)
+    return None if swapped and first != last else Mode(plot, voice, swapped or first != last)
 
 
 def is_faithful(text: str, prompt: str) -> bool:
@@ -235,13 +255,14 @@ def cast(text: str) -> tuple[str | None, str | None, str | None]:
 
 
 @cache
-def _masked_stories() -> dict[str, tuple[int, int]]:
-    """Every story with <hero>, <place> and <object> for those -> its plot and its voice."""
+def _masked_stories() -> dict[str, tuple[int, int, bool]]:
+    """Every story with <hero>, <place> and <object> for those -> plot, voice, and whether its flaw is that of order."""
     stories = {}
     for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
         for opening, content, closing in product(openings, contents, closings):
-            start = opening.format(hero="<hero>", place="<place>", object="<object>")
-            stories[f"{start} {content}{closing.format(object='<object>')}"] = plot, voice
+            end = f" {content}{closing.format(object='<object>')}"
+            stories[opening.format(hero="<hero>", place="<place>", object="<object>") + end] = plot, voice, False
+            stories[opening.format(hero="<hero>", place="<object>", object="<place>") + end] = plot, voice, True
     return stories
 
 

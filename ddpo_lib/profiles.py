@@ -129,6 +129,7 @@ class Arm(Section):
     scale: Literal["minmax", "ratio"] = "minmax"
     floor: float = Field(default=0.0, ge=0, le=1)
     power: float = Field(default=1.0, ge=0)  # that weights are raised to; they then sum to n again
+    rescale: bool = False  # weights are scaled so that the pairs weigh 1 on average
     responses: Annotated[int, Field(ge=2)] | None = None  # a prompt, at most; None keeps all
     best_first: bool = False  # the pairs of the highest-scored winners, not random responses, are kept
     divpo: DivPO | None = None  # None: pairs by the gap rule
@@ -145,8 +146,10 @@ class Arm(Section):
     def _consistent(self):
         if self.best_first and (self.responses is None or self.divpo):
             raise ValueError("best_first: says which `responses` are kept, for pairs by the gap rule")
-        if not self.weights and (self.floor, self.power, self.scale) != (0.0, 1.0, "minmax"):
-            raise ValueError("weights: none are named, so there is nothing to scale, floor or raise to a power")
+        if not self.weights and (self.floor, self.power, self.scale, self.rescale) != (0.0, 1.0, "minmax", False):
+            raise ValueError(
+                "weights: none are named, so there is nothing to scale, rescale, floor or raise to a power"
+            )
         if self.equal_steps and self.epochs:
             raise ValueError("epochs: equal_steps sets them")
         return self
@@ -291,7 +294,7 @@ class Worlds(Section):
     """Small models in worlds whose modes are known (`modeworld.py`): one trained from scratch, all others from it."""
 
     seeds: Positive  # of world and training at once: 0, 1, ...
-    kinds: dict[str, dict[str, int | float]]  # a name a world -> fields of `modeworld.World`
+    kinds: dict[str, dict[str, int | float | str]]  # a name a world -> fields of `modeworld.World`
     layers: Positive
     width: Positive
     pretraining: Pretraining

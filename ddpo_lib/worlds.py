@@ -36,9 +36,10 @@ def make_base(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.training import train_sft
 
     settings, random = profile.worlds, folder / "random"
-    world, first = language(settings), world_of(settings, MAIN_WORLD, 0)
+    read, first = language(settings), world_of(settings, MAIN_WORLD, 0)
+    world = read[0]
     _write_random(settings, world.seed, random)
-    stories = modeworld.write_corpus(world)
+    stories = pd.concat(map(modeworld.write_corpus, read), ignore_index=True)
     unread = {
         modeworld.cast(prompt)
         for kind, seed in product(settings.kinds, range(settings.seeds))
@@ -52,12 +53,21 @@ def make_base(profile: Profile, folder: Path, run: Run) -> None:
     write_json(folder / "modes.json", _measure(texts, world, "the model that worlds start from"))
 
 
-def language(settings: Worlds) -> modeworld.World:
-    """What pretraining reads: every plot and voice of the worlds, each as often as any other."""
+def language(settings: Worlds) -> list[modeworld.World]:
+    """What pretraining reads: every plot and voice of the worlds, each as often as any other, and every kind of flaw.
+
+    A world a kind of flaw, which share the responses to a prompt.
+    """
     kinds = [modeworld.World(**fields) for fields in settings.kinds.values()]
     modes_of_all = {"plots": max(kind.plots for kind in kinds), "voices": max(kind.voices for kind in kinds)}
-    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": settings.pretraining.responses}
-    return modeworld.World(**read, **modes_of_all, zipf=0, voice_zipf=0, seed=settings.seeds)  # no world's own seed
+    flaws = [flaw for flaw in modeworld.FLAWS if flaw in {kind.flaw for kind in kinds}]
+    responses = max(1, settings.pretraining.responses // len(flaws))
+    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": responses, **modes_of_all}
+    seeds = range(settings.seeds, settings.seeds + len(flaws))  # no world's own
+    return [
+        modeworld.World(**read, zipf=0, voice_zipf=0, flaw=flaw, seed=seed)
+        for flaw, seed in zip(flaws, seeds, strict=True)
+    ]
 
 
 def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:

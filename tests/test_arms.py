@@ -9,10 +9,11 @@ import yaml
 from conftest import SHARED
 from pydantic import ValidationError
 
-from ddpo_lib.arms import training_pairs, with_equal_steps
+from ddpo_lib.arms import sum_weights, training_pairs, with_equal_steps
 from ddpo_lib.corpus import read_corpus
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.divpo import diversity_by_words
+from ddpo_lib.errors import InputError
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Arm, Optimiser, load_profile
@@ -105,6 +106,50 @@ def test_a_power_spreads_or_flattens_weights_and_keeps_their_sum(corpus, vectors
     prompts = training_pairs(corpus, vectors, arm(**spaces), 5, 0)["prompt_id"][heavy]
     assert ratio.groupby(prompts).std().max() < 1e-9
     assert two.std() > one.std() > none.std()
+
+
+def test_rescaled_weights_of_the_pairs_have_mean_1_the_same_order_and_the_same_zeros(corpus, vectors):
+    fields = {"weights": ["semantic", "style"], "responses": 4}
+    as_they_are = training_pairs(corpus, vectors, arm(**fields), 5, 0)
+    rescaled = training_pairs(corpus, vectors, arm(rescale=True, **fields), 5, 0)
+    assert rescaled.drop(columns="weight").equals(as_they_are.drop(columns="weight"))
+    before, after = as_they_are["weight"], rescaled["weight"]
+    assert abs(before.mean() - 1) > 0.01 and after.mean() == pytest.approx(1)
+    assert (before == 0).any() and ((before == 0) == (after == 0)).all()
+    assert after.to_numpy() == pytest.approx(before.to_numpy() / before.mean())
+
+
+def test_what_is_rescaled_are_the_pairs_that_are_left(corpus, vectors):
+    pairs = training_pairs(corpus, vectors, arm(weights=["style"], pairs=20, rescale=True), 5, 0)
+    assert len(pairs) == 20 and pairs["weight"].mean() == pytest.approx(1)
+
+
+def test_weights_of_zero_alone_cannot_be_rescaled_and_the_error_says_what_can_be_done(corpus):
+    """Winners at the middle of their prompt, losers around it: the winner is the response nearest to the others."""
+    three = corpus.groupby("prompt_id").head(3).reset_index(drop=True)
+    three["score"] = np.tile([3.0, 1.0, 1.0], 9)
+    angle = np.tile([0.0, -1.0, 1.0], 9)
+    vectors = {"style": np.column_stack([np.cos(angle), np.sin(angle)])}
+    with pytest.raises(InputError, match="field `rescale`: every winner has weight 0; set a `floor`"):
+        training_pairs(three, vectors, arm(weights=["style"], rescale=True), 0, 0)
+    floored = training_pairs(three, vectors, arm(weights=["style"], rescale=True, floor=0.1), 0, 0)
+    assert floored["weight"].tolist() == pytest.approx([1.0] * 9)
+
+
+@pytest.mark.parametrize("fields", [{}, {"responses": 4}, {"floor": 0.1}, {"scale": "ratio"}, {"power": 2.0}])
+def test_weights_of_a_prompt_sum_to_its_responses_and_those_of_its_winners_to_what_the_pairs_have(
+    corpus, vectors, fields
+):
+    weighted = arm(weights=["semantic", "style"], **fields)
+    tied = corpus.assign(score=corpus["score"].where(corpus["prompt_id"] != "p00003", 7.0))  # a prompt without a pair
+    sums, pairs = sum_weights(tied, vectors, weighted, 5, 1), training_pairs(tied, vectors, weighted, 5, 1)
+    assert sums.index.tolist() == sorted(set(corpus["prompt_id"]))
+    assert (sums["responses"] == fields.get("responses", 16)).all()
+    assert sums["weight"].to_numpy() == pytest.approx(sums["responses"].to_numpy(), abs=1e-9)
+    assert sums.loc["p00003", ["winners", "winner_weight"]].tolist() == [0, 0]
+    mine = sums[sums["winners"] > 0]
+    assert mine["winners"].tolist() == pairs.groupby("prompt_id").size().tolist()
+    assert mine["winner_weight"].tolist() == pytest.approx(pairs.groupby("prompt_id")["weight"].sum().tolist())
 
 
 def test_at_most_so_many_pairs_are_drawn_with_the_weights_that_they_had(corpus, vectors):
@@ -218,6 +263,7 @@ def test_on_real_data_a_cut_keeps_whole_pairs():
     [
         ({"best_first": True}, "best_first"),
         ({"floor": 0.1}, "weights"),
+        ({"rescale": True}, "nothing to scale, rescale"),
         ({"equal_steps": True, "epochs": 2.0}, "epochs"),
         ({"responses": 1}, "responses"),
         ({"divpo": {"rho": 0.6}}, "rho"),

@@ -1,6 +1,7 @@
 """The world with known modes: what it writes can be read back exactly, comes as often as stated, and each space sees
 the mode that it should."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,7 @@ from ddpo_lib.corpus import read_corpus
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.embed import embed
 from ddpo_lib.modeworld import (
+    FLAWS,
     HEROES,
     OBJECTS,
     PLACES,
@@ -29,6 +31,7 @@ from ddpo_lib.modeworld import (
     write_corpus,
 )
 from ddpo_lib.pairs import make_pairs
+from ddpo_lib.stats import bootstrap_ratio
 
 MODES = [Mode(*mode) for mode in product(range(len(PLOTS)), range(len(VOICES)), (False, True))]
 
@@ -55,7 +58,7 @@ def large() -> pd.DataFrame:
 
 
 def test_every_text_of_the_grammar_is_read_as_the_mode_it_was_written_in(stories):
-    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (54 + 810)
+    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (54 + 810 + 54)  # good, of the flaw "object", of "order"
     assert all(read_mode(text) == mode for mode, text in stories)
 
 
@@ -69,8 +72,10 @@ def test_every_text_has_12_to_30_words(stories):
     assert max(lengths) <= 30
 
 
-def test_every_hero_place_and_object_is_read():
-    table = write_corpus(World(plots=8, voices=4, prompts=16, held_out=0, responses=64, zipf=0, voice_zipf=0))
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_every_hero_place_and_object_is_read(flaw):
+    every = {"plots": 8, "voices": 4, "zipf": 0, "voice_zipf": 0}
+    table = write_corpus(World(**every, prompts=16, held_out=0, responses=64, flaw=flaw))
     modes = [Mode(*row) for row in table[["plot", "voice", "flawed"]].itertuples(index=False)]
     assert set(modes) == set(MODES)
     assert [read_mode(text) for text in table["text"]] == modes
@@ -135,6 +140,9 @@ def test_a_text_that_is_nearly_one_has_no_mode(change):
     assert read_mode(text) == Mode(0, 0, False)
     assert read_mode(text.replace("with the lamp", "with the drum")) == Mode(0, 0, True)
     assert read_mode(text.replace("had the lamp", "had the drum")) == Mode(0, 0, True)
+    swapped = text.replace("the lamp at the mill", "the mill at the lamp")
+    assert read_mode(swapped) == Mode(0, 0, True)
+    assert read_mode(swapped.replace("with the lamp", "with the drum")) is None  # no world writes both flaws
     assert read_mode(text.replace(*change)) is None
     assert read_mode(text.replace(*change[::-1])) == Mode(0, 0, False)
 
@@ -257,8 +265,9 @@ def test_the_same_world_is_written_the_same_and_another_seed_another():
     pd.testing.assert_frame_equal(first, write_corpus(World(**small)))
     other = write_corpus(World(**small, seed=1))
     assert (other["text"] != first["text"]).mean() > 0.9
-    against = write_corpus(World(**small, flawed=0.6, against=1))
-    pd.testing.assert_frame_equal(first[["prompt", "plot", "voice"]], against[["prompt", "plot", "voice"]])
+    for fields in ({"flawed": 0.6, "against": 1}, {"flaw": "order"}):
+        changed = write_corpus(World(**small, **fields))
+        pd.testing.assert_frame_equal(first[["prompt", "plot", "voice"]], changed[["prompt", "plot", "voice"]])
 
 
 @pytest.mark.parametrize(
@@ -281,6 +290,8 @@ def test_the_same_world_is_written_the_same_and_another_seed_another():
         ("voice_zipf", float("inf")),
         ("flawed", 1.1),
         ("against", -0.5),
+        ("flaw", "rhyme"),
+        ("flaw", 1),
         ("seed", -1),
     ],
 )
@@ -393,6 +404,70 @@ def test_rare_plots_deviate_in_what_is_told_and_rare_voices_in_how(seen):
 def test_flaws_leave_the_style_alone(seen):
     table, vectors = seen
     assert explained(deviation(table, vectors["stylometric"]), table["flawed"]) < 0.01
+
+
+def flawed_minus_good(flaw: str, space: str, prompts: int, responses: int) -> tuple[float, float]:
+    """Mean deviation of flawed stories minus that of good ones, over prompts; and its standard error."""
+    table = write_corpus(World(prompts=prompts, held_out=0, responses=responses, flaw=flaw, seed=2))
+    distance = mean_distance(embed(table["text"].tolist(), space), groups(table))
+    means = pd.Series(distance).groupby([groups(table), table["flawed"]]).mean().unstack()
+    difference = (means[True] - means[False]).dropna()
+    return difference.mean(), difference.std() / len(difference) ** 0.5
+
+
+@pytest.mark.parametrize("space", ["lexical", "stylometric", "delta"])
+def test_no_space_sees_the_flaw_of_order(space):
+    difference, error = flawed_minus_good("order", space, 128, 32)
+    assert abs(difference) < 2.5 * error and error < 0.006
+
+
+def test_a_language_model_hardly_sees_the_flaw_of_order_and_does_see_that_of_the_object():
+    order, error = flawed_minus_good("order", "minilm", 10, 20)
+    assert abs(order) < 2.5 * error
+    seen, error = flawed_minus_good("object", "minilm", 10, 20)
+    assert seen > 2.5 * error and seen > 3 * abs(order)
+
+
+def test_words_see_the_flaw_of_the_object():
+    """The same measurement, where there is something to see."""
+    difference, error = flawed_minus_good("object", "lexical", 128, 32)
+    assert difference > 10 * error
+
+
+def words(text: str) -> list[str]:
+    return sorted(re.findall(r"\w+|[^\w\s]", text))
+
+
+def test_a_story_with_the_flaw_of_order_has_the_words_and_the_vectors_of_a_good_one():
+    """Style may differ under the 16th of prompts that name the mill, which it takes for a function word."""
+    table = write_corpus(World(prompts=32, held_out=0, responses=16, voices=4, flaw="order"))
+    flawed = table[table["flawed"]]
+    twins = []
+    for prompt, text, plot, voice in flawed[["prompt", "text", "plot", "voice"]].itertuples(index=False):
+        good = wordings(prompt, Mode(plot, voice, False))
+        twins.append(next(other for other in good if words(other) == words(text)))
+    assert not set(flawed["text"]) & set(twins)
+    for space in ("lexical", "delta"):
+        assert embed(twins, space) == pytest.approx(embed(flawed["text"].tolist(), space), abs=1e-6)
+    of_twins, of_flawed = (embed(list(texts), "stylometric") for texts in (twins, flawed["text"]))
+    same = np.isclose(of_twins, of_flawed, atol=1e-6).all(axis=1)
+    mill = np.array(["mill" in prompt for prompt in flawed["prompt"]])
+    assert same[~mill].all() and mill.mean() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("flaw", "space", "one"), [("order", "lexical", True), ("order", "stylometric", True), ("object", "lexical", False)]
+)
+def test_a_winner_weighs_1_on_average_where_its_space_does_not_see_the_flaw(flaw, space, one):
+    """Over all responses to a prompt weights sum to their number; over the good ones they need not."""
+    table = write_corpus(World(prompts=256, held_out=0, responses=16, flaw=flaw, seed=4))
+    weight = pd.Series(weights(mean_distance(embed(table["text"].tolist(), space), groups(table)), groups(table)))
+    assert weight.groupby(groups(table)).sum().to_numpy() == pytest.approx(np.full(256, 16.0))
+    good = ~table["flawed"]
+    of_good = weight[good].groupby(groups(table)[good])
+    value = bootstrap_ratio(of_good.sum().to_numpy(), of_good.size().to_numpy(), draws=2000, confidence=0.95, seed=0)
+    assert (value.low < 1 < value.high) == one
+    assert value.high - value.low < 0.1 and (one or value.high < 0.85)
 
 
 def test_where_all_modes_are_equally_common_good_stories_of_each_weigh_alike():
