@@ -250,7 +250,7 @@ def _source_hash(function: Callable) -> str:
 
 
 def _written(node) -> str:
-    """A syntax tree as text, the same in every version of Python: a field that is empty, or that is new, is left out."""
+    """A syntax tree as text, the same in every version of Python: without empty fields, which a version may add."""
     if isinstance(node, list):
         return f"[{', '.join(map(_written, node))}]"
     if not isinstance(node, ast.AST):
