@@ -246,6 +246,52 @@ def make(
         typer.echo(opened.path(step))
 
 
+@app.command(hidden=True)
+def keep(
+    name: Annotated[str, typer.Argument(help="A folder of results/, as in worlds or measures-hanna.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """For maintainers: make what a folder of results/ keeps, and keep it. For `worlds`, run `make book-full` first."""
+    from ddpo_lib import kept
+    from ddpo_lib.pipeline import KEPT, PROJECT, open_run, recipe
+
+    if name not in KEPT:
+        raise InputError(f"{name}: not kept; there are {', '.join(KEPT)}")
+    profile, artifact, corpus = KEPT[name]
+    if corpus and data is None:
+        raise InputError(f"{name}: made from {corpus}; give the folder that holds it with --data")
+    made = open_run(profile, corpus and str(data / corpus), runs).path(artifact)
+    kept.keep(made, recipe(profile, artifact), PROJECT / "results" / name)
+    typer.echo(PROJECT / "results" / name)
+
+
+@app.command(hidden=True)
+def readme(runs: Runs = Path("runs")) -> None:
+    """For maintainers: write README's marked blocks, its figure and results/readme.json.
+
+    They come from the finished run of the profile `embedded`, results/worlds, results/timings.json and
+    benchmarks/RESULTS.md.
+    """
+    from ddpo_lib import readme as writer
+    from ddpo_lib.pipeline import PROJECT, open_run
+
+    typer.echo(writer.write(open_run(writer.PROFILE, folder=runs), PROJECT))
+
+
+@app.command(hidden=True)
+def timings(
+    clone: Annotated[Path, typer.Argument(help="Folder for a fresh clone of this checkout; must not exist.")],
+) -> None:
+    """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
+    from ddpo_lib import readme as writer
+    from ddpo_lib.pipeline import PROJECT
+    from ddpo_lib.runs import write_json
+
+    write_json(PROJECT / writer.TIMINGS, writer.time_clone(PROJECT, clone))
+    typer.echo(PROJECT / writer.TIMINGS)
+
+
 def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
     """One artifact in a process of its own, whose memory goes with it."""
     command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]

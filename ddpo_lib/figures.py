@@ -35,6 +35,7 @@ NAMES = {
     "instruct-iter": "Instruct, told to differ",
     "instruct-verbalized": "Instruct, verbalized",
 }
+SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
 METHODS = {"sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "ddpo": "DDPO", "dorpo": "DORPO", "divpo": "DivPO"}
 MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
@@ -202,6 +203,16 @@ def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
     if values["low"] is None:
         return style.format(values["mean"]).replace("-", "−") + " [no interval]"
     return f"{style} [{style}, {style}]".format(values["mean"], values["low"], values["high"]).replace("-", "−")
+
+
+def count(number: int, noun: str) -> str:
+    """`one seed`, `6 seeds`: a number that a sentence takes from the run."""
+    return f"one {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def space_name(model: str) -> str:
+    """A space's model as prose writes it."""
+    return SPACE_NAMES.get(model, model)
 
 
 def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:

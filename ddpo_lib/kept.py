@@ -1,14 +1,45 @@
 """Results that came off another machine and are kept with the project, for a chapter to show beside its own run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from ddpo_lib.evaluation import HEADLINE
 from ddpo_lib.figures import interval, name, p_value
+from ddpo_lib.runs import write_json
 
 STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
+
+
+def keep(made: Path, recipe: str, folder: Path) -> None:
+    """Copy an artifact to a folder of results/; its manifest then says by which `recipe` of `pipeline` it was made."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(made, folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    write_json(folder / "manifest.json", manifest | {"recipe": recipe})
+
+
+def origin(folder: Path, is_current: bool) -> str:
+    """Where kept results are from, as a sentence for a page, with a warning where this checkout would make others.
+
+    Args:
+        folder: of results/, with its `manifest.json`.
+        is_current: of `pipeline.is_current`.
+    """
+    made = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    machine = made["hardware"]["gpu"] or made["hardware"]["processor"]
+    told = (
+        f"`results/{folder.name}` was made on {made['made']} by commit {made['commit']} "
+        f"(code {made['code']['hash']}) on {machine}, in {made['seconds']:.0f} s."
+    )
+    if is_current:
+        return told
+    return (
+        f"**Warning: the code or the settings have changed since, and may give other numbers.** {told} "
+        f"To make it anew: `ddpo keep {folder.name}`."
+    )
 
 
 def read_studies(folder: Path) -> list[dict]:

@@ -1,7 +1,8 @@
 """Which artifact a run makes from which: a profile and a corpus -> the steps of a run."""
 
+import json
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from ddpo_lib import makers, online, worlds
@@ -30,6 +31,13 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
 CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
+KEPT = {  # a folder of results/ -> the profile, the artifact and the corpus that it is made from
+    "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
+    "deviation-hanna": ("deviation", "findings", "hanna.jsonl"),
+    "deviation-triplets": ("deviation", "findings", "creativity_triplets.jsonl"),
+    "measures-hanna": ("deviation", "ranking", "hanna.jsonl"),
+    "worlds": ("full", "worlds", None),
+}
 PARTS = 4  # processes that share the seeds of the worlds
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
@@ -52,7 +60,23 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
     other = corpus and source != settings.data.source
     name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if other else "")
     place = Path(folder).resolve() / name
-    return Run(place, _steps(settings, profile, source, hub, place))
+    steps = _steps(settings, source, hub)
+    if (PROJECT / "notebooks").is_dir():
+        steps |= _book_steps(settings, profile, source, set(steps), annotations(place))
+    return Run(place, steps)
+
+
+@cache
+def recipe(profile: str, artifact: str) -> str:
+    """The key that an artifact of a profile of the package has without a corpus: its code and settings alone."""
+    return Run(Path("runs"), _steps(load_profile(profile), "", True)).key(artifact)
+
+
+def is_current(name: str) -> bool:
+    """Whether the code and the settings that made a folder of results/ are still those of this checkout."""
+    manifest = json.loads((PROJECT / "results" / name / "manifest.json").read_text(encoding="utf-8"))
+    profile, artifact, _ = KEPT[name]
+    return manifest.get("recipe") == recipe(profile, artifact)
 
 
 def source_of(profile: Profile, corpus: str | None) -> str:
@@ -69,7 +93,7 @@ def source_of(profile: Profile, corpus: str | None) -> str:
     return str(Path(source).resolve())
 
 
-def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) -> dict[str, Step]:
+def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     p = profile
     spaces = p.spaces.model_dump(include={"semantic", "style"})
     arms = ("sft", *p.arms) if p.arms else ()
@@ -150,8 +174,6 @@ def _steps(profile: Profile, named: str, source: str, hub: bool, place: Path) ->
         steps += _evaluation_steps(p, spaces)
         steps += _online_steps(p, spaces)
         steps += _world_steps(p)
-    if (PROJECT / "notebooks").is_dir():
-        steps += _book_steps(p, named, source, {step.name for step in steps}, annotations(place))
     return {step.name: step for step in steps}
 
 
@@ -322,15 +344,16 @@ def _world_steps(p: Profile) -> list[Step]:
     return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
 
 
-def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> list[Step]:
+def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> dict[str, Step]:
     """Executed chapters and the HTML; only in a checkout, where the notebooks are. A chapter reads what is `made`: a
     profile may have no arm that learns online."""
     steps = []
     corpus = None if source == source_of(p, None) else source
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
+    outdated = [name for name in KEPT if not is_current(name)]  # a page warns of them
     for stem, inputs in chapters.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"
-        params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
+        params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name, "outdated": outdated}
         make = partial(makers.make_chapter, notebook, named, corpus)
         name, modules = f"chapter-{stem}", _imported_by(notebook)
         inputs = ("corpus", *(read for read in inputs if read in made))
@@ -351,7 +374,7 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
                 job=True,
             )
         )
-    return steps
+    return {step.name: step for step in steps}
 
 
 def annotations(place: Path) -> list[Path]:
@@ -369,5 +392,5 @@ def _imported_by(notebook: Path) -> tuple[str, ...]:
 
 
 def _kept_results() -> list[Path]:
-    """Findings on other data that are kept with the project."""
-    return sorted(f for f in (PROJECT / "results").rglob("*") if f.suffix in (".json", ".parquet"))
+    """Findings on other data that are kept with the project; not what README is made of, which no chapter reads."""
+    return sorted(f for f in (PROJECT / "results").glob("*/**/*") if f.suffix in (".json", ".parquet"))

@@ -224,23 +224,43 @@ def code_hash(modules: tuple[str, ...]) -> str:
     while todo:
         module = todo.pop()
         if module not in seen:
-            tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
-            todo += _imported(tree)
-            seen[module] = ast.dump(_without_docstrings(tree))
+            imported, seen[module] = _read_source((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
+            todo += [name for name in imported if name not in MACHINERY and (LIBRARY / f"{name}.py").exists()]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
+def _read_source(source: str) -> tuple[list[str], str]:
+    """Names that a module imports from the library, and its code without comments and docstrings."""
+    tree = ast.parse(source)
+    return _imported(tree), _written(_without_docstrings(tree))
+
+
 def _function_hash(function: Callable) -> str:
-    """Hash of a function's own code; comments and docstring do not count."""
-    function = getattr(function, "func", function)  # what a partial calls
+    """Hash of a function's own code, or of what a partial calls; comments and docstring do not count."""
+    return _source_hash(getattr(function, "func", function))
+
+
+@cache
+def _source_hash(function: Callable) -> str:
     source = textwrap.dedent(inspect.getsource(function))
     with contextlib.suppress(SyntaxError):  # a lambda inside a longer expression stays as it is written
-        source = ast.dump(_without_docstrings(ast.parse(source)))
+        source = _written(_without_docstrings(ast.parse(source)))
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
+def _written(node) -> str:
+    """A syntax tree as text, the same in every version of Python: without empty fields, which a version may add."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return f"{type(node).__name__}({', '.join(f'{name}={_written(value)}' for name, value in fields)})"
+
+
 def _imported(tree: ast.Module) -> list[str]:
-    """Modules of the library that a module imports, at its top or inside functions."""
+    """Names that a module imports from the library, at its top or inside functions."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -251,7 +271,7 @@ def _imported(tree: ast.Module) -> list[str]:
         else:
             continue
         found += [name.split(".")[1] for name in names if name.startswith(f"{LIBRARY.name}.")]
-    return [module for module in found if module not in MACHINERY and (LIBRARY / f"{module}.py").exists()]
+    return found
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
