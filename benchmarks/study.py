@@ -186,6 +186,8 @@ def gather(run) -> dict:
         "run": run.folder.name,
         "corpus": run.json("corpus", "report.json")["source"],
         "against": settings["against"],
+        "twins": results["against"],
+        "claims": results["claims"],
         "confidence": settings["confidence"],
         "seeds": results["seeds"],
         "quality": {key: run.json("quality", "report.json")[key] for key in ("name", "better_than_chance")},

@@ -120,9 +120,7 @@ def cut_share(about: dict) -> float | None:
     return about["cut"] / about["finished_known"] if about["finished_known"] else None
 
 
-def score_sets(
-    samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: dict[str, Space]
-) -> pd.DataFrame:
+def score_sets(samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: dict[str, Space]) -> pd.DataFrame:
     """Quality and mean pairwise distance of each set of samples.
 
     Args:
@@ -190,8 +188,8 @@ def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], con
 
 def correct_over_arms(differences: dict) -> None:
     """Give each difference `p_corrected`, by Holm over the arms, measure by measure; for arms that no claim names."""
-    for measure in {name for row in differences.values() for name in row}:
-        cells = [row[measure] for row in differences.values() if measure in row]
+    for column in {name for row in differences.values() for name in row}:
+        cells = [row[column] for row in differences.values() if column in row]
         raw = np.array([np.nan if cell["p"] is None else cell["p"] for cell in cells])
         for cell, p in zip(cells, holm(raw).tolist(), strict=True):
             cell["p_corrected"] = None if np.isnan(p) else p

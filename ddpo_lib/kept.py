@@ -48,19 +48,18 @@ def read_studies(folder: Path) -> list[dict]:
 
 
 def study_table(study: dict) -> pd.DataFrame:
-    """A row an arm, as text: the paper's three axes; each minus that of the arm it is set against, with p;
-    and its quality minus that arm's at equal diversity, where the fronts tell it."""
-    against = name(study["against"])
+    """One row per arm, as text: the paper's three axes; each minus that of the arm's twin, with p; and the arm's
+    quality minus that of the baseline at equal diversity, where the fronts tell it."""
     rows = []
     for arm, values in study["arms"].items():
         row = {"arm": name(arm), **{measure: interval(values[measure], 2) for measure in HEADLINE}}
-        for measure in HEADLINE:
-            change = study["differences"].get(arm, {}).get(measure)
-            row[f"{measure} minus {against}"] = "" if change is None else _with_p(change)
+        changes = study["differences"].get(arm, {})
+        row["minus"] = name(study["twins"][arm]) if changes else ""
+        row |= {f"{measure}, minus that": _with_p(changes[measure]) if changes else "" for measure in HEADLINE}
         for space, found in study["fronts"].items():
             value = found["matched"].get(arm)
             told = "" if value is None else "out of reach" if value["mean"] is None else interval(value, sign=True)
-            row[f"quality minus {against} at equal {space} diversity"] = told
+            row[f"quality minus {name(study['against'])} at equal {space} diversity"] = told
         rows.append(row)
     return pd.DataFrame(rows)
 

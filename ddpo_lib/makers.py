@@ -265,9 +265,7 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     tables = {GOLD: draw_sets(people, size, settings.gold_draws, profile.seed), **samples}
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     reward = load_reward(profile, run.path("quality"))
-    by_prompt, shared = score_by_prompt(
-        tables, reward, spaces, baseline=settings.against, to_match=[GOLD, *arms]
-    )
+    by_prompt, shared = score_by_prompt(tables, reward, spaces, baseline=settings.against, to_match=[GOLD, *arms])
     by_prompt.to_parquet(folder / "by_prompt.parquet")
     compared = {"against": twins(profile), "confidence": settings.confidence}
     whole, matched, finished = (summarise(by_prompt[by_prompt["length"] == length], **compared) for length in LENGTHS)
@@ -301,7 +299,9 @@ def judge_arms(results: dict, reward: dict) -> list[dict]:
         sides = claim["arm"], claim["against"]
         if apart := why_not_comparable(results["samples"], *sides):
             blocked[claim["id"]] = apart
-        elif claim["measure"] == "quality" and (ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}):
+        elif claim["measure"] == "quality" and (
+            ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}
+        ):
             broken = ", ".join(BROKEN[way] for way in BROKEN if way in ways)
             blocked[claim["id"]] = f"the {reward['name']} scores a story higher when it is broken: {broken}"
     return judge_claims(published()["claims"], results, reward, blocked=blocked)
@@ -334,8 +334,8 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def make_sharpness(profile: Profile, folder: Path, run: Run) -> None:
-    """The headline measures of the arms that claims compare, by seed, prompt and number of samples, in `by_set.parquet`;
-    and in `costs.json` the seconds that they took."""
+    """The headline measures of the arms that claims compare, by seed, prompt and number of samples, in
+    `by_set.parquet`; and in `costs.json` the seconds that they took."""
     from ddpo_lib.evaluation import score_sets
     from ddpo_lib.published import claims_of
 

@@ -236,7 +236,9 @@ def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         epochs = arm.epochs or optimiser.epochs
         costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
     for name in ("sft", *p.arms):
-        costs.append(_sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, gpu))
+        costs.append(
+            _sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, gpu)
+        )
     for name in swept(p):
         times, prompts = len(p.evaluation.temperatures), _least(counts.asked, prompts_of(p, "sweep"))
         costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, gpu))
@@ -274,9 +276,7 @@ def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
     return Cost("quality", steps, memory, training_hours(shape, tokens, counts.tokens, 3, gpu))
 
 
-def _sampling(
-    s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, gpu: GPU
-) -> Cost:
+def _sampling(s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, gpu: GPU) -> Cost:
     prompt = counts.tokens / 10
     memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
     if counts.asked is None:

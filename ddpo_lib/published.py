@@ -16,6 +16,15 @@ def published() -> dict:
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
+def claims_of(twins: Mapping[str, str | None]) -> list[dict]:
+    """The claims on arms that a profile has, compared as the claims compare them.
+
+    Args:
+        twins: by arm, the arm that it is compared with (`profiles.twins`).
+    """
+    return [claim for claim in published()["claims"] if twins.get(claim["arm"]) == claim["against"]]
+
+
 def quality_margin(results: dict, twin: str) -> tuple[float, str]:
     """The loss of quality that counts as little, and why: half of what the unweighted twin gained over SFT here.
 

@@ -46,7 +46,12 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
         wide = part.pivot(index=["prompt_id", "seed"], columns="arm", values=measure)
         table = (wide[arm] - wide[against]).unstack("seed").dropna()
         of_prompt, of_seed, residual = components(table.to_numpy())
-        about = {"samples": samples, "prompts": table.shape[0], "seeds": table.shape[1], "mean": table.to_numpy().mean()}
+        about = {
+            "samples": samples,
+            "prompts": table.shape[0],
+            "seeds": table.shape[1],
+            "mean": table.to_numpy().mean(),
+        }
         rows.append({**about, "prompt": of_prompt, "seed": of_seed, "residual": residual})
     return pd.DataFrame(rows)
 

@@ -20,7 +20,16 @@ from ddpo_lib.deviation import mean_distance
 from ddpo_lib.deviation import weights as deviation_weights
 from ddpo_lib.embed import embed
 from ddpo_lib.errors import InputError
-from ddpo_lib.evaluation import HEADLINE, LENGTHS, correct_over_arms, cut_share, describe_samples, score_by_prompt, summarise, why_not_comparable
+from ddpo_lib.evaluation import (
+    HEADLINE,
+    LENGTHS,
+    correct_over_arms,
+    cut_share,
+    describe_samples,
+    score_by_prompt,
+    summarise,
+    why_not_comparable,
+)
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.profiles import Arm, Baseline, Model, Profile, Sampling, Section, load_profile
 
@@ -299,7 +308,15 @@ def evaluate(
     samples = {arm: describe_samples(table) for arm, table in tables.items()}
     about = {"prompts": count_seen(tables, learned), "samples": samples}
     about["not_comparable"] = {arm: why for arm in tables if (why := why_not_comparable(samples, arm, baseline))}
-    return {**whole, "matched": matched, "finished": finished, "baseline": baseline, "quality": report, **about, **shared}
+    return {
+        **whole,
+        "matched": matched,
+        "finished": finished,
+        "baseline": baseline,
+        "quality": report,
+        **about,
+        **shared,
+    }
 
 
 def _read_scored(scored: str | None, profile: Profile, held_out: float, split_seed: int) -> pd.DataFrame:
@@ -339,9 +356,7 @@ def describe_evaluation(result: dict) -> str:
     for arm, values in result["arms"].items():
         rows.append(f"{arm:<20}" + "".join(f"{interval(values[m]):>26}" for m in HEADLINE))
     if result["differences"]:
-        rows.append(
-            f"\nminus {result['baseline']}, over the prompts that both have; p after Holm over the arms"
-        )
+        rows.append(f"\nminus {result['baseline']}, over the prompts that both have; p after Holm over the arms")
         for arm, values in result["differences"].items():
             if arm in result["not_comparable"]:
                 rows.append(f"{arm:<20}  {result['not_comparable'][arm]}")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from ddpo_lib import plan
 from ddpo_lib.cli import app
+from ddpo_lib.corpus import PACKAGE_CORPUS
 from ddpo_lib.embed import COUNTED, Space, _encoder
 from ddpo_lib.errors import InputError
 from ddpo_lib.pipeline import open_run, source_of
@@ -249,11 +250,17 @@ def test_the_papers_data_is_counted_as_the_paper_does():
 def test_a_corpus_of_ones_own_is_read_and_counted(tmp_path):
     source = tmp_path / "mine.jsonl"
     stories = [{"text": f"one two three {i}", "score": float(i)} for i in range(4)]
-    source.write_text("".join(json.dumps({"prompt": f"Prompt {i}", "responses": stories}) + "\n" for i in range(10)))
+    source.write_text("".join(json.dumps({"prompt": f"Prompt {i}", "responses": stories}) + "\n" for i in range(40)))
     counts = count(load_profile("paper"), str(source))
-    assert (counts.responses, counts.prompts, counts.asked) == (36, 9, 1)
-    assert counts.pairs == 18
+    held_out = 40 - counts.prompts  # which prompts are held out, their texts decide: a tenth of them, about
+    assert 0 < held_out < 12
+    assert (counts.responses, counts.held_out, counts.asked) == (4 * counts.prompts, 4 * held_out, held_out)
+    assert counts.pairs == 2 * counts.prompts
     assert counts.tokens == pytest.approx(6 * plan.TOKENS_A_WORD)
+
+
+def test_prompts_that_the_package_adds_are_counted():
+    assert count(load_profile("embedded"), str(PACKAGE_CORPUS)).asked > 150
 
 
 # The plan
