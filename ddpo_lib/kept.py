@@ -17,15 +17,17 @@ def read_studies(folder: Path) -> list[dict]:
 
 
 def study_table(study: dict) -> pd.DataFrame:
-    """A row an arm, as text: the paper's three axes; each minus that of the arm it is set against, with p;
-    and its quality minus that arm's at equal diversity, where the fronts tell it."""
+    """A row an arm, as text: the paper's three axes; the twin that it is compared with, and each axis minus the twin's,
+    with p; and its quality minus that of the study's baseline at equal diversity, where the fronts tell it."""
     against = name(study["against"])
     rows = []
     for arm, values in study["arms"].items():
+        twin = study["twins"].get(arm)
         row = {"arm": name(arm), **{measure: interval(values[measure], 2) for measure in HEADLINE}}
+        row["twin"] = name(twin) if twin else ""
         for measure in HEADLINE:
             change = study["differences"].get(arm, {}).get(measure)
-            row[f"{measure} minus {against}"] = "" if change is None else _with_p(change)
+            row[f"{measure} minus the twin"] = "" if change is None else _with_p(change)
         for space, found in study["fronts"].items():
             value = found["matched"].get(arm)
             told = "" if value is None else "out of reach" if value["mean"] is None else interval(value, sign=True)

@@ -9,7 +9,7 @@ from ddpo_lib.book import benchmark_files
 from ddpo_lib.corpus import PACKAGE_CORPUS, is_hub_name
 from ddpo_lib.errors import InputError
 from ddpo_lib.makers import seeded
-from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, swept
+from ddpo_lib.profiles import MAIN_WORLD, Profile, load_profile, swept, twins
 from ddpo_lib.runs import Run, Step
 
 PROJECT = Path(__file__).parent.parent  # holds notebooks/ and book/ in a checkout
@@ -224,7 +224,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             "evaluation",
             partial(makers.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
-            settings,
+            settings | {"against": twins(p)},
             ("evaluation", "chosen"),
             job=True,
         )

@@ -49,7 +49,7 @@ def a_run(folder):
     """A run whose artifacts are written here: an arm that gains in style, and what comes with it. Its texts come from
     a GPU, the rest from this machine."""
     axes = {"quality": value(0.5), "semantic": value(0.6), "style": value(0.7), "vendi": value(2.0)}
-    changes = {name: value(0.2, p=0.001, p_corrected=0.002) for name in axes}
+    changes = {name: value(0.2, p=0.002) for name in axes}
     matched = {"semantic": {"ddpo-both": value(0.3)}, "style": {"ddpo-both": value(None)}}
     fronts = {
         space: {"hypervolume": {}, "differences": {}, "matched": matched[space], "curves": {}}
@@ -60,7 +60,12 @@ def a_run(folder):
         "quality": ("report.json", {"name": "stand-in", "better_than_chance": False, "within_prompt": None}),
         "evaluation": (
             "results.json",
-            {"arms": {"dpo": axes, "ddpo-both": axes}, "differences": {"ddpo-both": changes}, "seeds": 5},
+            {
+                "arms": {"dpo": axes, "ddpo-both": axes},
+                "differences": {"ddpo-both": changes},
+                "seeds": 5,
+                "against": {"ddpo-both": "dpo"},
+            },
         ),
         "fronts": ("fronts.json", {"spaces": fronts}),
         "samples-dpo": ("samples.json", {}),
@@ -90,7 +95,8 @@ def test_what_is_kept_of_a_run_is_its_headline_and_where_it_comes_from(tmp_path)
     run = a_run(tmp_path)
     kept = study.gather(run)
     assert set(kept["arms"]["dpo"]) == {"quality", "semantic", "style"}
-    assert kept["differences"]["ddpo-both"]["style"]["p_corrected"] == 0.002
+    assert kept["differences"]["ddpo-both"]["style"]["p"] == 0.002
+    assert kept["twins"] == {"ddpo-both": "dpo"}
     assert (kept["corpus"], kept["seeds"], kept["against"], kept["confidence"]) == ("mine.jsonl", 5, "dpo", 0.95)
     assert kept["key"] == run.manifest("evaluation")["key"]
     assert "curves" not in kept["fronts"]["style"]
@@ -182,8 +188,9 @@ def test_a_kept_study_is_shown_arm_by_arm(tmp_path):
     kept = study.gather(a_run(tmp_path))
     table = study_table(kept).set_index("arm")
     assert table.loc["DPO", "quality"] == "0.50 [0.40, 0.60]"
-    assert table.loc["DPO", "style minus DPO"] == ""
-    assert table.loc["DDPO-both", "style minus DPO"] == "+0.200 [+0.100, +0.300], p 0.002"
+    assert table.loc["DPO", ["twin", "style minus the twin"]].tolist() == ["", ""]
+    assert table.loc["DDPO-both", "twin"] == "DPO"
+    assert table.loc["DDPO-both", "style minus the twin"] == "+0.200 [+0.100, +0.300], p 0.002"
     assert table.loc["DDPO-both", "quality minus DPO at equal semantic diversity"] == "+0.300 [+0.200, +0.400]"
     assert table.loc["DDPO-both", "quality minus DPO at equal style diversity"] == "out of reach"
 

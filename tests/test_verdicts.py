@@ -95,7 +95,7 @@ def test_rows_of_worlds_reach_each_verdict_at_the_profiles_number_of_seeds(name)
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_where_nothing_differs_hardly_a_family_has_a_claim_reproduced(name):
-    """By chance one family in forty has one at most: one in twenty has a finding, half of those in the claim's direction."""
+    """By chance one family in forty: one in twenty has a finding, and half of those in the claim's direction."""
     profile, found = load_profile(name), []
     for seed in range(10):
         on_arms = judge_claims(published()["claims"], arms_with(profile, {}, seed), REWARD)
