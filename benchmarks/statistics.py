@@ -1,8 +1,8 @@
-"""Comparing arms: `stats.compare` against `scipy.stats.bootstrap`, which knows one number at a time.
+"""Resampling: `stats.resample` and `stats.ends` against `scipy.stats.bootstrap`, which knows one number at a time.
 
-Ours gives every arm's mean with its interval for every measure, and every difference to the baseline with interval, p,
-corrected p, effect and prompts needed. SciPy gives the mean of one arm and measure with its percentile interval, from
-as many draws. What is compared is the time for a number with its interval.
+Ours gives as many numbers with their intervals as arms have means and differences to one of them, for every measure,
+from the same draws. SciPy gives one such number with its percentile interval, from as many draws. What is compared is
+the time for a number with its interval.
 """
 
 import statistics
@@ -12,16 +12,17 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib.stats import compare
+from ddpo_lib.stats import ends, resample
 
 CONFIDENCE = 0.95
 
 
 def rows(draws: int = 10_000, prompts: int = 1_000, arms: int = 10, measures: int = 8, repeats: int = 3) -> list[Row]:
     """The table: time and memory for all arms and measures, and time a number beside SciPy's."""
-    shape = arms, measures, prompts
-    samples = take_turns({"ours": partial(ours, shape, draws), "scipy": partial(scipy, shape, draws)}, repeats)
     numbers = (2 * arms - 1) * measures
+    samples = take_turns(
+        {"ours": partial(ours, prompts, numbers, draws), "scipy": partial(scipy, prompts, draws)}, repeats
+    )
     seconds = [sample.seconds for sample in samples["ours"]]
     ratios = [theirs.seconds / (our / numbers) for theirs, our in zip(samples["scipy"], seconds, strict=True)]
     theirs = statistics.median(sample.seconds for sample in samples["scipy"])
@@ -43,18 +44,19 @@ def rows(draws: int = 10_000, prompts: int = 1_000, arms: int = 10, measures: in
     ]
 
 
-def ours(shape: tuple[int, int, int], draws: int) -> Sample:
-    values = random_values(shape)
-    return timed(lambda: compare(values, baseline=0, draws=draws, confidence=CONFIDENCE, seed=0))
+def ours(prompts: int, numbers: int, draws: int) -> Sample:
+    values, freedom = random_values(prompts, 1, numbers), np.full(numbers, prompts - 1.0)
+    ones = np.ones(values.shape)
+    return timed(lambda: ends(resample(values, ones, draws=draws, seed=0), freedom, CONFIDENCE))
 
 
-def scipy(shape: tuple[int, int, int], draws: int) -> Sample:
-    values = random_values(shape)[0, 0]
+def scipy(prompts: int, draws: int) -> Sample:
+    values = random_values(prompts)
     options = {"n_resamples": draws, "confidence_level": CONFIDENCE, "method": "percentile", "rng": 0}
     return timed(lambda: bootstrap((values,), np.mean, vectorized=True, **options).confidence_interval)
 
 
-def random_values(shape: tuple[int, int, int]) -> np.ndarray:
+def random_values(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ddpo_lib.fronts import compare_fronts, front, hypervolume, matched
-from ddpo_lib.stats import bootstrap_ratio
+from ddpo_lib.published import verdict
+from ddpo_lib.stats import bootstrap_ratio, plain
 
 SETTINGS = {"draws": 1000, "confidence": 0.95, "seed": 0}
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 7), st.just(2)), elements=st.integers(-3, 9).map(float))
@@ -162,6 +163,20 @@ def test_where_the_baseline_is_not_as_diverse_nothing_is_said():
     found = matched(**sweeps([STAIRS, [[3.5, 3]] * 3]), arm=1, temperature=0, baseline=0, **SETTINGS)
     assert all(math.isnan(value) for value in (found.mean, found.low, found.high, found.p))
     assert found.outside == 1
+
+
+def test_a_resampled_p_tells_its_own_error_and_whether_more_draws_could_move_it():
+    table = sweeps([STAIRS, np.add(STAIRS, (0, 0.1))], noise=0.3)
+    few, many = (
+        matched(**table, arm=1, temperature=1, baseline=0, **SETTINGS | {"draws": draws}) for draws in (200, 3200)
+    )
+    for found, draws in ((few, 200), (many, 3200)):
+        assert found.p_error == pytest.approx(math.sqrt(found.p * (2 - found.p) / draws))
+    fronts = compare_fronts(**table, baseline=0, **SETTINGS)
+    difference = fronts.differences[1]
+    assert difference.p_error == pytest.approx(math.sqrt(difference.p * (2 - difference.p) / SETTINGS["draws"]))
+    close = plain(difference) | {"p": 0.045, "p_corrected": 0.045, "p_error": 0.004}
+    assert verdict(close | {"low": 0.1, "high": 0.9}, "higher") == "not enough data"
 
 
 def test_draws_beyond_the_curve_count_against_both_ends():

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ddpo_lib.errors import InputError
-from ddpo_lib.profiles import load_profile, names
+from ddpo_lib.profiles import load_profile, names, twins
 
 
 def written(folder: Path, content: str | bytes, name: str = "mine.yaml") -> Path:
@@ -150,3 +150,26 @@ def test_a_profile_is_frozen():
     for section, knob in ((profile, "seed"), (profile.data, "gap"), (profile.arms["dpo"], "loss")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(section, knob, getattr(section, knob))
+
+
+def test_each_arm_is_compared_with_the_one_that_lacks_what_it_tries():
+    paper = twins(load_profile("paper"))
+    assert paper["sft"] is None
+    assert {paper[arm] for arm in ("dpo", "orpo", "dpo-4")} == {"sft"}
+    assert {paper[arm] for arm in ("ddpo-semantic", "ddpo-style", "ddpo-both", "divpo")} == {"dpo"}
+    assert {paper[f"dorpo-{space}"] for space in ("semantic", "style", "both")} == {"orpo"}
+    assert {paper[arm] for arm in ("divpo-4", "ddpo-both-4", "ddpo-both-4-floor", "ddpo-both-4-best")} == {"dpo-4"}
+    assert {paper[arm] for arm in ("gold", "instruct", "instruct-verbalized")} == {"dpo"}
+    study = twins(load_profile("gpu-study"))
+    assert (study["divpo-ddpo"], study["divpo-steps"]) == ("divpo", "dpo")
+    assert (study["dpo-divpo-pairs"], study["ddpo-both-divpo-pairs"]) == ("sft", "dpo-divpo-pairs")
+    assert twins(load_profile("embedded"))["dorpo-both"] is None  # there is no orpo
+    assert twins(load_profile("deviation")) == {}
+
+
+def test_an_arm_may_name_the_one_it_is_compared_with(tmp_path):
+    arms = "extends: smoke\narms: {{dpo: {{loss: dpo, start: sft}}, d: {{loss: orpo, start: sft, against: {}}}}}\n"
+    assert twins(load_profile(written(tmp_path, arms.format("dpo"))))["d"] == "dpo"
+    for other in ("d", "gold"):
+        with pytest.raises(InputError, match=f"arms.d.against: {other} is no other arm"):
+            load_profile(written(tmp_path, arms.format(other)))
