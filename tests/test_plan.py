@@ -249,9 +249,9 @@ def test_the_papers_data_is_counted_as_the_paper_does():
 def test_a_corpus_of_ones_own_is_read_and_counted(tmp_path):
     source = tmp_path / "mine.jsonl"
     stories = [{"text": f"one two three {i}", "score": float(i)} for i in range(4)]
-    source.write_text("".join(json.dumps({"prompt": f"Prompt {i}", "responses": stories}) + "\n" for i in range(10)))
+    source.write_text("".join(json.dumps({"prompt": f"Plan {i}", "responses": stories}) + "\n" for i in range(10)))
     counts = count(load_profile("paper"), str(source))
-    assert (counts.responses, counts.prompts, counts.asked) == (36, 9, 1)
+    assert (counts.responses, counts.prompts, counts.asked) == (36, 9, 1)  # the profile's seed holds out Plan 9
     assert counts.pairs == 18
     assert counts.tokens == pytest.approx(6 * plan.TOKENS_A_WORD)
 
