@@ -193,7 +193,6 @@ def gather(run) -> dict:
         "quality": {key: run.json("quality", "report.json")[key] for key in ("name", "better_than_chance")},
         "arms": axes(results["arms"]),
         "differences": axes(results["differences"]),
-        "twins": results["against"],
         "fronts": {
             space: {key: found[key] for key in ("hypervolume", "differences", "matched")}
             for space, found in fronts["spaces"].items()

@@ -61,7 +61,7 @@ def test_the_workflow_runs_the_shards_and_merges_them(corpus, tmp_path):
         "--directory",
         str(tmp_path),
     ]
-    settings = [f"source={corpus}", "out=it's all.parquet", f"shards={N}", "options=--semantic lexical"]
+    settings = [f"source={corpus}", "out=it's all.parquet", f"shards={N}", "options=--semantic lexical --held-out 0.4"]
     done = subprocess.run(
         [*command, "--config", *settings],
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
