@@ -21,7 +21,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
-    "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
+    "02c-why-it-works": ("worlds", "deviation", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
     "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),

@@ -78,6 +78,15 @@ def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch
     )
 
 
+def test_what_is_read_first_has_every_kind_of_flaw_that_a_world_has_and_as_many_stories():
+    settings = load_profile("embedded").worlds
+    alone, both = worlds.language(settings), worlds.language(load_profile("full").worlds)
+    assert [world.flaw for world in alone] == ["object"] and [world.flaw for world in both] == ["object", "order"]
+    assert sum(world.responses for world in both) == alone[0].responses == settings.pretraining.responses
+    seeds = {world.seed for world in both}
+    assert len(seeds) == 2 and not seeds & set(range(load_profile("full").worlds.seeds))  # no stories in common
+
+
 def test_what_is_sampled_are_held_out_prompts(grid):
     run, _, _ = grid
     corpus = run.table("world-main-0", "corpus.parquet")
@@ -161,6 +170,7 @@ def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
     [
         ({"kinds": {"main": {"plots": 99}}}, "kinds.main: plots"),
         ({"kinds": {"main": {"colour": 1}}}, "colour"),
+        ({"kinds": {"main": {"flaw": "rhyme"}}}, "kinds.main: flaw: expected one of object, order"),
         ({"pretraining": {"prompts": 15}}, "pretraining.prompts"),
         ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
         ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
