@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch
     read = []
     monkeypatch.setattr("ddpo_lib.training.train_sft", lambda stories, *rest: read.extend(stories["prompt"]) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        worlds.make_base(settings.model_copy(update={"worlds": small}), tmp_path, None)
+        worlds.make_base(settings.model_copy(update={"worlds": small}), "object", tmp_path, None)
     casts = {cast(prompt) for prompt in read}
     unread = {cast(p) for seed in range(10) for p in held_out(worlds.world_of(small, "main", seed))}
     assert len(unread) > 70 and len(casts) == 16**3 - len(unread)
@@ -78,13 +79,16 @@ def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch
     )
 
 
-def test_what_is_read_first_has_every_kind_of_flaw_that_a_world_has_and_as_many_stories():
-    settings = load_profile("embedded").worlds
-    alone, both = worlds.language(settings), worlds.language(load_profile("full").worlds)
-    assert [world.flaw for world in alone] == ["object"] and [world.flaw for world in both] == ["object", "order"]
-    assert sum(world.responses for world in both) == alone[0].responses == settings.pretraining.responses
-    seeds = {world.seed for world in both}
-    assert len(seeds) == 2 and not seeds & set(range(load_profile("full").worlds.seeds))  # no stories in common
+def test_worlds_of_another_flaw_start_from_a_model_that_has_read_it(tmp_path):
+    settings = load_profile("full").worlds
+    assert worlds.flaws(load_profile("embedded").worlds) == ["object"] and worlds.flaws(settings) == ["object", "order"]
+    first, second = (worlds.language(settings, flaw) for flaw in worlds.flaws(settings))
+    assert replace(second, flaw="object") == first
+    steps = open_run("full", folder=tmp_path).steps
+    for kind, fields in settings.kinds.items():
+        assert steps[f"world-{kind}-0"].inputs == (worlds.base_of(fields.get("flaw", "object")),)
+    assert worlds.base_of("object") == worlds.BASE != worlds.base_of("order")
+    assert all(steps[worlds.base_of(flaw)].params["flaw"] == flaw for flaw in worlds.flaws(settings))
 
 
 def test_what_is_sampled_are_held_out_prompts(grid):
