@@ -47,7 +47,8 @@ def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
 
     settings, random = profile.worlds, folder / "random"
     world = language(settings, flaw)
-    first = next(world for kind in settings.kinds if (world := world_of(settings, kind, 0)).flaw == flaw)
+    every = [world_of(settings, kind, 0) for kind in settings.kinds]
+    first = next(one for one in every if one.flaw == flaw)
     _write_random(settings, world.seed, random)
     stories = modeworld.write_corpus(world)
     unread = {
