@@ -23,7 +23,7 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
     "02a-sharpness": ("evaluation", "sharpness"),
-    "02c-why-it-works": ("worlds", "evaluation"),  # of the evaluation, its settings
+    "02c-why-it-works": ("worlds", "deviation", "evaluation"),  # of the evaluation, its settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
     "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),
@@ -321,13 +321,14 @@ def _world_steps(p: Profile) -> list[Step]:
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     shape = {"layers": w.layers, "width": w.width, "pretraining": w.pretraining.model_dump()}
     shape |= {"kinds": w.kinds, "seeds": w.seeds}  # whose held-out prompts are left out
-    steps.append(Step(worlds.BASE, partial(worlds.make_base, p), (), shape, ("worlds",), language, job=True))
+    for flaw in worlds.flaws(w):
+        base, make = worlds.base_of(flaw), partial(worlds.make_base, p, flaw)
+        steps.append(Step(base, make, (), shape | {"flaw": flaw}, ("worlds",), language, job=True))
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
             name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
-            steps.append(
-                Step(name, make, (worlds.BASE,), common | {"world": fields, "seed": seed}, ("worlds",), language)
-            )
+            start = worlds.base_of(worlds.world_of(w, kind, seed).flaw)
+            steps.append(Step(name, make, (start,), common | {"world": fields, "seed": seed}, ("worlds",), language))
             made[seed % len(made)][worlds.SFT + kind, seed] = name
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"

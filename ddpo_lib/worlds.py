@@ -21,7 +21,7 @@ from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
-BASE = "world-base"  # the artifact that every world starts from
+BASE = "world-base"  # the artifact that worlds start from; those of another flaw from one of their own (`base_of`)
 MANY = 1600  # samples where one model is looked at and not compared
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
@@ -30,16 +30,27 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
     return modeworld.World(**settings.kinds[kind], seed=seed)
 
 
-def make_base(profile: Profile, folder: Path, run: Run) -> None:
-    """The model that every world starts from, trained from random weights on stories of all modes alike, so that it
-    knows the language and not what is common; and the modes of what it writes."""
+def base_of(flaw: str) -> str:
+    """The artifact that worlds of a kind of flaw start from: a model that never read a flaw cannot write it."""
+    return BASE if flaw == modeworld.FLAWS[0] else f"{BASE}-{flaw}"
+
+
+def flaws(settings: Worlds) -> list[str]:
+    """The kinds of flaw that the worlds have."""
+    return sorted({modeworld.World(**fields).flaw for fields in settings.kinds.values()})
+
+
+def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
+    """The model that worlds of a kind of flaw start from, trained from random weights on stories of all modes alike, so
+    that it knows the language and not what is common; and the modes of what it writes."""
     from ddpo_lib.training import train_sft
 
     settings, random = profile.worlds, folder / "random"
-    read, first = language(settings), world_of(settings, MAIN_WORLD, 0)
-    world = read[0]
+    world = language(settings, flaw)
+    every = [world_of(settings, kind, 0) for kind in settings.kinds]
+    first = next(one for one in every if one.flaw == flaw)
     _write_random(settings, world.seed, random)
-    stories = pd.concat(map(modeworld.write_corpus, read), ignore_index=True)
+    stories = modeworld.write_corpus(world)
     unread = {
         modeworld.cast(prompt)
         for kind, seed in product(settings.kinds, range(settings.seeds))
@@ -53,21 +64,13 @@ def make_base(profile: Profile, folder: Path, run: Run) -> None:
     write_json(folder / "modes.json", _measure(texts, world, "the model that worlds start from"))
 
 
-def language(settings: Worlds) -> list[modeworld.World]:
-    """What pretraining reads: every plot and voice of the worlds, each as often as any other, and every kind of flaw.
-
-    A world a kind of flaw, which share the responses to a prompt.
-    """
+def language(settings: Worlds, flaw: str) -> modeworld.World:
+    """What pretraining reads: every plot and voice of the worlds, each as often as any other, with one kind of flaw."""
     kinds = [modeworld.World(**fields) for fields in settings.kinds.values()]
     modes_of_all = {"plots": max(kind.plots for kind in kinds), "voices": max(kind.voices for kind in kinds)}
-    flaws = [flaw for flaw in modeworld.FLAWS if flaw in {kind.flaw for kind in kinds}]
-    responses = max(1, settings.pretraining.responses // len(flaws))
-    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": responses, **modes_of_all}
-    seeds = range(settings.seeds, settings.seeds + len(flaws))  # no world's own
-    return [
-        modeworld.World(**read, zipf=0, voice_zipf=0, flaw=flaw, seed=seed)
-        for flaw, seed in zip(flaws, seeds, strict=True)
-    ]
+    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": settings.pretraining.responses}
+    # no world's own seed
+    return modeworld.World(**read, **modes_of_all, zipf=0, voice_zipf=0, flaw=flaw, seed=settings.seeds)
 
 
 def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
@@ -79,7 +82,7 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
     corpus = modeworld.write_corpus(world)
     corpus.to_parquet(folder / "corpus.parquet")
     train = corpus[corpus["split"] == "train"]
-    train_sft(train, _model(run.path(BASE) / "trained"), settings.sft, LONGEST, seed, folder)
+    train_sft(train, _model(run.path(base_of(world.flaw)) / "trained"), settings.sft, LONGEST, seed, folder)
     texts = sample(folder / "trained", corpus, settings, seed)
     texts.to_parquet(folder / "samples.parquet")
     measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")

@@ -13,10 +13,13 @@ from ddpo_lib.arms import sum_weights, training_pairs, with_equal_steps
 from ddpo_lib.corpus import read_corpus
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.divpo import diversity_by_words
+from ddpo_lib.embed import COUNTED
 from ddpo_lib.errors import InputError
+from ddpo_lib.modeworld import FLAWS, World, write_corpus
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Arm, Optimiser, load_profile
+from ddpo_lib.published import published
 
 
 def arm(**fields):
@@ -150,6 +153,28 @@ def test_weights_of_a_prompt_sum_to_its_responses_and_those_of_its_winners_to_wh
     mine = sums[sums["winners"] > 0]
     assert mine["winners"].tolist() == pairs.groupby("prompt_id").size().tolist()
     assert mine["winner_weight"].tolist() == pytest.approx(pairs.groupby("prompt_id")["weight"].sum().tolist())
+
+
+def weighed_corpora():
+    """The package's corpus, and a world with each kind of flaw; with their vectors in two counted spaces."""
+    for name, table in {
+        "package": read_corpus(),
+        **{f: write_corpus(World(flaw=f, responses=16)) for f in FLAWS},
+    }.items():
+        texts = table["text"].tolist()
+        yield name, table, {"semantic": COUNTED["lexical"](texts), "style": COUNTED["stylometric"](texts)}
+
+
+def test_weights_of_a_prompt_sum_to_its_responses_in_every_corpus_whatever_its_winners_weigh():
+    """Argument 3 of the paper, in two: the sum over responses is exact; the mean over winners depends on the corpus."""
+    winner = {}
+    for name, table, vectors in weighed_corpora():
+        for spaces in (["semantic"], ["style"], ["semantic", "style"]):
+            sums = sum_weights(table, vectors, arm(weights=spaces))
+            assert (sums["weight"] / sums["responses"] - 1).abs().max() < published()["identity"]["tolerance"]
+            winner[name, "-".join(spaces)] = sums["winner_weight"].sum() / sums["winners"].sum()
+    assert winner["object", "semantic"] < 0.85 < 0.9 < winner["order", "semantic"] < 1.1
+    assert 0.9 < winner["object", "style"] < 1.1
 
 
 def test_at_most_so_many_pairs_are_drawn_with_the_weights_that_they_had(corpus, vectors):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch
     read = []
     monkeypatch.setattr("ddpo_lib.training.train_sft", lambda stories, *rest: read.extend(stories["prompt"]) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        worlds.make_base(settings.model_copy(update={"worlds": small}), tmp_path, None)
+        worlds.make_base(settings.model_copy(update={"worlds": small}), "object", tmp_path, None)
     casts = {cast(prompt) for prompt in read}
     unread = {cast(p) for seed in range(10) for p in held_out(worlds.world_of(small, "main", seed))}
     assert len(unread) > 70 and len(casts) == 16**3 - len(unread)
@@ -76,6 +77,18 @@ def test_what_is_held_out_of_any_world_was_not_read_before_it_either(monkeypatch
     assert texts.loc[texts["split"] == "test", "prompt"].unique().tolist() == held_out(
         worlds.world_of(small, "main", 3)
     )
+
+
+def test_worlds_of_another_flaw_start_from_a_model_that_has_read_it(tmp_path):
+    settings = load_profile("full").worlds
+    assert worlds.flaws(load_profile("embedded").worlds) == ["object"] and worlds.flaws(settings) == ["object", "order"]
+    first, second = (worlds.language(settings, flaw) for flaw in worlds.flaws(settings))
+    assert replace(second, flaw="object") == first
+    steps = open_run("full", folder=tmp_path).steps
+    for kind, fields in settings.kinds.items():
+        assert steps[f"world-{kind}-0"].inputs == (worlds.base_of(fields.get("flaw", "object")),)
+    assert worlds.base_of("object") == worlds.BASE != worlds.base_of("order")
+    assert all(steps[worlds.base_of(flaw)].params["flaw"] == flaw for flaw in worlds.flaws(settings))
 
 
 def test_what_is_sampled_are_held_out_prompts(grid):
@@ -161,6 +174,7 @@ def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
     [
         ({"kinds": {"main": {"plots": 99}}}, "kinds.main: plots"),
         ({"kinds": {"main": {"colour": 1}}}, "colour"),
+        ({"kinds": {"main": {"flaw": "rhyme"}}}, "kinds.main: flaw: expected one of object, order"),
         ({"pretraining": {"prompts": 15}}, "pretraining.prompts"),
         ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
         ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
