@@ -33,7 +33,7 @@ MANIFEST = Path("results") / "readme.json"
 TIMINGS = Path("results") / "timings.json"
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"
 FIGURE = Path("book") / "_static" / "result.svg"
-WIDTH = 98
+WIDTH = 100
 SHOWN = [  # rows of RESULTS.md: beginnings of "what" and "against", and a word of "asked"
     ("a DDPO step", "stock TRL", "tokens/s"),
     ("a DDPO step", "stock TRL", "memory"),
@@ -207,16 +207,17 @@ def speed(text: str) -> str:
         InputError: a row is not there.
     """
     rows = _rows(text)
-    lines, before = ["| what | compared with | measured |", "|---|---|---|"], None
+    made, machine = re.findall(r"^- (.+)", text, re.M)[:2]
+    hardware = re.sub(r", load .*", "", machine)
+    lines = [f"| what, on {made[:10]} ({hardware}) | compared with | measured |", "|---|---|---|"]
+    before = None
     for what, against, asked in SHOWN:
         row = next((r for r in rows if r[0].startswith(what) and r[1].startswith(against) and asked in r[2]), None)
         if row is None:
             raise InputError(f"{BENCHMARKS}: no row {what!r} against {against!r}; change SHOWN of ddpo_lib/readme.py")
         lines.append(f"| {'the same' if row[0] == before else row[0]} | {row[1]} | {row[3]} |")
         before = row[0]
-    made, machine = re.findall(r"^- (.+)", text, re.M)[:2]
-    hardware = re.sub(r", load .*", "", machine)
-    return "\n".join([*lines, "", _wrapped(f"Measured on {made[:10]}: {hardware}.")])
+    return "\n".join(lines)
 
 
 def _rows(text: str) -> list[list[str]]:
