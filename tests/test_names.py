@@ -25,7 +25,16 @@ PLACES = ["", "book", "notebooks", "ddpo_lib/profiles", "workflow/accelerate", "
 MADE = ["runs", "results/gpu", "book/_build/html", "annotations", "key.json", "manifest.json"]  # not in a fresh clone
 ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("sbatch", "sacct", "slurmctld", "slurmd", "munged", "slurm-status-command: squeue", "pip install deepspeed"),
-    *("~/.cache", "HF_TOKEN", "HF_HUB_OFFLINE", "HOST", "type=bool", "--num_processes", "transformers serve"),
+    *(
+        "mean [low, high]",
+        "~/.cache",
+        "HF_TOKEN",
+        "HF_HUB_OFFLINE",
+        "HOST",
+        "type=bool",
+        "--num_processes",
+        "transformers serve",
+    ),
     *("pip install 'ddpo-lib[annotate]'", "generation_config.json", "do_sample", "DPOTrainer", "make"),
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),

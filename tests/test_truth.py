@@ -39,7 +39,11 @@ def facts() -> dict:
     found = {m: difference(0.02, -0.01, 0.05) for m in HEADLINE}
     claims = {m: {"difference": found[m], "verdict": "not enough data"} for m in HEADLINE}
     sizes = {"prompts": 24, "samples": 4, "seeds": 1, "confidence": 0.95, "model": "tiny", "quality": "stand-in reward"}
-    return sizes | {"claims": claims, "differences": {"sft": found, "ddpo-both": found}}
+    return sizes | {
+        "claims": claims,
+        "against": {"dpo": "sft", "ddpo-both": "dpo"},
+        "differences": {"dpo": found, "ddpo-both": found},
+    }
 
 
 # README
@@ -104,6 +108,10 @@ def test_a_result_with_verdicts_gives_them(facts):
     assert "includes zero" not in told
 
 
+def test_the_picture_says_what_each_arm_is_compared_with(facts):
+    assert "DPO minus SFT, DDPO-both minus DPO, with 95% intervals over 24 held-out prompts" in readme.picture(facts)
+
+
 def test_an_interval_clear_of_zero_without_a_verdict_is_not_said_to_include_it(facts):
     facts["claims"]["style"] = {"difference": difference(0.02, 0.01, 0.03), "verdict": "not enough data"}
     assert "includes zero" not in readme.result(facts)
@@ -166,13 +174,14 @@ def results() -> dict:
     found = {m: difference(0.02, -0.01, 0.05) | {"prompts": 16} for m in HEADLINE}
     claims = [claim(m, "not enough data", found[m]) for m in HEADLINE]
     claims.append(claim("quality", "reproduced", found["quality"]) | {"arm": "dorpo-both", "against": "orpo"})
-    return {"seeds": 2, "claims": claims, "differences": dict.fromkeys(("gold", "sft", "ddpo-both", "divpo"), found)}
+    against = {"gold": "dpo", "dpo": "sft", "ddpo-both": "dpo", "divpo": "dpo"}
+    return {"seeds": 2, "claims": claims, "against": against, "differences": dict.fromkeys(against, found)}
 
 
 def test_facts_are_those_of_the_main_claims_and_of_the_trained_arms(results):
     told = readme.read_facts(FinishedRun(results))
     assert (told["prompts"], told["seeds"], told["samples"]) == (16, 2, 4)
-    assert list(told["differences"]) == ["sft", "ddpo-both", "divpo"]
+    assert list(told["differences"]) == ["dpo", "ddpo-both", "divpo"]
     assert told["claims"]["quality"]["verdict"] == "not enough data"
 
 
