@@ -1,5 +1,6 @@
 """Results that came off another machine and are kept with the project, for a chapter to show beside its own run."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,11 +15,21 @@ STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
 
 
 def keep(made: Path, recipe: str, folder: Path) -> None:
-    """Copy an artifact to a folder of results/; its manifest then says by which `recipe` of `pipeline` it was made."""
+    """Copy an artifact to a folder of results/, with its `recipe` (of `pipeline`) and its files' hashes."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, folder)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    write_json(folder / "manifest.json", manifest | {"recipe": recipe})
+    about = {"recipe": recipe, "files": file_hashes(folder)}
+    write_json(folder / "manifest.json", read_manifest(folder) | about)
+
+
+def read_manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """By name, the SHA-256 of the files beside a manifest."""
+    files = sorted(file for file in folder.iterdir() if file.name != "manifest.json")
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def origin(folder: Path, is_current: bool) -> str:
@@ -28,7 +39,7 @@ def origin(folder: Path, is_current: bool) -> str:
         folder: of results/, with its `manifest.json`.
         is_current: of `pipeline.is_current`.
     """
-    made = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    made = read_manifest(folder)
     machine = made["hardware"]["gpu"] or made["hardware"]["processor"]
     told = (
         f"`results/{folder.name}` was made on {made['made']} by commit {made['commit']} "

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 from ddpo_lib import figures
 from ddpo_lib.errors import InputError
 from ddpo_lib.evaluation import HEADLINE
-from ddpo_lib.grids import Grid, judge_claims, paired, read_grid
+from ddpo_lib.grids import Grid, judge_claims, read_grid
 from ddpo_lib.profiles import Profile, load_profile
 from ddpo_lib.published import published
 from ddpo_lib.runs import Run, processor, surroundings, write_json
@@ -33,7 +33,7 @@ MANIFEST = Path("results") / "readme.json"
 TIMINGS = Path("results") / "timings.json"
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"
 FIGURE = Path("book") / "_static" / "result.svg"
-WIDTH = 98
+WIDTH = 100
 SHOWN = [  # rows of RESULTS.md: beginnings of "what" and "against", and a word of "asked"
     ("a DDPO step", "stock TRL", "tokens/s"),
     ("a DDPO step", "stock TRL", "memory"),
@@ -74,7 +74,7 @@ def write(run: Run, project: Path) -> Path:
 
 
 def read_facts(run: Run) -> dict:
-    """What README tells of a run: the claims that were judged, the arms' differences to DPO, and how they were made."""
+    """What README tells of a run: the main claims as judged, the trained arms' differences, and how they were made."""
     profile = load_profile(PROFILE)
     results, reward = run.json("evaluation", "results.json"), run.json("quality", "report.json")
     arms = [arm for arm in ("sft", *profile.arms) if arm in results["differences"]]
@@ -87,6 +87,7 @@ def read_facts(run: Run) -> dict:
         "confidence": profile.evaluation.confidence,
         "quality": figures.quality_name(reward),
         "claims": {m: {key: claims[m][key] for key in ("difference", "verdict")} for m in HEADLINE},
+        "against": {arm: results["against"][arm] for arm in arms},
         "differences": {arm: {m: results["differences"][arm][m] for m in HEADLINE} for arm in arms},
     }
 
@@ -131,9 +132,9 @@ def _marked(name: str) -> re.Pattern:
 
 def picture(facts: dict) -> str:
     """The figure, with words for who does not see it."""
-    arms = ", ".join(figures.name(arm) for arm in facts["differences"])
+    arms = ", ".join(_compared(arm, facts) for arm in facts["differences"])
     prompts = figures.count(facts["prompts"], "held-out prompt")
-    alt = f"Diversity and quality of {arms}, each minus DPO, with {facts['confidence']:.0%} intervals over {prompts}"
+    alt = f"Diversity and quality, {arms}, with {facts['confidence']:.0%} intervals over {prompts}"
     return f"![{alt}]({FIGURE.as_posix()})"
 
 
@@ -161,7 +162,8 @@ def world(grid: Grid, profile: Profile) -> str:
     """What the kept grid of small models says of the claims, in sentences."""
     table, settings = grid.table, {"confidence": profile.evaluation.confidence, "seed": profile.seed}
     claims = judge_claims(table, published()["worlds"], **settings)
-    change = paired(table, "ddpo-semantic", AGAINST, "rare_good", draws=profile.evaluation.bootstrap, **settings)
+    moves = ("ddpo-semantic", AGAINST, "rare_good")
+    (change,) = (c["difference"] for c in claims if (c["row"], c["against"], c["measure"]) == moves)
     before = table[table["row"] == AGAINST]["rare_good"].mean()
     points = {end: None if change[end] is None else 100 * change[end] for end in ("mean", "low", "high")}
     moved = "does not measurably change" if _holds_zero(change) else "raises" if change["mean"] > 0 else "lowers"
@@ -207,16 +209,17 @@ def speed(text: str) -> str:
         InputError: a row is not there.
     """
     rows = _rows(text)
-    lines, before = ["| what | compared with | measured |", "|---|---|---|"], None
+    made, machine = re.findall(r"^- (.+)", text, re.M)[:2]
+    hardware = re.sub(r", load .*", "", machine)
+    lines = [f"| what, on {made[:10]} ({hardware}) | compared with | measured |", "|---|---|---|"]
+    before = None
     for what, against, asked in SHOWN:
         row = next((r for r in rows if r[0].startswith(what) and r[1].startswith(against) and asked in r[2]), None)
         if row is None:
             raise InputError(f"{BENCHMARKS}: no row {what!r} against {against!r}; change SHOWN of ddpo_lib/readme.py")
         lines.append(f"| {'the same' if row[0] == before else row[0]} | {row[1]} | {row[3]} |")
         before = row[0]
-    made, machine = re.findall(r"^- (.+)", text, re.M)[:2]
-    hardware = re.sub(r", load .*", "", machine)
-    return "\n".join([*lines, "", _wrapped(f"Measured on {made[:10]}: {hardware}.")])
+    return "\n".join(lines)
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -228,8 +231,12 @@ def _rows(text: str) -> list[list[str]]:
     return rows
 
 
+def _compared(arm: str, facts: dict) -> str:
+    return f"{figures.name(arm)} minus {figures.name(facts['against'][arm])}"
+
+
 def draw(facts: dict, file: Path) -> None:
-    """The figure: each arm minus DPO, on the paper's three axes."""
+    """The figure: each arm minus the one that it is compared with, on the paper's three axes."""
     figures.use_style()
     arms = list(facts["differences"])
     figure, axes = plt.subplots(1, len(HEADLINE), figsize=(9.0, 1.0 + 0.4 * len(arms)), sharey=True)
@@ -239,11 +246,11 @@ def draw(facts: dict, file: Path) -> None:
             value = facts["differences"][arm][measure]
             panel.plot(figures.ends(value), [place] * 2, color=figures.colour(arm), lw=2)
             panel.scatter(value["mean"], place, color=figures.colour(arm), marker=figures.mark(arm), s=45, zorder=3)
-        panel.axvline(0, color=figures.colour(AGAINST), lw=1)
+        panel.axvline(0, color=figures.colour("gold"), lw=1)
         panel.set_title(titles[measure])
-        panel.set_xlabel("minus DPO  (more →)" if measure != "quality" else "minus DPO  (better →)")
+        panel.set_xlabel("difference  (better →)" if measure == "quality" else "difference  (more diverse →)")
         panel.margins(y=0.2)
-    axes[0].set_yticks(range(len(arms)), [figures.name(arm) for arm in arms])
+    axes[0].set_yticks(range(len(arms)), [_compared(arm, facts) for arm in arms])
     axes[0].invert_yaxis()
     figure.tight_layout()
     figure.savefig(file, format="svg", facecolor="white", bbox_inches="tight", metadata={"Date": None})
