@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
+from torch.autograd.function import once_differentiable
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -26,6 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 log = logging.getLogger(__name__)
 
 PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+AT_ONCE = 64  # tokens whose logits fit in a cache
 _GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.11 has no such option
 
 
@@ -138,13 +140,44 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
         outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
         return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
     logits = model(**inputs, logits_to_keep=packed.predicting).logits[0].float()
-    total = logits.logsumexp(dim=-1)  # on the CPU log_softmax is off by 1e-5 over a vocabulary, always to one side
-    logps = logits.gather(1, packed.predicted[:, None])[:, 0] - total
-    with torch.no_grad():
-        parts = zip(logits.split(64), total[:, None].split(64), strict=True)  # small enough for a cache
-        entropy = total - torch.cat([((part - z).exp() * part).sum(dim=-1) for part, z in parts])
-        statistics = entropy, logits.mean(dim=-1), logits.argmax(dim=-1) == packed.predicted
+    logps, *statistics = _LogProbs.apply(logits, packed.predicted)
     return _summed(logps, packed.row, rows, *statistics)
+
+
+class _LogProbs(torch.autograd.Function):
+    """(R, V) logits and (R,) tokens -> their log-probabilities, entropy, mean logit, and whether each is the likeliest.
+
+    Of all values as many as logits, one array is made: probabilities, which backward turns into the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, tokens: torch.Tensor):
+        room = torch.empty_like(logits[:AT_ONCE])
+        kept = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        parts = []
+        for start in range(0, max(len(logits), 1), AT_ONCE):
+            part, token = logits[start : start + AT_ONCE], tokens[start : start + AT_ONCE, None]
+            shares = room[: len(part)] if kept is None else kept[start : start + AT_ONCE]
+            largest = part.amax(dim=-1, keepdim=True)
+            torch.sub(part, largest, out=shares).exp_()
+            # on the CPU log_softmax is off by 1e-5 over a vocabulary, always to one side; the logarithm of a sum is not
+            whole = shares.sum(dim=-1, keepdim=True)
+            total = largest + whole.log()
+            logit = part.gather(1, token)
+            expected = torch.mul(shares, part, out=room[: len(part)]).sum(dim=-1, keepdim=True) / whole
+            parts.append((logit - total, total - expected, part.mean(dim=-1, keepdim=True), logit == largest, whole))
+        columns = [torch.cat(column)[:, 0] for column in zip(*parts, strict=True)]
+        ctx.save_for_backward(kept, tokens, columns.pop())
+        ctx.mark_non_differentiable(*columns[1:])
+        return tuple(columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor, *_):
+        shares, tokens, whole = ctx.saved_tensors
+        # in place: the next use of what was saved is an error of autograd's
+        shares.mul_((-gradient / whole)[:, None]).scatter_add_(1, tokens[:, None], gradient[:, None])
+        return shares, None
 
 
 def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:

@@ -9,6 +9,7 @@ seconds on a small machine, so callers import this module where they use it.
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
 from ddpo_lib import models, profiles, seen_prompts
+from ddpo_lib.frozen import fast_frozen_linears
 from ddpo_lib.runs import write_json
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 from ddpo_lib.trunk import Trunk
@@ -125,7 +127,7 @@ def _train(
     whole = model.lora_r is None
     base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
-    # where processes share a model's weights out, none has a trunk's whole
+    # where processes share a model's weights out, none has a layer's whole
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
     set_seed(seed)
@@ -137,15 +139,17 @@ def _train(
         policy = get_peft_model(base, lora, autocast_adapter_dtype=not one_dtype)
     else:
         policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
-    trainer = build(policy, tokenizer, trunk)
-    trainer.remove_callback(ProgressCallback)
-    for callback in (QuietProgress, *callbacks):
-        trainer.add_callback(callback)
-    checkpoints = folder / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    if last:
-        log.info("going on from %s", Path(last).name)
-    trainer.train(resume_from_checkpoint=last)
+    frozen = [policy, trunk.layers] if trunk else [policy]
+    with nullcontext() if shared_out else fast_frozen_linears(*frozen):
+        trainer = build(policy, tokenizer, trunk)
+        trainer.remove_callback(ProgressCallback)
+        for callback in (QuietProgress, *callbacks):
+            trainer.add_callback(callback)
+        checkpoints = folder / "checkpoints"
+        last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+        if last:
+            log.info("going on from %s", Path(last).name)
+        trainer.train(resume_from_checkpoint=last)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, where each has a share
     if trainer.accelerator.is_main_process:
         chosen = {} if whole else {"selected_adapters": ["default"]}

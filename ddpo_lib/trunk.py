@@ -23,6 +23,7 @@ class Trunk:
         depth: number of layers, 1 or more.
 
     Attributes:
+        layers: those layers; none of them trains.
         version: a hash of the weights and settings that the kept states depend on.
 
     Raises:
@@ -38,8 +39,8 @@ class Trunk:
         if not can_pack(model):
             raise ValueError('model: its attention cannot be packed; load it with attn_implementation="sdpa"')
         self._decoder = decoder
-        self._lower = torch.nn.ModuleList(decoder.layers[:depth]).requires_grad_(False)
-        weights = hash_module(self._lower), hash_module(decoder.embed_tokens)
+        self.layers = torch.nn.ModuleList(decoder.layers[:depth]).requires_grad_(False)
+        weights = hash_module(self.layers), hash_module(decoder.embed_tokens)
         self.version = content_key(*weights, model.config.to_json_string())
         self._store = Store(f"trunk-{self.version[:16]}")
         for i in range(depth):
@@ -65,7 +66,7 @@ class Trunk:
     def _run(self, packed: Packed) -> torch.Tensor:
         decoder = self._decoder
         upper, norm = decoder.layers, decoder.norm
-        decoder.layers, decoder.norm = self._lower, torch.nn.Identity()
+        decoder.layers, decoder.norm = self.layers, torch.nn.Identity()
         try:
             # the slice over `num_hidden_layers` in the decoder's forward ends with the shorter list
             return decoder(**packed.inputs()).last_hidden_state

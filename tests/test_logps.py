@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PromptTuningConfig, get_peft_model
@@ -23,7 +24,7 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head
 
 from ddpo_lib import logps
-from ddpo_lib.logps import PACKED_ATTENTION, can_pack, pack, packed_attention, score_responses
+from ddpo_lib.logps import AT_ONCE, PACKED_ATTENTION, _LogProbs, can_pack, pack, packed_attention, score_responses
 
 VOCABULARY = len(WORDS) + 3  # of the tiny model: 0 is padding
 Row = tuple[list[int], list[int]]
@@ -162,6 +163,32 @@ def test_log_probs_and_gradients_are_those_of_the_padded_forward_where_it_is_spe
 
 
 ROWS = [([3, 4, 5, 6, 7], [8, 9, 10, 11]), ([3, 4, 5, 6, 7], [12, 9]), ([13, 14], [15]), ([16], [3, 5, 7, 9, 11, 13])]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2 * AT_ONCE + 3])
+def test_log_probs_of_logits_and_what_the_log_says_of_them(rows):
+    """Against float64, over more tokens than are taken at once; logits reach 40, so that some shares vanish."""
+    torch.manual_seed(0)
+    logits = (10 * torch.randn(rows, 500)).requires_grad_()
+    tokens = torch.where(torch.arange(rows) % 3 == 0, logits.argmax(dim=1), torch.randint(500, (rows,)))
+    logps, entropy, mean, top1 = _LogProbs.apply(logits, tokens)
+    exact = logits.detach().double().log_softmax(dim=1)
+    at = torch.arange(rows)
+    torch.testing.assert_close(logps.double(), exact[at, tokens], atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(entropy.double(), -(exact.exp() * exact).sum(dim=1), atol=2e-5, rtol=0)
+    torch.testing.assert_close(mean.double(), logits.double().mean(dim=1), atol=1e-6, rtol=0)
+    assert top1.tolist() == (exact.argmax(dim=1) == tokens).tolist()
+    assert not (entropy.requires_grad or mean.requires_grad or top1.requires_grad)
+
+    scale = torch.linspace(0.5, 2, rows)
+    (found,) = torch.autograd.grad((scale * logps).sum(), logits, retain_graph=True)
+    expected = scale[:, None] * (F.one_hot(tokens, 500) - exact.exp())
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+    if rows:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            torch.autograd.grad(logps.sum(), logits)  # the shares are the gradient now
+    with torch.no_grad():
+        assert torch.equal(_LogProbs.apply(logits, tokens)[1], entropy)
 
 
 def test_gradient_checkpointing_changes_nothing(policies):
