@@ -24,6 +24,8 @@ from tqdm import tqdm
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from ddpo_lib import models
+from ddpo_lib.decoding import Request, decode, takes_slots
+from ddpo_lib.draws import Draw, sample_keys
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Baseline, Model, Sampling
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 VLLM_AT_ONCE = 1024  # conversations; what a kill costs
 FINGERPRINT = 1024  # numbers of each parameter
+ALIKE = 0.8  # of the longest sequence's tokens
 
 Conversation = list[dict[str, str]]
 Render = Callable[[Conversation], str]
@@ -96,7 +99,10 @@ def fill_template(template: str) -> Render:
 
 
 class Local:
-    """A model in this process, sampled by `model.generate` in batches filled to `sampling.batch_tokens`.
+    """A model in this process, sampled by `decoding.decode`, or where its cache is no plain one by `model.generate`.
+
+    The repetition penalty counts the tokens of the response alone, and spares end tokens. With `model.generate`'s own,
+    an end token in a template would count, and few texts would end.
 
     Args:
         model: a causal language model on its device; its linear layers are replaced where that is faster.
@@ -118,6 +124,7 @@ class Local:
             "model": Path(self.model.name_or_path).name,
             "weights": self._weights,
             "template": self.render([{"role": "user", "content": "{prompt}"}]),
+            "penalty_counts": "tokens of the response, without end tokens",
         }
 
     def sample(
@@ -128,28 +135,41 @@ class Local:
         seed: str,
         skip: AbstractSet[int] = frozenset(),
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Batches depend on all conversations and not on `skip`; each has a seed of its own. So a batch gives the same
-        texts in whatever run it is sampled, and one of which nothing is wanted is passed over.
+        """Each sample has noise of its own, which depends on the seed, its conversation and its number. What else is
+        sampled, and so `skip` and `sampling.batch_tokens`, changes the rounding of logits and nothing else.
 
         Raises:
             InputError: a conversation that leaves the model's context no room for an answer.
         """
-        prompts = [encode(self.tokenizer, self.render(conversation)) for conversation in conversations]
-        batches = fill_batches([len(ids) for ids in prompts], samples, sampling)
-        for number, batch in enumerate(tqdm(batches, desc="sampling", disable=not batches)):
-            if skip >= set(batch):
-                continue
-            completions = self._complete([prompts[i] for i in batch], samples, sampling, f"{seed}-{number}")
-            for i, these in zip(batch, completions, strict=True):
-                if i not in skip:
-                    yield i, these
+        texts = [self.render(conversation) for conversation in conversations]
+        requests = [
+            Request(ids, keys, self._room(len(ids), sampling.max_new_tokens))
+            for ids, keys in zip(self._encode(texts), sample_keys(texts, samples, seed), strict=True)
+        ]
+        wanted = [i for i in range(len(requests)) if i not in skip]
+        draw = Draw(sampling, tuple(self._ends), getattr(self.model.generation_config, "min_new_tokens", None) or 0)
+        work = self._in_slots if takes_slots(self.model.config) else self._in_batches
+        made = work([requests[i] for i in wanted], samples, draw)
+        for number, tokens in tqdm(made, desc="sampling", total=len(wanted), disable=not wanted):
+            yield wanted[number], [self._read(np.array(t)) for t in tokens]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [encode(self.tokenizer, text) for text in texts]
+
+    def _in_slots(self, requests: list[Request], samples: int, draw: Draw) -> Iterator[tuple[int, list[list[int]]]]:
+        for group in group_alike([request.need for request in requests]):
+            slots = count_at_once(requests[group[0]].need, samples, draw.sampling) * samples
+            made = decode(self.model, [requests[i] for i in group], draw, min(slots, len(group) * samples))
+            yield from ((group[number], tokens) for number, tokens in made)
+
+    def _in_batches(self, requests: list[Request], samples: int, draw: Draw) -> Iterator[tuple[int, list[list[int]]]]:
+        for batch in fill_batches([request.need for request in requests], samples, draw.sampling):
+            yield from zip(batch, self._generate([requests[i] for i in batch], samples, draw), strict=True)
 
     @torch.inference_mode()
-    def _complete(
-        self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: str
-    ) -> list[list[Completion]]:
-        ids, mask = (t.to(self.model.device) for t in pad_left(prompts))
-        generator = torch.Generator(self.model.device).manual_seed(hash_seed(seed))
+    def _generate(self, requests: list[Request], samples: int, draw: Draw) -> list[list[list[int]]]:
+        ids, mask = (t.to(self.model.device) for t in pad_left([request.ids for request in requests]))
+        keys = torch.tensor([request.keys for request in requests], device=self.model.device).flatten()
         # all but the last token of each prompt is read once, and not once a sample as `num_return_sequences` would
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
@@ -161,14 +181,14 @@ class Local:
             input_ids=ids.repeat_interleave(samples, 0),
             attention_mask=mask.repeat_interleave(samples, 0),
             past_key_values=cache,
-            do_sample=False,  # `Draw` leaves one token, which is then the most probable
-            logits_processor=LogitsProcessorList([Draw(sampling, generator)]),
-            repetition_penalty=sampling.repetition_penalty,
-            max_new_tokens=self._room(ids.shape[1], sampling.max_new_tokens),
+            do_sample=False,  # `Force` leaves one token, which is then the most probable
+            repetition_penalty=1.0,
+            logits_processor=LogitsProcessorList([Force(draw, keys, ids.shape[1])]),
+            max_new_tokens=min(request.limit for request in requests),
             eos_token_id=self._ends,
             pad_token_id=self._ends[0],
         )
-        made = [self._read(tokens) for tokens in output[:, ids.shape[1] :].cpu().numpy()]
+        made = output[:, ids.shape[1] :].tolist()
         return [made[i : i + samples] for i in range(0, len(made), samples)]
 
     def _room(self, prompt: int, asked: int) -> int:
@@ -187,44 +207,25 @@ class Local:
         return Completion(text, length, "stop" if len(ends) else "length")
 
 
-class Draw(LogitsProcessor):
-    """Temperature, top-k, top-p, and the draw itself, among the k largest logits alone.
+class Force(LogitsProcessor):
+    """Leaves `model.generate` the tokens that a `Draw` draws, and no other; prompts end at `start`."""
 
-    The distribution is that of transformers' warpers in that order, except that of tokens tied at the k-th place it
-    keeps as many as make k. `generate` would sort, exponentiate and draw over the whole vocabulary instead.
-    """
-
-    def __init__(self, sampling: Sampling, generator: torch.Generator):
-        self.sampling = sampling
-        self.generator = generator
+    def __init__(self, draw: Draw, keys: torch.Tensor, start: int):
+        self.draw, self.keys, self.start = draw, keys, start
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """(n, V) logits -> (n, V): 0 at the token drawn, minus infinity elsewhere."""
-        kept, ids = self.survivors(scores)
-        # the largest of logits with Gumbel noise, that is minus the log of an exponential variable, is a draw
-        noise = torch.empty_like(kept).exponential_(generator=self.generator).log_()
-        drawn = ids.gather(1, (kept - noise).argmax(1, keepdim=True))
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
-
-    def survivors(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, V) logits -> the k largest over the temperature, descending, minus infinity where top-p cuts; their ids.
-
-        With `top_k` 0, k is V. Where nothing is cut at all, they stay in the order of the vocabulary: models sampled
-        with one seed then have the same noise for each token, and differ by what they learned, and less by chance.
-        """
-        vocabulary = scores.shape[1]
-        if not self.sampling.top_k and self.sampling.top_p == 1:
-            return scores / self.sampling.temperature, torch.arange(vocabulary, device=scores.device).expand_as(scores)
-        kept, ids = scores.topk(min(self.sampling.top_k or vocabulary, vocabulary))
-        kept = kept / self.sampling.temperature
-        tail = kept.softmax(1).flip(1).cumsum(1).flip(1)  # probability of a token and all less probable ones
-        cut = tail <= 1 - self.sampling.top_p
-        cut[:, 0] = False
-        return kept.masked_fill(cut, -torch.inf), ids
+        said = input_ids[:, self.start :]
+        steps = torch.full_like(self.keys, said.shape[1])
+        drawn = self.draw(scores.clone(), said, self.keys, steps)
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
 
 
 class VLLM:
     """A model in vLLM, with a LoRA adapter where one is given. Written by vLLM's documentation; it has not been run.
+
+    Its repetition penalty counts the prompt's tokens too, and end tokens. Where a template contains an end token, that
+    makes texts longer than `Local`'s; a penalty of 1 avoids it.
 
     Args:
         name: a folder, or a hub model.
@@ -268,6 +269,7 @@ class VLLM:
             "model": Path(self.name).name,
             "adapter": digest and digest.hexdigest()[:16],
             "template": self.render([{"role": "user", "content": "{prompt}"}]),
+            "penalty_counts": "tokens of the prompt and of the response, with end tokens",
         }
 
     def sample(
@@ -308,31 +310,48 @@ def encode(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=not begun).input_ids
 
 
-def fill_batches(lengths: list[int], samples: int, sampling: Sampling) -> list[list[int]]:
-    """Positions in batches of like length, the longest first, so that memory that does not suffice shows at once.
+def count_at_once(need: int, samples: int, sampling: Sampling) -> int:
+    """Prompts whose sequences, of `need` tokens each, come to no more than `sampling.batch_tokens`; one at least."""
+    return max(1, sampling.batch_tokens // (need * samples))
+
+
+def group_alike(needs: list[int]) -> list[list[int]]:
+    """Positions in groups, the longest first, so that memory that does not suffice shows at once.
+
+    The shortest of a group needs `ALIKE` of the longest's tokens at least: each gets as much room as the longest.
+    """
+    groups: list[list[int]] = []
+    for i in _longest_first(needs):
+        if not groups or needs[i] < ALIKE * needs[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
+
+
+def fill_batches(needs: list[int], samples: int, sampling: Sampling) -> list[list[int]]:
+    """Positions in batches of like length, the longest first.
 
     Args:
-        lengths: tokens of each prompt.
-        samples: sequences a prompt.
+        needs: tokens of a sequence of each prompt, at most.
+        samples: sequences per prompt.
         sampling: `batch_tokens` bounds what all sequences of a batch can come to, padding included; a batch holds one
             prompt at least.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    order = _longest_first(needs)
     batches = []
     while order:
-        sequence = lengths[order[0]] + sampling.max_new_tokens
-        count = max(1, sampling.batch_tokens // (sequence * samples))
+        count = count_at_once(needs[order[0]], samples, sampling)
         batches.append(order[:count])
         order = order[count:]
     return batches
 
 
-def pad_left(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token lists -> (n, longest) ids and attention mask.
+def _longest_first(needs: list[int]) -> list[int]:
+    return sorted(range(len(needs)), key=lambda i: (-needs[i], i))
 
-    A row is filled with its own first token. It is masked, but the repetition penalty sees it, and a padding token,
-    often the end token too, would so depend on what else is in the batch.
-    """
+
+def pad_left(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token lists -> (n, longest) ids and attention mask; a row is filled with its own first token, masked."""
     longest = max(map(len, prompts))
     ids = torch.tensor([ids[:1] * (longest - len(ids)) + ids for ids in prompts])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])

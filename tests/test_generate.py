@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from ddpo_lib import models
-from ddpo_lib.engines import Draw, Local, chat, fill_batches, fill_template, open_engine, pad_left
+from ddpo_lib import engines, models
+from ddpo_lib.engines import ALIKE, Local, chat, fill_batches, fill_template, group_alike, open_engine, pad_left
 from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
 from ddpo_lib.profiles import Baseline, Sampling, load_profile
@@ -28,68 +28,29 @@ SHORT = Sampling(samples=2, max_new_tokens=6, batch_tokens=60, top_k=8)
 LONG = SHORT.model_copy(update={"max_new_tokens": 40})
 
 
-# The draw
-
-
-def draw(seed: int = 0, **changes) -> Draw:
-    return Draw(Sampling(**changes), torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
-@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 1.0])
-@pytest.mark.parametrize("top_k", [0, 1, 5, 50, 1000])
-def test_the_survivors_are_those_of_the_warpers_of_transformers(temperature, top_p, top_k):
-    logits = torch.randn(40, 200, generator=torch.Generator().manual_seed(1)) * 4
-    expected = TemperatureLogitsWarper(temperature)(None, logits.clone())
-    if top_k:
-        expected = TopKLogitsWarper(top_k)(None, expected)
-    if top_p < 1:
-        expected = TopPLogitsWarper(top_p)(None, expected)
-    kept, ids = draw(temperature=temperature, top_k=top_k, top_p=top_p).survivors(logits)
-    ours = torch.full_like(logits, -torch.inf).scatter_(1, ids, kept)
-    torch.testing.assert_close(ours.softmax(1), expected.softmax(1), rtol=1e-5, atol=1e-7)
-    assert torch.equal(ours.isinf(), expected.isinf())
-
-
-def test_where_nothing_is_cut_a_token_has_its_noise_whatever_the_others_are():
-    logits = torch.randn(500, 50, generator=torch.Generator().manual_seed(1))
-    other = logits.clone()
-    other[:, 48:] -= 20  # two tokens leave, and with them the order of the others' logits changes
-    drawn, again = (draw(top_k=0, top_p=1.0)(None, scores).argmax(1) for scores in (logits, other))
-    assert torch.equal(drawn[drawn < 48], again[drawn < 48])
-    assert (drawn >= 48).any() and (again < 48).all()
-
-
-def test_of_tokens_tied_at_the_last_place_as_many_are_kept_as_make_k():
-    logits = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0]])
-    kept, ids = draw(top_k=2, top_p=1.0).survivors(logits)
-    assert kept.tolist() == [[3.0, 1.0]]
-    assert ids[0, 1] in (1, 2, 3)
-
-
-def test_tokens_are_drawn_as_often_as_they_are_probable():
-    probabilities = torch.tensor([0.5, 0.25, 0.15, 0.06, 0.04])
-    rows = 40_000
-    of_four = np.array([0.5, 0.25, 0.15, 0.0, 0.0]) / 0.9  # of the four kept, 0.06 is in the last 8% and is cut
-    for top_k, top_p, expected in ((4, 0.92, of_four), (0, 1.0, probabilities.numpy())):
-        drawn = draw(top_k=top_k, top_p=top_p)(None, probabilities.log().repeat(rows, 1)).argmax(1)
-        shares = torch.bincount(drawn, minlength=5).numpy() / rows
-        assert np.all(np.abs(shares - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / rows))
-
-
 # Batches
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 5), st.integers(1, 2000))
 def test_batches_hold_every_prompt_once_and_no_more_than_their_budget(lengths, samples, budget):
-    sampling = Sampling(max_new_tokens=10, batch_tokens=budget)
+    sampling = Sampling(batch_tokens=budget)
     batches = fill_batches(lengths, samples, sampling)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
-        tokens = len(batch) * samples * (max(lengths[i] for i in batch) + 10)
+        tokens = len(batch) * samples * max(lengths[i] for i in batch)
         assert tokens <= budget or len(batch) == 1
     flat = [lengths[i] for batch in batches for i in batch]
     assert flat == sorted(lengths, reverse=True)
+
+
+@given(st.lists(st.integers(1, 3000), max_size=40))
+def test_groups_hold_every_prompt_once_and_those_of_a_group_need_alike(needs):
+    groups = group_alike(needs)
+    flat = [needs[i] for group in groups for i in group]
+    assert sorted(i for group in groups for i in group) == list(range(len(needs)))
+    assert flat == sorted(needs, reverse=True)
+    assert all(needs[group[-1]] >= ALIKE * needs[group[0]] for group in groups)
+    assert all(needs[after[0]] < ALIKE * needs[group[0]] for group, after in pairwise(groups))
 
 
 def test_padding_is_masked_and_adds_no_token_that_the_prompt_has_not():
@@ -122,16 +83,79 @@ def test_samples_are_a_row_each_and_the_seed_decides_them():
     assert not made.equals(generate(tiny_engine(), prompts, SHORT, 1))
 
 
+@pytest.fixture(params=["in slots", "by generate"])
+def path(request, monkeypatch):
+    """Both ways of `Local`; the model takes slots, and is told not to."""
+    monkeypatch.setattr(engines, "takes_slots", lambda config: request.param == "in slots")
+
+
 @pytest.mark.parametrize("top_k", [0, 1])
-def test_with_one_survivor_the_samples_are_those_of_greedy_decoding_whatever_the_batches(top_k):
-    settings = {"top_k": top_k, "top_p": 1e-6, "repetition_penalty": 1.3, "max_new_tokens": 10}
+def test_with_one_survivor_the_samples_are_those_of_greedy_decoding_whatever_the_batches(top_k, path):
+    settings = {"top_k": top_k, "top_p": 1e-6, "repetition_penalty": 1.0, "max_new_tokens": 10}
     prompts, tokenizer, model = stories(5), tiny_tokenizer(), tiny_model()
-    for budget in (1, 10_000):
+    for budget in (1, 60, 10_000):
         made = generate(tiny_engine(), prompts, Sampling(samples=2, batch_tokens=budget, **settings), 0)
         for prompt, text in made[["prompt", "text"]].to_numpy():
             ids = tokenizer(f"the {prompt} and", return_tensors="pt").input_ids
-            greedy = model.generate(ids, do_sample=False, max_new_tokens=10, repetition_penalty=1.3)[0, ids.shape[1] :]
+            greedy = model.generate(ids, do_sample=False, max_new_tokens=10)[0, ids.shape[1] :]
             assert text == tokenizer.decode(greedy, skip_special_tokens=True).strip()
+
+
+def test_the_penalty_counts_the_response_and_neither_the_prompt_nor_an_end_token(path):
+    """Step by step against the definition, on a prompt that holds an end token, as a chat template does."""
+    settings = {"top_k": 1, "top_p": 1.0, "repetition_penalty": 1.5, "max_new_tokens": 12}
+    tokenizer, model = tiny_tokenizer(), tiny_model()
+    engine = Local(tiny_model(), tokenizer, fill_template("the {prompt} <end> the and"))
+    made = generate(engine, stories(5), Sampling(samples=2, batch_tokens=100, **settings), 0)
+    repeated = 0
+    for prompt, text in made[["prompt", "text"]].to_numpy():
+        ids, said = tokenizer(f"the {prompt} <end> the and").input_ids, []
+        assert 1 in ids
+        while len(said) < 12 and 1 not in said:
+            with torch.inference_mode():
+                logits = model(torch.tensor([ids + said])).logits[0, -1]
+            for token in set(said) - {1}:
+                logits[token] = logits[token] / 1.5 if logits[token] > 0 else logits[token] * 1.5
+            said.append(int(logits.argmax()))
+        repeated += len(said) - len(set(said))
+        assert text == tokenizer.decode(said, skip_special_tokens=True).strip()
+    assert repeated
+
+
+def test_a_sample_does_not_depend_on_what_else_is_sampled(path):
+    prompts = stories(5)
+    whole = generate(tiny_engine(), prompts, LONG, 0).set_index(["prompt_id", "sample"])["text"]
+    for part in (prompts[:1], prompts[3:], prompts[::-1]):
+        for changes in ({"batch_tokens": 1}, {"batch_tokens": 10_000}, {"samples": 3}):
+            made = generate(tiny_engine(), part, LONG.model_copy(update=changes), 0)
+            made = made[made["sample"] < 2].set_index(["prompt_id", "sample"])["text"]
+            pd.testing.assert_series_equal(made, whole[made.index])
+
+
+def test_both_ways_draw_the_same_texts(monkeypatch):
+    in_slots = generate(tiny_engine(), stories(5), LONG, 0)
+    monkeypatch.setattr(engines, "takes_slots", lambda config: False)
+    pd.testing.assert_frame_equal(in_slots, generate(tiny_engine(), stories(5), LONG, 0))
+
+
+def test_samples_and_prompts_that_are_equal_have_noise_of_their_own():
+    made = generate(tiny_engine(), stories(60), LONG, 0)
+    assert made.groupby("prompt")["text"].nunique().ge(20).all()  # of 24
+
+
+def test_a_model_that_is_changed_a_little_writes_much_the_same():
+    """Texts of the same seed begin alike, for as long as the two models' probabilities are close; of another, not."""
+
+    def alike(seed: int) -> float:
+        changed = tiny_model()
+        with torch.no_grad():
+            changed.lm_head.weight += 0.01 * torch.randn(changed.lm_head.weight.shape, generator=torch.manual_seed(1))
+        other = Local(changed, tiny_tokenizer(), fill_template("the {prompt} and"))
+        texts = [generate(tiny_engine(), stories(60), SHORT, 0)["text"], generate(other, stories(60), SHORT, seed)["text"]]
+        return float((texts[0] == texts[1]).mean())
+
+    assert alike(0) > 0.6
+    assert alike(1) < 0.1
 
 
 def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_cut_short(caplog):
