@@ -139,7 +139,7 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
         labels[0, packed.predicting] = packed.predicted
         outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
         return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
-    logits = model(**inputs, logits_to_keep=packed.predicting).logits[0].float()
+    logits = model(**inputs, logits_to_keep=packed.predicting).logits.squeeze(0).float()
     logps, *statistics = _LogProbs.apply(logits, packed.predicted)
     return _summed(logps, packed.row, rows, *statistics)
 
@@ -266,14 +266,19 @@ def packed_attention(
 
 
 def _attend_in_turn(query, key, value, packed, scale, dropout):
+    # each tensor is split once: a slice apiece would fill a gradient of the whole row with zeros, for every slice
+    starts, lengths = zip(*((start, stop - start) for _, start, stop in packed.pieces), strict=True)
+    keys, values = (dict(zip(starts, x.split(lengths, dim=2), strict=True)) for x in (key, value))
+    queries = query.split([stop - start for _, start, stop in packed.queries], dim=2)
     parts = []
-    for (low, high), start, stop in packed.queries:
-        k, v = (torch.cat([x[:, :, low:high], x[:, :, start:stop]], dim=2) for x in (key, value))
+    for q, ((low, high), start, stop) in zip(queries, packed.queries, strict=True):
+        seen = [at for at in starts if low <= at < high or start <= at < stop]
+        k, v = (torch.cat([x[at] for at in seen], dim=2) for x in (keys, values))
         mask = None
         if high > low:
             mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
         options = {"attn_mask": mask, "is_causal": mask is None, "dropout_p": dropout, "scale": scale}
-        parts.append(F.scaled_dot_product_attention(query[:, :, start:stop], k, v, enable_gqa=True, **options))
+        parts.append(F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **options))
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 

@@ -1,10 +1,13 @@
 """Frozen linear layers in oneDNN against `F.linear`: numbers, gradients, trainings, and layers that are left alone."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from peft.tuners import lora
 from safetensors.torch import load_file
 from tiny import (
     LAYERS,
@@ -131,6 +134,96 @@ def test_layers_are_themselves_again_outside_after_an_error_too():
         assert list(layer.state_dict()) == names
         raise KeyError
     assert "forward" not in vars(layer)
+
+
+# LoRA on a frozen layer
+
+
+def lora_layer(**config) -> tuple[nn.Module, nn.Module]:
+    """A model of one linear layer under LoRA that changes what it gives, and PEFT's module of that layer."""
+    torch.manual_seed(0)
+    settings = {"r": 4, "lora_alpha": 12, "target_modules": ["0"], "init_lora_weights": False} | config
+    model = get_peft_model(nn.Sequential(nn.Linear(48, 32)), LoraConfig(**settings))
+    return model, model.base_model.model[0]
+
+
+def run_lora(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """What it gives, and the gradients for x and for its parameters."""
+    x = x.clone().requires_grad_()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    y = model(x)
+    return [y.detach(), *torch.autograd.grad((y * torch.linspace(-1, 1, 32)).sum(), [x, *parameters])]
+
+
+@pytest.fixture
+def peft_calls(monkeypatch):
+    """A list that grows by True at each call of PEFT's own forward."""
+    calls, original = [], lora.Linear.forward
+    monkeypatch.setattr(lora.Linear, "forward", lambda *args, **kwargs: calls.append(True) or original(*args, **kwargs))
+    return calls
+
+
+@pytest.mark.parametrize("onednn", [False, pytest.param(True, marks=needs_onednn)])
+@pytest.mark.parametrize("rows", [(7,), (2, 5)], ids=str)
+def test_a_plain_adapter_gives_what_peft_does(monkeypatch, peft_calls, onednn, rows):
+    monkeypatch.setattr(frozen, "_gains", lambda *_: onednn)
+    model, _ = lora_layer()
+    x = torch.randn(*rows, 48)
+    expected = run_lora(model, x)
+    assert len(expected) == 4 and len(peft_calls) == 1
+    with fast_frozen_linears(model):
+        found = run_lora(model, x)
+        with torch.no_grad():
+            assert relative(model(x), expected[0]) < 1e-5
+        model(x).sum().backward()  # whose gradient is one number, expanded
+    assert len(peft_calls) == 1
+    assert max(map(relative, found, expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "config", [{"lora_dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}], ids=["dropout", "DoRA", "bias"]
+)
+def test_other_adapters_run_in_peft(peft_calls, config):
+    model, _ = lora_layer(**config)
+    x = torch.randn(7, 48)
+    torch.manual_seed(1)
+    expected = run_lora(model.train(), x)
+    with fast_frozen_linears(model):
+        torch.manual_seed(1)
+        found = run_lora(model, x)
+    assert len(peft_calls) == 2
+    assert max(map(relative, found, expected)) < 1e-5
+
+
+def test_adapters_that_are_off_or_several_run_in_peft(peft_calls):
+    model, layer = lora_layer()
+    model.add_adapter("second", LoraConfig(r=2, target_modules=["0"], init_lora_weights=False))
+    x = torch.randn(7, 48)
+    outside = []
+    for within in (False, True):
+        with fast_frozen_linears(model) if within else nullcontext(), torch.no_grad():
+            peft_calls.clear()
+            with model.disable_adapter():
+                results = [model(x)]
+            layer.set_adapter(["default", "second"])
+            results.append(model(x))
+            assert len(peft_calls) == 2
+            layer.set_adapter("second")
+            results.append(model(x))
+            assert len(peft_calls) == (2 if within else 3)
+            layer.set_adapter("default")
+        outside.append(results)
+    assert max(map(relative, *outside)) < 1e-5
+
+
+def test_an_adapter_merged_outside_is_used_within():
+    model, _ = lora_layer()
+    x = torch.randn(7, 48)
+    with torch.no_grad(), fast_frozen_linears(model):
+        expected = model(x)
+    merged = model.merge_and_unload().requires_grad_(False)
+    with torch.no_grad(), fast_frozen_linears(merged):
+        assert relative(merged(x), expected) < 1e-5
 
 
 # The choice

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,6 +25,7 @@ from ddpo_lib.prompting import conversation
 
 SHORT = Sampling(samples=2, max_new_tokens=6, batch_tokens=60, top_k=8)
 LONG = SHORT.model_copy(update={"max_new_tokens": 40})
+WIDE = SHORT.model_copy(update={"max_new_tokens": 12, "batch_tokens": 10_000})
 
 
 # Batches
@@ -112,7 +112,7 @@ def test_the_penalty_counts_the_response_and_neither_the_prompt_nor_an_end_token
         ids, said = tokenizer(f"the {prompt} <end> the and").input_ids, []
         assert 1 in ids
         while len(said) < 12 and 1 not in said:
-            with torch.inference_mode():
+            with torch.no_grad():
                 logits = model(torch.tensor([ids + said])).logits[0, -1]
             for token in set(said) - {1}:
                 logits[token] = logits[token] / 1.5 if logits[token] > 0 else logits[token] * 1.5
@@ -125,11 +125,11 @@ def test_the_penalty_counts_the_response_and_neither_the_prompt_nor_an_end_token
 def test_a_sample_does_not_depend_on_what_else_is_sampled(path):
     prompts = stories(5)
     whole = generate(tiny_engine(), prompts, LONG, 0).set_index(["prompt_id", "sample"])["text"]
-    for part in (prompts[:1], prompts[3:], prompts[::-1]):
-        for changes in ({"batch_tokens": 1}, {"batch_tokens": 10_000}, {"samples": 3}):
-            made = generate(tiny_engine(), part, LONG.model_copy(update=changes), 0)
-            made = made[made["sample"] < 2].set_index(["prompt_id", "sample"])["text"]
-            pd.testing.assert_series_equal(made, whole[made.index])
+    alone, others = prompts[3:4], prompts[::-1]
+    for part, changes in ((alone, {}), (others, {"batch_tokens": 10_000}), (others, {"samples": 3})):
+        made = generate(tiny_engine(), part, LONG.model_copy(update=changes), 0)
+        made = made[made["sample"] < 2].set_index(["prompt_id", "sample"])["text"]
+        pd.testing.assert_series_equal(made, whole[made.index])
 
 
 def test_both_ways_draw_the_same_texts(monkeypatch):
@@ -139,23 +139,19 @@ def test_both_ways_draw_the_same_texts(monkeypatch):
 
 
 def test_samples_and_prompts_that_are_equal_have_noise_of_their_own():
-    made = generate(tiny_engine(), stories(60), LONG, 0)
+    made = generate(tiny_engine(), stories(60), WIDE, 0)
     assert made.groupby("prompt")["text"].nunique().ge(20).all()  # of 24
 
 
-def test_a_model_that_is_changed_a_little_writes_much_the_same():
-    """Texts of the same seed begin alike, for as long as the two models' probabilities are close; of another, not."""
-
-    def alike(seed: int) -> float:
-        changed = tiny_model()
-        with torch.no_grad():
-            changed.lm_head.weight += 0.01 * torch.randn(changed.lm_head.weight.shape, generator=torch.manual_seed(1))
-        other = Local(changed, tiny_tokenizer(), fill_template("the {prompt} and"))
-        texts = [generate(tiny_engine(), stories(60), SHORT, 0)["text"], generate(other, stories(60), SHORT, seed)["text"]]
-        return float((texts[0] == texts[1]).mean())
-
-    assert alike(0) > 0.6
-    assert alike(1) < 0.1
+def test_models_that_differ_little_write_much_the_same_with_one_seed_and_not_with_two():
+    changed = tiny_model()
+    with torch.no_grad():
+        changed.lm_head.weight += 0.01 * torch.randn(changed.lm_head.weight.shape, generator=torch.manual_seed(1))
+    other = Local(changed, tiny_tokenizer(), fill_template("the {prompt} and"))
+    texts = generate(tiny_engine(), stories(60), WIDE, 0)["text"]
+    alike = [(generate(other, stories(60), WIDE, seed)["text"] == texts).mean() for seed in (0, 1)]
+    assert alike[0] > 0.5
+    assert alike[1] < 0.1
 
 
 def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_cut_short(caplog):
@@ -316,7 +312,7 @@ def test_a_chat_template_is_used_where_there_is_one(embedded):
 def test_faster_linears_change_no_more_than_rounding():
     model = models.load_model("smollm2-135m-instruct")
     ids = models.load_tokenizer("smollm2-135m-instruct")("A lighthouse at night.", return_tensors="pt").input_ids
-    with torch.inference_mode():
+    with torch.no_grad():
         before = model(ids).logits
         after = models.faster_linears(model)(ids).logits
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
