@@ -4,30 +4,31 @@
   2017, doi:10.18653/v1/E17-1107)
 - delta: how often each of 150 function words comes, blind to topic, marks and layout (Burrows's Delta in its cosine
   form, Evert et al. 2017, doi:10.1093/llc/fqx023)
-- lexical: words and marks, blind to order
+- lexical: words and marks as tf-idf, blind to order (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0)
 
 What is common and what is rare is taken from the package's own corpus, so that each space is fixed and a text's vector
 depends on nothing but the text.
 
-Short texts have noisier counts than long ones. Without a correction they lie further from all others, so that style
-would partly be length (Eder 2015, "Does size matter?", doi:10.1093/llc/fqt066). The vectors are made so that the
-expected cosine distance between two texts does not depend on how much text there is:
+Short texts have noisier counts than long ones. Uncorrected, they lie further from all others, and style is partly
+length (Eder 2015, doi:10.1093/llc/fqt066). The vectors are made so that the expected cosine distance between two texts
+does not depend on how much text there is:
 
-1. A text's rates p (counts over their sum N) are scaled by feature: y = (p - m/2) / scale, with m the mean rate of the
-   package's corpus. Rates, unlike logarithms or square roots of counts, have the same expectation at any N. The scale
-   of an n-gram or a word is sqrt(m), as in the chi-square distance of correspondence analysis; that of delta is the
-   standard deviation of the rate. Half of m is left in y, because no other corpus has quite that mean.
-2. Noise lowers the cosine of two such texts by their reliability N / (N + AMOUNT) (attenuation, Spearman 1904,
-   doi:10.2307/1412159), so that two texts of a prompt lie 1 - LIKENESS * N / (N + AMOUNT) apart.
-3. The vector is (sqrt(1 - s), sqrt(s) * y / |y|): one coordinate that all texts have in common and one share s(N) of
-   their own. The distance of two texts of N is then s times that of their y. s is chosen to make the product of 2 and s
-   constant; it is OWN for endless texts. So a short text is taken for a text like any other as far as its counts
-   cannot tell: the shrinkage of empirical Bayes.
+1. A text of N n-grams or words is described by y, what its counts say of it. Stylometric: (p - m/2) / sqrt(m), with p
+   its rates and m those of the package's corpus; dividing by the root is the chi-square distance of correspondence
+   analysis. Delta: (p - m/2) / the rate's standard deviation. Lexical: tf-idf less half of the corpus's mean. A whole
+   m would take this corpus's mean for that of all English; half of it serves other corpora better.
+2. Noise multiplies the cosine of two y by the reliability N / (N + amount) (attenuation, Spearman 1904,
+   doi:10.2307/1412159). Two texts of a prompt then lie e(N) = 1 - likeness * N / (N + amount) apart.
+3. The vector is (sqrt(s) * y / |y|, sqrt(1 - s)): a share s of the text's own, and one coordinate that all texts have
+   in common. The distance between two texts of N is then s times that of their y. s(N) is such that s(N) * e(N) is
+   constant, and OWN where N is endless. What the counts cannot tell of a short text is filled with what texts have in
+   common, as in the shrinkage of empirical Bayes.
 
-The correction is one of the mean: it is exact for texts that are as alike as two stories of a HANNA prompt, on which
-LIKENESS and AMOUNT were fitted (497 stories cut to random pieces of 12 to 400 words). Of texts that are more alike, the
-short ones still lie somewhat further apart; of texts less alike, somewhat nearer together. Distances are about half
-as long as those of y, and in [0, 1]; order and ratios between texts of one length are those of y.
+Likeness and amount were fitted on 497 stories of HANNA, cut to random pieces of 12 to 400 words (lexical: 50 to 400).
+So the correction is right on average for texts as alike as stories of a HANNA prompt, and leaves the order of distances
+among texts of one length as it is. Of texts that are more alike, the short ones still lie somewhat further apart; of
+texts less alike, somewhat nearer together. Distances lie in [0, 1]: about 0.2 within a prompt of HANNA in the two
+spaces of style, and 0.33 in that of words.
 """
 
 import json
@@ -36,7 +37,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, HashingVectorizer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, HashingVectorizer, TfidfTransformer
 
 from ddpo_lib.corpus import PACKAGE_CORPUS
 
@@ -52,52 +53,51 @@ STRAIGHT = str.maketrans("’‘“”", "''\"\"")
 
 
 class Attenuation(NamedTuple):
-    """Two stories of one prompt, cut to N each, have a cosine of likeness * N / (N + amount)."""
+    """Two stories of one prompt, cut to N each, are expected to have a cosine of likeness * N / (N + amount)."""
 
     likeness: float
     amount: float
 
 
 STYLOMETRIC = Attenuation(0.645, 1820)  # n-grams: about 1,000 in 100 words
-DELTA = Attenuation(0.646, 225)  # words and marks, as in the next
-LEXICAL = Attenuation(0.337, 458)
+DELTA = Attenuation(0.645, 225)  # words and marks, as in the next
+LEXICAL = Attenuation(0.33, 310)
 OWN = 0.5  # of an endless text's squared length, what is its own
 
 
 def stylometric_vectors(texts: list[str]) -> np.ndarray:
     """(n, 4097) float32 unit rows; every text that holds anything but white space has a direction."""
-    return _level(_ngram_counter().transform(map(distort, texts)), *_ngram_rarity(), STYLOMETRIC)
+    counts = _ngram_counter().transform(map(distort, texts))
+    mean, scale = _ngram_norms()
+    totals = _totals(counts)
+    return _level((counts.toarray() / totals[:, None] - mean / 2) / scale, totals, STYLOMETRIC)
 
 
 def lexical_vectors(texts: list[str]) -> np.ndarray:
     """(n, 8193) float32 unit rows; every text that holds anything but white space has a direction."""
-    return _level(_word_counter().transform(texts), *_word_rarity(), LEXICAL)
+    counts = _word_counter().transform(texts)
+    rarity, mean = _word_norms()
+    return _level(rarity.transform(counts).toarray() - mean / 2, _totals(counts), LEXICAL)
 
 
 def delta_vectors(texts: list[str]) -> np.ndarray:
     """(n, 151) float32 unit rows; texts of one length without any function word share one direction."""
     words, mean, deviation = _delta_norms()
-    counts, lengths = _count_function_words(texts, words)
-    return _level(counts, mean, deviation, DELTA, lengths)
+    rates, totals = _function_word_rates(texts, words)
+    return _level((rates - mean / 2) / deviation, totals, DELTA)
 
 
-def _level(counts, mean: np.ndarray, scale: np.ndarray, noise: Attenuation, totals=None) -> np.ndarray:
-    """Counts -> unit vectors whose expected distance is the same for short and for long texts (see the top of the page).
+def _level(own: np.ndarray, totals: np.ndarray, noise: Attenuation) -> np.ndarray:
+    """Give each row as much of its own as makes the expected distance the same at any amount of text.
 
     Args:
-        counts: (n, d) sparse.
-        mean, scale: (d,) what is subtracted from a rate, half of it, and what the rest is divided by.
-        noise: how alike two texts are, and how fast that shows.
-        totals: (n,) what a rate is a share of; the sum of a text's counts if not given.
+        own: (n, d) float64, none of them zero; only the directions count. It is overwritten.
+        totals: (n,) n-grams or words that each row was counted from.
+        noise: what two of these rows are expected to have in common.
 
     Returns:
-        (n, d + 1) float32.
+        (n, d + 1) float32 unit rows; the last coordinate is the one that all texts have in common.
     """
-    totals = np.asarray(counts.sum(axis=1)).ravel() if totals is None else totals
-    own = counts.toarray().astype(np.float64)
-    own /= totals[:, None]
-    own -= mean / 2
-    own /= scale
     expected = 1 - noise.likeness * totals / (totals + noise.amount)
     share = OWN * (1 - noise.likeness) / expected
     own *= (np.sqrt(share) / np.linalg.norm(own, axis=1))[:, None]
@@ -135,38 +135,42 @@ def _word_counter() -> HashingVectorizer:
     return HashingVectorizer(analyzer=_words, n_features=8192, alternate_sign=False, norm=None)
 
 
-@cache
-def _ngram_rarity() -> tuple[np.ndarray, np.ndarray]:
-    return _rarity(_ngram_counter().transform(map(distort, _package_texts())))
+def _totals(counts) -> np.ndarray:
+    return np.asarray(counts.sum(axis=1)).ravel()
 
 
 @cache
-def _word_rarity() -> tuple[np.ndarray, np.ndarray]:
-    return _rarity(_word_counter().transform(_package_texts()))
+def _ngram_norms() -> tuple[np.ndarray, np.ndarray]:
+    """Each n-gram's mean rate over the package's texts, and the root of its rate in all of them, none of them zero."""
+    counts = _ngram_counter().transform(map(distort, _package_texts()))
+    of_ngram = np.asarray(counts.sum(axis=0)).ravel()
+    mean = np.asarray(counts.multiply(1 / _totals(counts)[:, None]).mean(axis=0)).ravel()
+    return mean, np.sqrt((of_ngram + 1) / (of_ngram.sum() + 1))
 
 
-def _rarity(counts) -> tuple[np.ndarray, np.ndarray]:
-    """(d,) each: the mean rate over texts, and the square root of the rate in all of them, one more of each counted."""
-    totals = np.asarray(counts.sum(axis=1))
-    mean = np.asarray(counts.multiply(1 / totals).mean(axis=0)).ravel()
-    return mean, np.sqrt((np.asarray(counts.sum(axis=0)).ravel() + 1) / (totals.sum() + 1))
+@cache
+def _word_norms() -> tuple[TfidfTransformer, np.ndarray]:
+    """The rarity of each word, and the mean tf-idf vector of the package's corpus."""
+    counts = _word_counter().transform(_package_texts())
+    rarity = TfidfTransformer(sublinear_tf=True).fit(counts)
+    return rarity, np.asarray(rarity.transform(counts).mean(axis=0)).ravel()
 
 
 @cache
 def _delta_norms() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """The most frequent function words of the package's corpus, and each one's mean rate there and its spread."""
     words = tuple(sorted(FUNCTION_WORDS))
-    counts, lengths = _count_function_words(_package_texts(), words)
-    rates = counts.toarray() / lengths[:, None]
+    rates, _ = _function_word_rates(_package_texts(), words)
     often = np.sort(np.argsort(-rates.mean(axis=0), kind="stable")[:DELTA_WORDS])
     return tuple(words[i] for i in often), rates[:, often].mean(axis=0), rates[:, often].std(axis=0)
 
 
-def _count_function_words(texts: list[str], words: tuple[str, ...]):
-    """(texts, words) sparse counts, and (texts,) how many words and marks a text has."""
+def _function_word_rates(texts: list[str], words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(texts, words) the share of a text's words and marks that each word is, and (texts,) how many it has of both."""
     tokens = [_words(text) for text in texts]
-    counter = CountVectorizer(analyzer=list, vocabulary=words)
-    return counter.transform(tokens), np.array([len(text) for text in tokens])
+    totals = np.array([len(of_text) for of_text in tokens])
+    counts = CountVectorizer(analyzer=list, vocabulary=words).transform(tokens)
+    return counts.toarray() / totals[:, None], totals
 
 
 @cache

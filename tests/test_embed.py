@@ -116,6 +116,11 @@ def test_texts_beyond_what_the_model_reads_are_counted(empty_cache):
     assert count_overlong(texts, "stylometric") == 0
 
 
+def cosine_of_own(one: np.ndarray, other: np.ndarray) -> float:
+    """Of what two counted vectors hold besides the last coordinate, which all texts have in common."""
+    return one[:-1] @ other[:-1] / (np.linalg.norm(one[:-1]) * np.linalg.norm(other[:-1]))
+
+
 def test_the_lexical_space_sees_words_and_not_their_order(empty_cache):
     text = "The bridge sang when the river rose."
     one, turned, other, name = embed(
@@ -123,7 +128,7 @@ def test_the_lexical_space_sees_words_and_not_their_order(empty_cache):
     )
     np.testing.assert_allclose(one, turned, atol=1e-6)
     np.testing.assert_allclose(one, name, atol=1e-6)
-    assert one @ other < 0.2
+    assert cosine_of_own(one, other) < 0.2
 
 
 def test_the_delta_space_sees_function_words_and_not_topic(empty_cache):
@@ -136,7 +141,7 @@ def test_the_delta_space_sees_function_words_and_not_topic(empty_cache):
         "delta",
     )
     np.testing.assert_allclose(one, topic, atol=1e-6)
-    assert one @ voice < 0.5
+    assert cosine_of_own(one, voice) < 0.5
 
 
 @pytest.mark.parametrize("space", list(COUNTED))

@@ -193,7 +193,7 @@ def test_one_take_in_two_voices_is_further_apart_than_two_takes_in_one_voice(sto
     within = story_pairs[story_pairs["same_prompt"]]
     two_voices = within[within["same_take"] & ~within["same_voice"]]
     one_voice = within[~within["same_take"] & within["same_voice"]]
-    assert two_voices["distance"].mean() > one_voice["distance"].mean() + 0.05
+    assert two_voices["distance"].mean() > one_voice["distance"].mean() + 0.075 * within["distance"].mean()
     by_prompt = two_voices.groupby("prompt")["distance"].mean() - one_voice.groupby("prompt")["distance"].mean()
     assert by_prompt.notna().sum() >= 24
     assert (by_prompt > 0).mean() >= 0.9
@@ -203,7 +203,7 @@ def test_stories_of_one_prompt_are_no_nearer_than_stories_of_two(story_pairs):
     """Topic-blind: among pairs of different voice, a shared prompt brings two stories no closer."""
     other_voice = story_pairs[~story_pairs["same_voice"]]
     mean = other_voice.groupby("same_prompt")["distance"].mean()
-    assert abs(mean[True] - mean[False]) < 0.02
+    assert abs(mean[True] - mean[False]) < 0.03 * other_voice["distance"].mean()
 
 
 # The style space, by single texts
