@@ -1,12 +1,13 @@
 """A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
 
 A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
-and may have a flaw. A world has one of two flaws:
+and may have a flaw: its closing does not name the thing that its opening is about. A world has one of two flaws:
 
-- "object": the closing names another object than the opening. A space that counts words sees it: few of the other
-  stories have that word.
-- "order": in the opening, place and object stand in each other's place ("had the harbour at the lamp"). Each flawed
-  story is the twin of a good one with the same words, so a space that counts words gives both one vector.
+- "object": the closing names another object. A space that counts words sees it, since few of the other stories have
+  that word.
+- "order": a story is about its object or its place, whichever stands in the object's slot of its opening ("had the
+  lamp at the harbour", "had the harbour at the lamp"), and a flawed one closes with the other of the two. Each flawed
+  story is the twin of a good one with the same words in another order, so a space that counts words sees nothing.
 
 How often each plot, voice and flaw comes is set, so it is known exactly, and `read_mode` recovers all three from any
 text that the grammar can write.
@@ -187,19 +188,21 @@ def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator
 
 
 def wordings(prompt: str, mode: Mode) -> Iterator[str]:
-    """Every text of a mode for a prompt, each once: 54 when good; when flawed 54 x 15 + 54 = 864, those of both flaws.
+    """Every text of a mode for a prompt, each once, of worlds with either flaw: 108 when good, 810 + 108 when flawed.
 
-    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. With the flaw "object" the closing
-    names any of the 15 other objects; with the flaw "order" place and object have changed places in the opening.
+    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. With the flaw "object" a good story
+    has one object, so there are 54, and a flawed one closes with any of the 15 other objects. With the flaw "order"
+    place and object may change places in the opening, which makes 108 good ones and 108 flawed ones.
 
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    return chain(*[_Wordings(prompt, mode, flaw) for flaw in (FLAWS if mode.flawed else FLAWS[:1])])
+    # the good stories of "object" are among those of "order"
+    return chain(*[_Wordings(prompt, mode, flaw) for flaw in (FLAWS if mode.flawed else FLAWS[1:])])
 
 
 class _Wordings(Sequence):
-    """The texts of a mode by number, of one flaw where the mode is flawed.
+    """The texts of a mode by number, in worlds of one kind of flaw.
 
     None is written before it is asked for, since a corpus needs few of them.
     """
@@ -208,12 +211,14 @@ class _Wordings(Sequence):
         hero, place, thing = cast(prompt)
         if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
             raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
-        ends = [other for other in OBJECTS if (other != thing) == (mode.flawed and flaw == "object")]
-        if mode.flawed and flaw == "order":
-            place, thing = thing, place
-        self.cast = {"hero": hero, "place": place, "object": thing}
+        if flaw == "order":
+            about = [(thing, place), (place, thing)]
+            named = [(slot, other, other if mode.flawed else slot) for slot, other in about]
+        else:
+            named = [(thing, place, end) for end in OBJECTS if (end != thing) == mode.flawed]
+        self.hero = hero
         openings, closings = _FRAMES[mode.voice]
-        self.parts = (openings, _CONTENTS[mode.plot], closings, ends)
+        self.parts = (openings, _CONTENTS[mode.plot], closings, named)
 
     def __len__(self):
         return math.prod(map(len, self.parts))
@@ -222,8 +227,10 @@ class _Wordings(Sequence):
         if number >= len(self):
             raise IndexError(number)
         places = np.unravel_index(number, [len(part) for part in self.parts])
-        opening, content, closing, end = (part[place] for part, place in zip(self.parts, places, strict=True))
-        return f"{opening.format(**self.cast)} {content}{closing.format(object=end)}"
+        opening, content, closing, named = (part[place] for part, place in zip(self.parts, places, strict=True))
+        thing, place, end = named
+        start = opening.format(hero=self.hero, object=thing, place=place)
+        return f"{start} {content}{closing.format(object=end)}"
 
 
 # Reading
@@ -232,15 +239,19 @@ class _Wordings(Sequence):
 def read_mode(text: str) -> Mode | None:
     """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows.
 
-    Both flaws are read, whichever the world has; no world writes a text with both, so that one has no mode.
+    Both flaws are read, whichever the world has.
     """
     named = _NAMES.findall(text)
     known = _masked_stories().get(_NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text))
     if known is None or len(named) != 4:  # a mask that stands in the text itself names nothing
         return None
     plot, voice, swapped = known
-    first, last = (name for name in named if name in OBJECTS)
-    return None if swapped and first != last else Mode(plot, voice, swapped or first != last)
+    _, place, thing = cast(text)
+    about, other = (place, thing) if swapped else (thing, place)
+    if named[-1] == about:
+        return Mode(plot, voice, False)
+    written = named[-1] == other or (named[-1] in OBJECTS and not swapped)
+    return Mode(plot, voice, True) if written else None
 
 
 def is_faithful(text: str, prompt: str) -> bool:
@@ -256,13 +267,14 @@ def cast(text: str) -> tuple[str | None, str | None, str | None]:
 
 @cache
 def _masked_stories() -> dict[str, tuple[int, int, bool]]:
-    """Every story with <hero>, <place> and <object> for those -> plot, voice, and whether its flaw is that of order."""
+    """Every story with <hero>, <place> and <object> for those -> plot, voice, and whether it is about the place."""
     stories = {}
     for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
-        for opening, content, closing in product(openings, contents, closings):
-            end = f" {content}{closing.format(object='<object>')}"
-            stories[opening.format(hero="<hero>", place="<place>", object="<object>") + end] = plot, voice, False
-            stories[opening.format(hero="<hero>", place="<object>", object="<place>") + end] = plot, voice, True
+        for opening, content, closing, end in product(openings, contents, closings, ("<object>", "<place>")):
+            rest = f" {content}{closing.format(object=end)}"
+            for swapped, (thing, place) in enumerate([("<object>", "<place>"), ("<place>", "<object>")]):
+                start = opening.format(hero="<hero>", object=thing, place=place)
+                stories[start + rest] = plot, voice, bool(swapped)
     return stories
 
 

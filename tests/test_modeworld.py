@@ -58,7 +58,7 @@ def large() -> pd.DataFrame:
 
 
 def test_every_text_of_the_grammar_is_read_as_the_mode_it_was_written_in(stories):
-    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (54 + 810 + 54)  # good, of the flaw "object", of "order"
+    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (108 + 810 + 108)  # good, of the flaw "object", of "order"
     assert all(read_mode(text) == mode for mode, text in stories)
 
 
@@ -140,9 +140,12 @@ def test_a_text_that_is_nearly_one_has_no_mode(change):
     assert read_mode(text) == Mode(0, 0, False)
     assert read_mode(text.replace("with the lamp", "with the drum")) == Mode(0, 0, True)
     assert read_mode(text.replace("had the lamp", "had the drum")) == Mode(0, 0, True)
+    assert read_mode(text.replace("with the lamp", "with the mill")) == Mode(0, 0, True)
     swapped = text.replace("the lamp at the mill", "the mill at the lamp")
     assert read_mode(swapped) == Mode(0, 0, True)
-    assert read_mode(swapped.replace("with the lamp", "with the drum")) is None  # no world writes both flaws
+    assert read_mode(swapped.replace("with the lamp", "with the mill")) == Mode(0, 0, False)
+    for story, end in ((swapped, "drum"), (swapped, "farm"), (text, "farm")):  # no world writes these
+        assert read_mode(story.replace("with the lamp", f"with the {end}")) is None
     assert read_mode(text.replace(*change)) is None
     assert read_mode(text.replace(*change[::-1])) == Mode(0, 0, False)
 
