@@ -74,9 +74,10 @@ def recipe(profile: str, artifact: str) -> str:
 
 def is_current(name: str) -> bool:
     """Whether the code and the settings that made a folder of results/ are still those of this checkout."""
-    manifest = json.loads((PROJECT / "results" / name / "manifest.json").read_text(encoding="utf-8"))
+    file = PROJECT / "results" / name / "manifest.json"
     profile, artifact, _ = KEPT[name]
-    return manifest.get("recipe") == recipe(profile, artifact)
+    made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return made.get("recipe") == recipe(profile, artifact)
 
 
 def source_of(profile: Profile, corpus: str | None) -> str:
