@@ -243,7 +243,7 @@ class Quality(Section):
 class Evaluation(Section):
     bootstrap: Positive  # draws over prompts
     confidence: float = Field(gt=0, lt=1)
-    against: str = "dpo"  # the arm that the others are compared with
+    against: str = "dpo"  # the arm that baselines, people's responses and fronts are compared with (arms: `twins`)
     gold_draws: Positive = 20  # random sets of people's responses a prompt, each as large as a model's
     temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
 
