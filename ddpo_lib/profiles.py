@@ -385,7 +385,7 @@ def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
         return "sft"
     free = {"swept", "against"}  # change nothing in training
     special, lenient = (
-        ({"weights", "scale", "floor", "power"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+        ({"weights", "scale", "floor", "power", "rescale"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
     )
     for ignored in (free | special, free | special | {lenient}):
         wanted = arm.model_dump(exclude=ignored)
