@@ -17,9 +17,9 @@ to 60, or one or two with 100 and others with 20 to 25. 95% intervals of a share
 decided labels hold the truth in 94 to 97% where first, second and tie are 62, 26 and 12%, 45, 45 and 10% or 30, 30 and
 40%, whether items and annotators differ in nothing or have 30% of the latent variance each. Where they are 90, 5 and
 5% it is 94 to 98% up to 30% for items and 10% for annotators, and 92 to 98% with 30% each. Twenty items by three
-annotators: 94 to 99%. The bootstrap that draws items and annotators (Owen 2007; `stats.compare` does so with prompts
-and seeds) held it in 97 to 100% of 150 studies a case, up to 1.7 times as wide: it counts what is particular to a label
-up to three times, and that is most of what a label has.
+annotators: 94 to 99%. The bootstrap that draws items and annotators (Owen 2007) held it in 97 to 100% of 150
+studies a case, up to 1.7 times as wide: it counts what is particular to a label up to three times, and that is most of
+what a label has.
 """
 
 from bisect import bisect_left

@@ -252,7 +252,7 @@ class Quality(Section):
 class Evaluation(Section):
     bootstrap: Positive  # draws over prompts
     confidence: float = Field(gt=0, lt=1)
-    against: str = "dpo"  # the arm that the others are compared with
+    against: str = "dpo"  # the arm that baselines, people's responses and fronts are compared with (arms: `twins`)
     gold_draws: Positive = 20  # random sets of people's responses per prompt, each as large as a model's
     temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
     sweep_prompts: Positive | None = None  # held-out prompts of that, at most, those with people's responses first
@@ -410,7 +410,7 @@ def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
         return "sft"
     free = {"swept", "seeds", "prompts", "against"}  # change nothing in a training
     special, lenient = (
-        ({"weights", "scale", "floor", "power"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+        ({"weights", "scale", "floor", "power", "rescale"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
     )
     for ignored in (free | special, free | special | {lenient}):
         wanted = arm.model_dump(exclude=ignored)

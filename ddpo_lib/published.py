@@ -81,7 +81,7 @@ def _unfit(reward: dict) -> str | None:
     """Why a reward cannot judge quality; None where it can."""
     if not reward["better_than_chance"]:
         return "the reward ranks held-out responses no better than chance"
-    near = undecided({"p": reward["p_within_prompt"], "p_error": reward["p_within_prompt_error"]})
+    near = undecided({"p": reward.get("p_within_prompt"), "p_error": reward.get("p_within_prompt_error")})
     return near and f"the reward may rank held-out responses no better than chance: {near}"
 
 

@@ -13,7 +13,7 @@ over the others, and `crossed` has a form of the mean squares that takes gaps.
 Simulated with `simulate_coverage`: 4,000 data sets a case, 16 or 136 prompts, normal values, a residual with 0.25 or 2
 times the variance of prompts. How many of 100 intervals at 95% hold the truth, by how many times the variance that
 prompts give the mean seeds give it; beside it the bootstrap that draws prompts and seeds (Owen 2007), 400 data sets a
-case, where no interval counts as not holding the truth.
+case, where no interval counts as not holding the truth::
 
     seeds    0 to 1 times    3 times     30 times    resampled: 0 to 1 times, 3 times
     1        95 to 96                                95
