@@ -1,13 +1,13 @@
 """A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
 
 A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
-and may have a flaw: its closing does not name the thing that its opening is about. A world has one of two flaws:
+and may have a flaw. A world has one of two flaws:
 
-- "object": the closing names another object. A space that counts words sees it, since few of the other stories have
-  that word.
-- "order": a story is about its object or its place, whichever stands in the object's slot of its opening ("had the
-  lamp at the harbour", "had the harbour at the lamp"), and a flawed one closes with the other of the two. Each flawed
-  story is the twin of a good one with the same words in another order, so a space that counts words sees nothing.
+- "object": the closing names another object than the opening. A space that counts words sees it, since few of the
+  other stories have that word.
+- "order": closings name object and place ("the lamp and the harbour"), and in a flawed story they change places ("the
+  harbour and the lamp"). Each flawed story is the twin of a good one with the same words in another order, so a space
+  that counts words sees nothing.
 
 How often each plot, voice and flaw comes is set, so it is known exactly, and `read_mode` recovers all three from any
 text that the grammar can write.
@@ -40,6 +40,7 @@ PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, 
 _CONTENTS = tuple(_LANGUAGE["plots"].values())
 _FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
 
+_JOINED = "{} and the {}"
 _SLOTS = dict.fromkeys(HEROES, "hero") | dict.fromkeys(PLACES, "place") | dict.fromkeys(OBJECTS, "object")
 _NAMES = re.compile(rf"\b({'|'.join(_SLOTS)})\b")
 
@@ -188,37 +189,31 @@ def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator
 
 
 def wordings(prompt: str, mode: Mode) -> Iterator[str]:
-    """Every text of a mode for a prompt, each once, of worlds with either flaw: 108 when good, 810 + 108 when flawed.
+    """Every text of a mode for a prompt, each once: 108 when good, 972 when flawed, whatever the flaw of the world.
 
-    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. With the flaw "object" a good story
-    has one object, so there are 54, and a flawed one closes with any of the 15 other objects. With the flaw "order"
-    place and object may change places in the opening, which makes 108 good ones and 108 flawed ones.
+    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. A good closing names the object, or
+    object and place. A flawed one names any of the 15 other objects; or place and object; or one of them twice, which
+    no world writes, and a model may that half avoids the flaw.
 
     Raises:
         ValueError: a prompt that the world does not write.
     """
-    # the good stories of "object" are among those of "order"
-    return chain(*[_Wordings(prompt, mode, flaw) for flaw in (FLAWS if mode.flawed else FLAWS[1:])])
+    return iter(_Wordings(prompt, mode))
 
 
 class _Wordings(Sequence):
-    """The texts of a mode by number, in worlds of one kind of flaw.
+    """The texts of a mode by number: of worlds with one of FLAWS, or all that `wordings` gives.
 
     None is written before it is asked for, since a corpus needs few of them.
     """
 
-    def __init__(self, prompt: str, mode: Mode, flaw: str):
+    def __init__(self, prompt: str, mode: Mode, flaw: str | None = None):
         hero, place, thing = cast(prompt)
         if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
             raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
-        if flaw == "order":
-            about = [(thing, place), (place, thing)]
-            named = [(slot, other, other if mode.flawed else slot) for slot, other in about]
-        else:
-            named = [(thing, place, end) for end in OBJECTS if (end != thing) == mode.flawed]
-        self.hero = hero
+        self.cast = {"hero": hero, "place": place, "object": thing}
         openings, closings = _FRAMES[mode.voice]
-        self.parts = (openings, _CONTENTS[mode.plot], closings, named)
+        self.parts = (openings, _CONTENTS[mode.plot], closings, _ends(place, thing, mode.flawed, flaw))
 
     def __len__(self):
         return math.prod(map(len, self.parts))
@@ -227,10 +222,17 @@ class _Wordings(Sequence):
         if number >= len(self):
             raise IndexError(number)
         places = np.unravel_index(number, [len(part) for part in self.parts])
-        opening, content, closing, named = (part[place] for part, place in zip(self.parts, places, strict=True))
-        thing, place, end = named
-        start = opening.format(hero=self.hero, object=thing, place=place)
-        return f"{start} {content}{closing.format(object=end)}"
+        opening, content, closing, end = (part[place] for part, place in zip(self.parts, places, strict=True))
+        return f"{opening.format(**self.cast)} {content}{closing.format(object=end)}"
+
+
+def _ends(place: str, thing: str, flawed: bool, flaw: str | None) -> list[str]:
+    """What closings name in worlds with a kind of flaw, or in all; see `wordings`."""
+    one = [other for other in OBJECTS if (other != thing) == flawed]
+    two = [(place, thing)] if flawed else [(thing, place)]
+    if flaw is None and flawed:
+        two += [(thing, thing), (place, place)]
+    return (one if flaw != "order" else []) + ([_JOINED.format(*pair) for pair in two] if flaw != "object" else [])
 
 
 # Reading
@@ -241,17 +243,15 @@ def read_mode(text: str) -> Mode | None:
 
     Both flaws are read, whichever the world has.
     """
-    named = _NAMES.findall(text)
-    known = _masked_stories().get(_NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text))
-    if known is None or len(named) != 4:  # a mask that stands in the text itself names nothing
+    named, masked = _NAMES.findall(text), _NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text)
+    known = _masked_stories().get(masked)
+    if known is None or len(named) != masked.count("<"):  # a mask that stands in the text itself names nothing
         return None
-    plot, voice, swapped = known
     _, place, thing = cast(text)
-    about, other = (place, thing) if swapped else (thing, place)
-    if named[-1] == about:
-        return Mode(plot, voice, False)
-    written = named[-1] == other or (named[-1] in OBJECTS and not swapped)
-    return Mode(plot, voice, True) if written else None
+    end = named[3:]  # after the opening's three
+    if len(end) == 1:
+        return Mode(*known, end != [thing])
+    return Mode(*known, end != [thing, place]) if set(end) <= {thing, place} else None
 
 
 def is_faithful(text: str, prompt: str) -> bool:
@@ -266,15 +266,14 @@ def cast(text: str) -> tuple[str | None, str | None, str | None]:
 
 
 @cache
-def _masked_stories() -> dict[str, tuple[int, int, bool]]:
-    """Every story with <hero>, <place> and <object> for those -> plot, voice, and whether it is about the place."""
+def _masked_stories() -> dict[str, tuple[int, int]]:
+    """Every story with <hero>, <place> and <object> for those -> its plot and its voice."""
+    ends = ["<object>", *(_JOINED.format(*pair) for pair in product(("<object>", "<place>"), repeat=2))]
     stories = {}
     for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
-        for opening, content, closing, end in product(openings, contents, closings, ("<object>", "<place>")):
-            rest = f" {content}{closing.format(object=end)}"
-            for swapped, (thing, place) in enumerate([("<object>", "<place>"), ("<place>", "<object>")]):
-                start = opening.format(hero="<hero>", object=thing, place=place)
-                stories[start + rest] = plot, voice, bool(swapped)
+        for opening, content, closing, end in product(openings, contents, closings, ends):
+            start = opening.format(hero="<hero>", place="<place>", object="<object>")
+            stories[f"{start} {content}{closing.format(object=end)}"] = plot, voice
     return stories
 
 

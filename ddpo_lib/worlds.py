@@ -20,7 +20,7 @@ from ddpo_lib.profiles import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling
 from ddpo_lib.runs import Run, write_json
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
-NEW_TOKENS = 40  # of a sample; the grammar's longest story and its end are 38
+NEW_TOKENS = 44  # of a sample; the grammar's longest story and its end are 41
 BASE = "world-base"  # the artifact that worlds start from; those of another flaw from one of their own (`base_of`)
 MANY = 1600  # samples where one model is looked at and not compared
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read

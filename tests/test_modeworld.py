@@ -58,7 +58,7 @@ def large() -> pd.DataFrame:
 
 
 def test_every_text_of_the_grammar_is_read_as_the_mode_it_was_written_in(stories):
-    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (108 + 810 + 108)  # good, of the flaw "object", of "order"
+    assert len(stories) == 4 * len(PLOTS) * len(VOICES) * (2 * 54 + (15 + 3) * 54)  # good, flawed
     assert all(read_mode(text) == mode for mode, text in stories)
 
 
@@ -66,10 +66,10 @@ def test_no_text_is_written_twice_so_none_has_two_modes(stories):
     assert len({text for _, text in stories}) == len(stories)
 
 
-def test_every_text_has_12_to_30_words(stories):
+def test_every_text_has_12_to_33_words(stories):
     lengths = {len(text.split()) for _, text in stories}
     assert min(lengths) >= 12
-    assert max(lengths) <= 30
+    assert max(lengths) <= 33
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
@@ -140,12 +140,10 @@ def test_a_text_that_is_nearly_one_has_no_mode(change):
     assert read_mode(text) == Mode(0, 0, False)
     assert read_mode(text.replace("with the lamp", "with the drum")) == Mode(0, 0, True)
     assert read_mode(text.replace("had the lamp", "had the drum")) == Mode(0, 0, True)
-    assert read_mode(text.replace("with the lamp", "with the mill")) == Mode(0, 0, True)
-    swapped = text.replace("the lamp at the mill", "the mill at the lamp")
-    assert read_mode(swapped) == Mode(0, 0, True)
-    assert read_mode(swapped.replace("with the lamp", "with the mill")) == Mode(0, 0, False)
-    for story, end in ((swapped, "drum"), (swapped, "farm"), (text, "farm")):  # no world writes these
-        assert read_mode(story.replace("with the lamp", f"with the {end}")) is None
+    for end, flawed in (("lamp and the mill", False), ("mill and the lamp", True), ("lamp and the lamp", True)):
+        assert read_mode(text.replace("with the lamp", f"with the {end}")) == Mode(0, 0, flawed)
+    for end in ("mill", "lamp and the farm", "drum and the mill"):  # no world writes these
+        assert read_mode(text.replace("with the lamp", f"with the {end}")) is None
     assert read_mode(text.replace(*change)) is None
     assert read_mode(text.replace(*change[::-1])) == Mode(0, 0, False)
 
