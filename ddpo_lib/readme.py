@@ -83,7 +83,7 @@ def read_facts(run: Run) -> dict:
         "model": profile.model.name,
         "prompts": results["differences"][ARM]["semantic"]["prompts"],
         "samples": profile.sampling.samples,
-        "seeds": results["seeds"],
+        "seeds": results["seeds"][ARM],
         "confidence": profile.evaluation.confidence,
         "quality": figures.quality_name(reward),
         "claims": {m: {key: claims[m][key] for key in ("difference", "verdict")} for m in HEADLINE},
@@ -160,7 +160,7 @@ def result(facts: dict) -> str:
 
 def world(grid: Grid, profile: Profile) -> str:
     """What the kept grid of small models says of the claims, in sentences."""
-    table, settings = grid.table, {"confidence": profile.evaluation.confidence, "seed": profile.seed}
+    table, settings = grid.table, {"confidence": profile.evaluation.confidence}
     claims = judge_claims(table, published()["worlds"], **settings)
     moves = ("ddpo-semantic", AGAINST, "rare_good")
     (change,) = (c["difference"] for c in claims if (c["row"], c["against"], c["measure"]) == moves)
