@@ -152,7 +152,10 @@ def test_no_sequence_is_read_on_after_its_end_and_no_more_are_read_at_once_than_
 def test_other_kinds_of_models_are_sampled_too(kind, slots):
     """Absolute, rotary and relative positions in slots; a sliding window, shorter than the texts, by `generate`."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}
-    more = {"qwen3": {"head_dim": 8, "num_key_value_heads": 2}, "mistral": {"sliding_window": 6}}.get(kind, {})
+    more = {
+        "qwen3": {"head_dim": 8, "num_key_value_heads": 2},
+        "mistral": {"sliding_window": 6, "num_key_value_heads": 2},
+    }.get(kind, {})
     torch.manual_seed(0)
     ends = {"eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=23, **sizes, **ends, **more)).eval()
