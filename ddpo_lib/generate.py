@@ -37,8 +37,9 @@ def generate(
         engine: one of `engines`; it loads nothing more than it has.
         prompts: a row a prompt, with `prompt_id` and `prompt`.
         sampling: temperature, top-k, top-p, repetition penalty, most new tokens of a sample, samples a prompt.
-        seed: of the draws. With `engines.Local` the same seed on the same machine gives the same texts, whether the
-            run was killed and resumed or not; a server promises nothing.
+        seed: of the draws. With `engines.Local` the same seed gives a prompt's samples the same noise, whatever the
+            model, the other prompts and the batches are. A run that was killed and resumed so gives the same texts,
+            except where the rounding of logits decides a draw; a server promises nothing.
         how: "plain", "iter" or "verbalized"; see `prompting`.
         instruction: what the model is told, with `{prompt}` in it.
         journal: a file that keeps every answer as it comes. What it holds is not asked again; one that was begun with

@@ -72,6 +72,7 @@ class Server:
             "url": plain,
             "sent": [name for name in SETTINGS if name in self.sends],
             "not_sent": [name for name in (*SETTINGS, "seed") if name not in self.sends],
+            "penalty_counts": "what the server's own penalty counts",
         }
 
     def sample(

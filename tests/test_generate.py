@@ -15,8 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_model, tiny_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from ddpo_lib import engines, models
+from ddpo_lib import decoding, engines, models
 from ddpo_lib.engines import ALIKE, Local, chat, fill_batches, fill_template, group_alike, open_engine, pad_left
 from ddpo_lib.errors import InputError
 from ddpo_lib.generate import generate
@@ -136,6 +137,37 @@ def test_both_ways_draw_the_same_texts(monkeypatch):
     in_slots = generate(tiny_engine(), stories(5), LONG, 0)
     monkeypatch.setattr(engines, "takes_slots", lambda config: False)
     pd.testing.assert_frame_equal(in_slots, generate(tiny_engine(), stories(5), LONG, 0))
+
+
+def test_no_sequence_is_read_on_after_its_end_and_no_more_are_read_at_once_than_fit(monkeypatch):
+    read, counts = decoding.SlotCache.read, []
+    monkeypatch.setattr(decoding.SlotCache, "read", lambda *args: counts.append(len(args[-1])) or read(*args))
+    made = generate(tiny_engine(), stories(20), LONG.model_copy(update={"batch_tokens": 300}), 0)
+    assert made["finished"].any()
+    assert sum(counts) == made["tokens"].sum() + made["finished"].sum()  # one step per token, ends included
+    assert max(counts) == 6  # three prompts of 46 to 50 tokens with their answers, twice
+
+
+@pytest.mark.parametrize(("kind", "slots"), [("gpt2", True), ("qwen3", True), ("bloom", True), ("mistral", False)])
+def test_other_kinds_of_models_are_sampled_too(kind, slots):
+    """Absolute, rotary and relative positions in slots; a sliding window, shorter than the texts, by `generate`."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}
+    more = {
+        "qwen3": {"head_dim": 8, "num_key_value_heads": 2},
+        "mistral": {"sliding_window": 6, "num_key_value_heads": 2},
+    }.get(kind, {})
+    torch.manual_seed(0)
+    ends = {"eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=23, **sizes, **ends, **more)).eval()
+    assert decoding.takes_slots(model.config) == slots
+    tokenizer, expected = tiny_tokenizer(), []
+    for prompt in stories(4)["prompt"]:
+        ids = tokenizer(f"the {prompt} and", return_tensors="pt").input_ids
+        greedy = model.generate(ids, do_sample=False, max_new_tokens=14)[0, ids.shape[1] :]
+        expected += [tokenizer.decode(greedy, skip_special_tokens=True).strip()] * 2
+    only = Sampling(samples=2, top_k=1, top_p=1.0, repetition_penalty=1.0, max_new_tokens=14, batch_tokens=80)
+    made = generate(Local(model, tokenizer, fill_template("the {prompt} and")), stories(4), only, 0)
+    assert made["text"].tolist() == expected
 
 
 def test_samples_and_prompts_that_are_equal_have_noise_of_their_own():
