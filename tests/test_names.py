@@ -38,6 +38,7 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("pip install 'ddpo-lib[annotate]'", "generation_config.json", "do_sample", "DPOTrainer", "make"),
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),
+    *("mine.jsonl", '"finished": false', '{"prompt": "..."}', '{"prompt": ..., "seen": false, "responses": [...]}'),
     *("euclaise/WritingPrompts_preferences", '{"prompt": "Sea", "responses": [{"text": "Blue.", "score": 12}, ...]}'),
 }
 # what `ddpo annotate analyse` prints
