@@ -248,6 +248,7 @@ def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path,
 def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.evaluation import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
     from ddpo_lib.probes import probe
+    from ddpo_lib.verdicts import judge_arms
 
     corpus, settings, size = run.table("corpus", "corpus.parquet"), profile.evaluation, profile.sampling.samples
     arms, people = ["sft", *profile.arms], corpus[corpus["split"] == "test"]
@@ -286,25 +287,6 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     results = whole | facts | shared
     results["claims"] = judge_arms(results, run.json("quality", "report.json"))
     write_json(folder / "results.json", results)
-
-
-def judge_arms(results: dict, reward: dict) -> list[dict]:
-    """The claims of `published.yaml` on this run; one that nothing here can judge says why."""
-    from ddpo_lib.evaluation import why_not_comparable
-    from ddpo_lib.probes import BROKEN, rises
-    from ddpo_lib.published import judge_claims, published
-
-    blocked = {}
-    for claim in published()["claims"]:
-        sides = claim["arm"], claim["against"]
-        if apart := why_not_comparable(results["samples"], *sides):
-            blocked[claim["id"]] = apart
-        elif claim["measure"] == "quality" and (
-            ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}
-        ):
-            broken = ", ".join(BROKEN[way] for way in BROKEN if way in ways)
-            blocked[claim["id"]] = f"the {reward['name']} scores a story higher when it is broken: {broken}"
-    return judge_claims(published()["claims"], results, reward, blocked=blocked)
 
 
 def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
