@@ -14,9 +14,10 @@ length (Eder 2015, doi:10.1093/llc/fqt066). The vectors are made so that the exp
 does not depend on how much text there is:
 
 1. A text of N n-grams or words is described by y, what its counts say of it. Stylometric: p / sqrt(m), with p its rates
-   and m those of the package's corpus; dividing by the root is the chi-square distance of correspondence analysis, and an
-   n-gram that a text does not have stays 0. Delta: (p - m/2) / the rate's standard deviation. Lexical: tf-idf less half
-   of the corpus's mean. A whole m would take this corpus's mean for that of all English; half serves others better.
+   and m those of the package's corpus; dividing by the root is the chi-square distance of correspondence analysis, and
+   an n-gram that a text does not have stays 0. Delta: (p - m/2) / the rate's standard deviation. Lexical: tf-idf less
+   half of the corpus's mean. A whole m would take this corpus's mean for that of all English; half serves others
+   better.
 2. Noise multiplies the cosine of two y by the reliability N / (N + amount) (attenuation, Spearman 1904,
    doi:10.2307/1412159). Two texts of a prompt then lie e(N) = 1 - likeness * N / (N + amount) apart.
 3. The vector is (sqrt(s) * y / |y|, sqrt(1 - s)): a share s of the text's own, and one coordinate that all texts have
