@@ -8,7 +8,16 @@ import pytest
 
 from ddpo_lib.embed import Space
 from ddpo_lib.errors import InputError
-from ddpo_lib.evaluation import draw_sets, score_by_prompt, summarise, summarise_sweep
+from ddpo_lib.evaluation import (
+    HEADLINE,
+    NO_SEED,
+    describe_samples,
+    draw_sets,
+    score_by_prompt,
+    summarise,
+    summarise_sweep,
+    why_not_comparable,
+)
 from ddpo_lib.published import verdict
 from ddpo_lib.quality import Reward
 
@@ -98,6 +107,87 @@ def test_seeds_are_a_second_level_and_an_arm_without_them_stands_for_all():
     assert summary(table)["arms"]["gold"]["quality"]["mean"] == pytest.approx(
         summary(base)["arms"]["gold"]["quality"]["mean"]
     )
+
+
+def test_what_comes_from_no_training_stands_beside_every_seed_and_a_seed_less_trained_does_not():
+    arm = by_prompt(dpo={1: 1.0, 2: 2.0, 3: 4.0})
+    dpo = pd.concat([arm.assign(seed=s, quality=arm["quality"] + s) for s in range(3)])
+    people = by_prompt(gold={1: 5.0, 2: 6.0, 3: 8.0}).assign(seed=NO_SEED)
+    once = by_prompt(ddpo={1: 1.5, 2: 2.5, 3: 4.5})  # trained from seed 0 alone
+    differences = summary(pd.concat([dpo, people, once], ignore_index=True))["differences"]
+    gold, ddpo = differences["gold"]["quality"], differences["ddpo"]["quality"]
+    assert (gold["mean"], gold["seeds"]) == (pytest.approx(3.0), 3)  # 4 minus 0, 1 and 2
+    assert (ddpo["mean"], ddpo["seeds"], ddpo["prompts"]) == (pytest.approx(0.5), 1, 3)
+
+
+# Samples that the token limit cut
+
+
+class Words(Reward):
+    """A hundredth for each word."""
+
+    name, facts = "words", {}
+
+    def predict(self, prompts, texts):
+        return np.array([len(text.split()) / 100 for text in texts])
+
+    def save(self, folder):
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder):
+        raise NotImplementedError
+
+
+def samples_of(*finished: bool) -> pd.DataFrame:
+    """Four samples to each of two prompts, the first of one word, the next of two, and so on."""
+    texts = ["the " * words + "cat" for words in range(4)]
+    rows = [{"prompt_id": p, "prompt": p, "text": text} for p in ("p1", "p2") for text in texts]
+    return pd.DataFrame(rows).assign(finished=list(finished) * 2)
+
+
+def test_finished_samples_are_measured_by_themselves():
+    tables = {"dpo": samples_of(True, True, True, True), "ddpo": samples_of(True, False, False, True)}
+    spaces = {"semantic": STYLE, "style": STYLE}
+    found, _ = score_by_prompt(tables, Words(), spaces, baseline="dpo", to_match=["dpo"])
+    quality = found.set_index(["arm", "length", "prompt_id"])["quality"]
+    assert quality["ddpo", "whole", "p1"] == pytest.approx(0.025)
+    assert quality["ddpo", "finished", "p1"] == pytest.approx((0.01 + 0.04) / 2)
+    assert quality["dpo", "finished", "p2"] == pytest.approx(0.025)
+    result = summarise(found[found["length"] == "finished"], against={"ddpo": "dpo"}, confidence=0.95)
+    assert set(result["differences"]["ddpo"]) == set(HEADLINE)
+
+
+def test_an_arm_that_the_limit_cut_everywhere_has_no_finished_set():
+    tables = {"dpo": samples_of(True, True, True, True), "ddpo": samples_of(False, False, False, True)}
+    found, _ = score_by_prompt(tables, Words(), {"semantic": STYLE, "style": STYLE}, baseline="dpo", to_match=["dpo"])
+    assert set(found[found["length"] == "finished"]["arm"]) == {"dpo"}
+
+
+@pytest.mark.parametrize(
+    ("cut", "other", "apart"), [(10, 0, False), (11, 0, True), (0, 11, True), (40, 31, False), (40, 29, True)]
+)
+def test_arms_whose_shares_of_cut_samples_differ_by_more_than_ten_points_are_not_comparable(cut, other, apart):
+    about = {"a": {"cut": cut, "finished_known": 100}, "b": {"cut": other, "finished_known": 100}}
+    said = why_not_comparable(about, "a", "b")
+    assert (said is not None) == apart
+    if apart:
+        assert f"{cut}%" in said and f"{other}%" in said
+
+
+def test_people_are_not_cut_and_what_is_not_known_forbids_nothing():
+    about = {"a": {"cut": 20, "finished_known": 100}, "b": {"cut": 0, "finished_known": 0}}
+    assert "20%" in why_not_comparable(about, "gold", "a")
+    assert why_not_comparable(about, "a", "b") is None
+
+
+def test_samples_of_which_it_is_not_known_whether_they_were_cut_are_counted_apart():
+    table = pd.DataFrame({"prompt_id": "p", "text": ["a b", "", "(empty)"], "finished": [True, False, None]})
+    about = describe_samples(table)
+    assert (about["samples"], about["cut"], about["finished_known"], about["blank"]) == (3, 1, 2, 2)
+
+
+# Verdicts
 
 
 @pytest.mark.parametrize(

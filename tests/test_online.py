@@ -11,7 +11,7 @@ import yaml
 from tiny import save_model_and_adapter, tiny_model, tiny_tokenizer
 
 from ddpo_lib.errors import InputError
-from ddpo_lib.online import draw_prompts, make_pool, make_round, score_pool, whole
+from ddpo_lib.online import draw_prompts, halve, make_pool, make_round, score_pool, whole
 from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Model, Online, load_profile
 from ddpo_lib.quality import Reward
@@ -40,6 +40,18 @@ def test_no_training_prompt_comes_again_before_all_have_come_and_none_is_held_ou
     assert asked[0] == draw_prompts(table.sample(frac=1, random_state=1), 3, 1, seed=0)["prompt_id"].tolist()
     assert asked[0] != draw_prompts(table, 3, 1, seed=1)["prompt_id"].tolist()
     assert sorted(draw_prompts(table, 99, 2, seed=0)["prompt_id"]) == sorted(counts.index)
+
+
+def test_teacher_and_grader_learn_from_prompts_that_they_do_not_share():
+    table = corpus(7)
+    teacher, grader = ({*part[part["split"] == "train"]["prompt_id"]} for part in halve(table, seed=0))
+    assert not teacher & grader
+    assert len(teacher) == 3 and len(grader) == 4
+    assert teacher | grader == {*table[table["split"] == "train"]["prompt_id"]}
+    for part in halve(table, seed=0):
+        assert part[part["split"] == "test"].equals(table[table["split"] == "test"])
+    with pytest.raises(InputError, match="a teacher and a grader need a training prompt each"):
+        halve(corpus(1), seed=0)
 
 
 class Longer(Reward):

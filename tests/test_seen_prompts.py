@@ -28,3 +28,9 @@ def test_nothing_is_claimed_of_a_start_of_which_nothing_is_known(tmp_path, caplo
     seen_prompts.write(folder, ["two"], tmp_path / "start")
     assert seen_prompts.read(folder) is None
     assert "start: no seen_prompts.json" in caplog.text
+
+
+def test_prompts_that_were_seen_are_counted(tmp_path):
+    assert seen_prompts.count(tmp_path, ["one"]) is None
+    seen_prompts.write(tmp_path, ["one", "two"])
+    assert seen_prompts.count(tmp_path, ["one", "three", " two\n"]) == 2
