@@ -141,8 +141,8 @@ def test_the_small_world_is_told_with_its_claims_and_seeds():
     means = grid.table.groupby("row")["rare_good"].mean()
     assert f"({grid.table['seed'].nunique()} seeds per method)" in told
     assert f"({100 * (means['ddpo-semantic'] - means['dpo']):+.1f} [" in told
-    assert f"from {means['dpo']:.1%} after DPO" in told
-    reproduced, open_, failed = map(int, re.search(r"(\d+) reproduced, (\d+) open, (\d+) not", told).groups())
+    assert f"from {means['dpo']:.1%} with plain DPO" in told
+    reproduced, open_, failed = map(int, re.search(r"(\d+) are reproduced, (\d+) remain open and (\d+) not", told).groups())
     assert f"Of {reproduced + open_ + failed} claims tested there" in told
 
 
