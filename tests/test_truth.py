@@ -349,7 +349,7 @@ TYPED = re.compile(
 LABELS = {"MiniLM", "tf-idf"}  # a row of the grid or a space that is called so, and no sentence about the run
 TRUE_ANYWHERE = {  # sentences on what does not change with the run
     "16 prompts; seen in training by the models: 0 (samples); seen by the reward: 0",  # an example of an output
-    "Two seeds stand in for two",  # chapter 6 draws pairs twice
+    "Here two seeds represent two",  # chapter 6 draws pairs twice
     "Semantic is tf-idf over words, style the stylometric space; MiniLM is another semantic model",  # rows of the grid
 }
 
