@@ -140,9 +140,10 @@ def test_the_small_world_is_told_with_its_claims_and_seeds():
     told = " ".join(readme.world(grid, readme.load_profile("embedded")).split())
     means = grid.table.groupby("row")["rare_good"].mean()
     assert f"({grid.table['seed'].nunique()} seeds per method)" in told
-    assert f"({100 * (means['ddpo-semantic'] - means['dpo']):+.1f} [" in told
+    assert f"(by {100 * (means['ddpo-semantic'] - means['dpo']):+.1f} [" in told
     assert f"from {means['dpo']:.1%} with plain DPO" in told
-    reproduced, open_, failed = map(int, re.search(r"(\d+) are reproduced, (\d+) remain open and (\d+) not", told).groups())
+    told_of = re.search(r"(\d+) are reproduced, (\d+) remain open and (\d+) not", told)
+    reproduced, open_, failed = map(int, told_of.groups())
     assert f"Of {reproduced + open_ + failed} claims tested there" in told
 
 
