@@ -246,8 +246,10 @@ def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path,
 
 
 def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
+    from ddpo_lib import seen_prompts
     from ddpo_lib.evaluation import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
     from ddpo_lib.probes import probe
+    from ddpo_lib.verdicts import judge_arms
 
     corpus, settings, size = run.table("corpus", "corpus.parquet"), profile.evaluation, profile.sampling.samples
     arms, people = ["sft", *profile.arms], corpus[corpus["split"] == "test"]
@@ -284,27 +286,13 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
         "probes": probes,
     }
     results = whole | facts | shared
+    # of the prompts that arms are evaluated on, how many they or the reward have learned from: none, or it is a fault
+    models = {arm: run.path(seeded("sft" if arm == "sft" else f"arm-{arm}", 0)) / "trained" for arm in arms}
+    asked = {arm: samples[arm]["prompt"].unique() for arm in arms}
+    results["seen"] = {arm: seen_prompts.count(models[arm], asked[arm]) for arm in arms}
+    results["seen"]["reward"] = seen_prompts.count(run.path("quality"), pd.unique(np.concatenate(list(asked.values()))))
     results["claims"] = judge_arms(results, run.json("quality", "report.json"))
     write_json(folder / "results.json", results)
-
-
-def judge_arms(results: dict, reward: dict) -> list[dict]:
-    """The claims of `published.yaml` on this run; one that nothing here can judge says why."""
-    from ddpo_lib.evaluation import why_not_comparable
-    from ddpo_lib.probes import BROKEN, rises
-    from ddpo_lib.published import judge_claims, published
-
-    blocked = {}
-    for claim in published()["claims"]:
-        sides = claim["arm"], claim["against"]
-        if apart := why_not_comparable(results["samples"], *sides):
-            blocked[claim["id"]] = apart
-        elif claim["measure"] == "quality" and (
-            ways := {w for arm in sides for w in rises(results["probes"].get(arm, {}))}
-        ):
-            broken = ", ".join(BROKEN[way] for way in BROKEN if way in ways)
-            blocked[claim["id"]] = f"the {reward['name']} scores a story higher when it is broken: {broken}"
-    return judge_claims(published()["claims"], results, reward, blocked=blocked)
 
 
 def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
@@ -317,20 +305,23 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
         parts.append(pd.concat([once, run.table(f"sweep-{arm}", "samples.parquet")]).assign(arm=arm))
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     keys, reward = ["arm", "temperature", "prompt_id"], load_reward(profile, run.path("quality"))
-    by_prompt = score_sets(pd.concat(parts, ignore_index=True), keys, reward, spaces)
+    samples, settings = pd.concat(parts, ignore_index=True), profile.evaluation
+    by_prompt = score_sets(samples, keys, reward, spaces)
     by_prompt.to_parquet(folder / "by_prompt.parquet")
-    settings = profile.evaluation
-    write_json(
-        folder / "fronts.json",
-        summarise_sweep(
-            by_prompt,
-            baseline=settings.against,
-            temperature=profile.sampling.temperature,
-            draws=settings.bootstrap,
-            confidence=settings.confidence,
-            seed=profile.seed,
-        ),
+    found = summarise_sweep(
+        by_prompt,
+        baseline=settings.against,
+        temperature=profile.sampling.temperature,
+        draws=settings.bootstrap,
+        confidence=settings.confidence,
+        seed=profile.seed,
     )
+    # shares of samples that the token limit cut: hotter ones are longer
+    found["cut"] = {
+        arm: [{"temperature": t, "share": float((~part["finished"]).mean())} for t, part in of.groupby("temperature")]
+        for arm, of in samples.groupby("arm", sort=False)
+    }
+    write_json(folder / "fronts.json", found)
 
 
 def make_sharpness(profile: Profile, folder: Path, run: Run) -> None:

@@ -101,14 +101,16 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
 
 def make_results(profile: Profile, folder: Path, run: Run) -> None:
     """Measures of the arms that learned online and of those that they are compared with, by held-out prompt and the
-    grader, in `by_prompt.parquet`; what they took, in `rounds.parquet`."""
-    from ddpo_lib.evaluation import score_by_prompt
+    grader, in `by_prompt.parquet`; what their samples are like, in `samples.json`; what they took, in
+    `rounds.parquet`."""
+    from ddpo_lib.evaluation import describe_samples, score_by_prompt
 
     samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in (*offline(profile), *profile.online)}
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     options = {"baseline": "sft", "to_match": list(samples)}
     by_prompt, _ = score_by_prompt(samples, load_reward(profile, run.path("graders") / GRADER), spaces, **options)
     by_prompt.to_parquet(folder / "by_prompt.parquet")
+    write_json(folder / "samples.json", {name: describe_samples(table) for name, table in samples.items()})
     rows = [
         {"arm": name, **describe_round(run, name, number)}
         for name, online in profile.online.items()

@@ -254,7 +254,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             partial(makers.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
             settings | {"against": twins(p)},
-            ("evaluation", "probes", "published", "chosen"),
+            ("evaluation", "probes", "seen_prompts", "verdicts", "chosen"),
             (CLAIMS,),
             job=True,
         )

@@ -39,3 +39,9 @@ def read(folder: Path) -> set[str] | None:
     """The fingerprints of the prompts that what is in a folder has learned from; None where that is not known."""
     file = folder / FILE
     return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def count(folder: Path, prompts: Iterable[str]) -> int | None:
+    """How many of the prompts what is in a folder has learned from; None where that is not known."""
+    known = read(folder)
+    return None if known is None else sum(fingerprint(prompt) in known for prompt in prompts)

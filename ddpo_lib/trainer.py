@@ -29,6 +29,7 @@ from ddpo_lib.checkpoints import check_arm, write_arm
 from ddpo_lib.logps import score_responses
 from ddpo_lib.losses import ddpo_loss, dorpo_loss
 from ddpo_lib.metrics import preference_metrics, response_metrics
+from ddpo_lib.models import device
 from ddpo_lib.reference import as_reference, version_of, with_reference_logps
 from ddpo_lib.trunk import Trunk
 
@@ -44,7 +45,10 @@ _TRL_DEFAULTS = {
 
 @dataclass
 class DeviationConfig(DPOConfig):
-    """TRL's DPOConfig with the choice of loss. A pair over `max_length` tokens is an error, never cut in silence."""
+    """TRL's DPOConfig with the choice of loss, and by default float32 where there is no GPU.
+
+    A pair over `max_length` tokens is an error, never cut in silence.
+    """
 
     loss: str = field(default="dpo", metadata={"help": '"dpo" or "orpo"; with a `weight` column DDPO or DORPO'})
     lam: float = field(default=0.25, metadata={"help": "lambda, the weight of ORPO's odds-ratio term"})
@@ -60,6 +64,8 @@ class DeviationConfig(DPOConfig):
         for name in ("beta", "lam"):
             if not (0 < getattr(self, name) < float("inf")):
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.bf16 is None and device() == "cpu":
+            self.bf16 = False  # TRL's default is bfloat16, which transformers refuses without a GPU
         super().__post_init__()
         for name, value in _TRL_DEFAULTS.items():
             if getattr(self, name) != value:

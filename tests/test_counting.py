@@ -99,7 +99,7 @@ def test_the_correction_holds_on_stories_that_it_was_not_fitted_on(space):
     assert half == pytest.approx(whole, abs=0.01)
 
 
-@pytest.mark.parametrize(("space", "bound"), [("stylometric", 0.58), ("delta", 0.54), ("lexical", 0.58)])
+@pytest.mark.parametrize(("space", "bound"), [("stylometric", 0.57), ("delta", 0.54), ("lexical", 0.58)])
 def test_at_equal_length_stories_of_one_source_are_nearer_than_those_of_two(hanna, space, bound):
     """Pairs of stories to different prompts: how often one of the same source is nearer than one of another."""
     texts, prompts, sources = hanna

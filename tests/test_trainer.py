@@ -21,7 +21,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ddpo_lib.corpus import read_corpus
 from ddpo_lib.logps import score_responses
-from ddpo_lib.models import load_model, load_tokenizer
+from ddpo_lib.models import device, load_model, load_tokenizer
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
@@ -105,6 +105,13 @@ def distance(one: dict, other: dict) -> float:
 
 
 # Log-probabilities and losses
+
+
+@pytest.mark.skipif(device() != "cpu", reason="a machine with a GPU trains in bfloat16 by default")
+def test_a_machine_without_a_gpu_trains_in_float32_unless_told_otherwise():
+    assert DeviationConfig("out", loss="dpo").bf16 is False
+    with pytest.raises(ValueError, match="bf16"):
+        DeviationConfig("out", loss="dpo", bf16=True)
 
 
 def test_response_logps_are_those_of_the_full_padded_logits(saved, build):

@@ -176,7 +176,12 @@ def results() -> dict:
     claims = [claim(m, "not enough data", found[m]) for m in HEADLINE]
     claims.append(claim("quality", "reproduced", found["quality"]) | {"arm": "dorpo-both", "against": "orpo"})
     against = {"gold": "dpo", "dpo": "sft", "ddpo-both": "dpo", "divpo": "dpo"}
-    return {"seeds": {"ddpo-both": 2}, "claims": claims, "against": against, "differences": dict.fromkeys(against, found)}
+    return {
+        "seeds": {"ddpo-both": 2},
+        "claims": claims,
+        "against": against,
+        "differences": dict.fromkeys(against, found),
+    }
 
 
 def test_facts_are_those_of_the_main_claims_and_of_the_trained_arms(results):
