@@ -174,22 +174,22 @@ def world(grid: Grid, profile: Profile) -> str:
         if claim["verdict"] == "not reproduced"
     ]
     return _wrapped(
-        f"In a synthetic task where every possible plot is known ({figures.count(table['seed'].nunique(), 'seed')} per "
+        f"In a synthetic world whose plots are known ({figures.count(table['seed'].nunique(), 'seed')} per "
         f"method), weighting by meaning {moved} the share of rare plots among good stories "
-        f"({figures.interval(points, 1, sign=True)} percentage points, from {before:.1%} after DPO). Of "
-        f"{figures.count(len(claims), 'claim')} tested there, {verdicts['reproduced']} reproduced, "
-        f"{verdicts['not enough data']} open, {len(failed)} not reproduced{''.join(failed)}."
+        f"(by {figures.interval(points, 1, sign=True)} percentage points, from {before:.1%} with plain DPO). Of "
+        f"{figures.count(len(claims), 'claim')} tested there, {verdicts['reproduced']} are reproduced, "
+        f"{verdicts['not enough data']} remain open and {len(failed)} not reproduced{''.join(failed)}."
     )
 
 
 def cost(timings: dict) -> str:
     """Time, memory and disk of `make book` and `make test`, as `time_clone` measured them."""
     setup, book, again, tests = (timings[name] for name in ("setup", "book", "again", "tests"))
-    parts = f"{_clock(book['seconds'])}, after {_clock(setup['seconds'])} of set-up"
-    disk = f"{setup['disk_gb']:.1f} GB environment, {book['disk_gb']:.2f} GB run and pages"
+    parts = f"{_clock(book['seconds'])}, plus {_clock(setup['seconds'])} of set-up"
+    disk = f"environment {setup['disk_gb']:.1f} GB, run and pages {book['disk_gb']:.2f} GB"
     hardware = timings["hardware"]
     rows = [
-        "| in a fresh clone | time | peak memory per process | disk |",
+        "| command, in a fresh clone | time | largest process, memory | disk |",
         "|---|---|---|---|",
         f"| `make book` | {parts} | {book['peak_memory_gb']:.1f} GB | {disk} |",
         f"| `make book` again, nothing changed | {_clock(again['seconds'])} | | |",

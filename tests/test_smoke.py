@@ -133,10 +133,10 @@ def test_the_chapter_on_people_has_their_answers_and_a_models_apart(built):
     page = " ".join((built.parent / "05-human-eval.html").read_text(encoding="utf-8").split())
     assert "Here: 1 annotated study of this run" in page
     assert "answered: DDPO-both against DPO." in page
-    assert "8 answers of 2 annotators to 4 items" in page
-    assert "The study prepared is prepared, and nobody has finished an item yet." in page
+    assert "8 answers by 2 annotators on 4 items" in page
+    assert "The study prepared is prepared, but no one has finished an item yet." in page
     assert "answered: answers of a language model, not of people." in page
-    assert "8 of 8 requests were answered in the form" in page
+    assert "8 of 8 requests were answered in the required format" in page
     assert "model: reader" in page
 
 

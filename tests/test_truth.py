@@ -140,9 +140,10 @@ def test_the_small_world_is_told_with_its_claims_and_seeds():
     told = " ".join(readme.world(grid, readme.load_profile("embedded")).split())
     means = grid.table.groupby("row")["rare_good"].mean()
     assert f"({grid.table['seed'].nunique()} seeds per method)" in told
-    assert f"({100 * (means['ddpo-semantic'] - means['dpo']):+.1f} [" in told
-    assert f"from {means['dpo']:.1%} after DPO" in told
-    reproduced, open_, failed = map(int, re.search(r"(\d+) reproduced, (\d+) open, (\d+) not", told).groups())
+    assert f"(by {100 * (means['ddpo-semantic'] - means['dpo']):+.1f} [" in told
+    assert f"from {means['dpo']:.1%} with plain DPO" in told
+    told_of = re.search(r"(\d+) are reproduced, (\d+) remain open and (\d+) not", told)
+    reproduced, open_, failed = map(int, told_of.groups())
     assert f"Of {reproduced + open_ + failed} claims tested there" in told
 
 
@@ -354,7 +355,7 @@ TYPED = re.compile(
 LABELS = {"MiniLM", "tf-idf"}  # a row of the grid or a space that is called so, and no sentence about the run
 TRUE_ANYWHERE = {  # sentences on what does not change with the run
     "16 prompts; seen in training by the models: 0 (samples); seen by the reward: 0",  # an example of an output
-    "Two seeds stand in for two",  # chapter 6 draws pairs twice
+    "Here two seeds represent two",  # chapter 6 draws pairs twice
     "Semantic is tf-idf over words, style the stylometric space; MiniLM is another semantic model",  # rows of the grid
 }
 
