@@ -24,7 +24,8 @@ from ddpo_lib.pipeline import CHAPTERS
 from ddpo_lib.server import Server
 
 PROJECT = Path(__file__).parents[1]
-STEPS = ("sft", "dpo", "ddpo-both", "dorpo-both")
+STEPS = ("sft", "dpo", "ddpo-both", "orpo", "dorpo-both")
+SWEPT = ("sft", "dpo", "ddpo-both", "dorpo-both")
 
 
 def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
@@ -73,16 +74,18 @@ def test_every_arm_is_trained_sampled_and_compared(built, checkout):
     run = checkout / "runs" / "smoke"
     results = json.loads((run / "evaluation" / "results.json").read_text())
     assert {"gold", *STEPS, "instruct", "instruct-iter"} <= set(results["arms"])
-    assert set(results["samples"]) == {*STEPS, "instruct", "instruct-iter", "instruct-verbalized"}
+    assert set(results["samples"]) == {*STEPS, "instruct", "instruct-iter"}
+    assert set(results["seen"].values()) == {0}  # nothing is evaluated on what it was trained on
+    assert {(c["arm"], c["against"]) for c in results["claims"]} == {("ddpo-both", "dpo"), ("dorpo-both", "orpo")}
     for length in (results, results["matched"]):
         for arm in ("gold", *STEPS):
             for measure, value in length["arms"][arm].items():
                 assert value["low"] <= value["mean"] <= value["high"], (arm, measure)
-                assert value["prompts"] == 6
+                assert value["prompts"] == (6 if arm == "gold" else 12)  # prompts without people's responses too
         assert set(length["arms"]["dpo"]) == set(MEASURES)
     fronts = json.loads((run / "fronts" / "fronts.json").read_text())
     for space in ("semantic", "style"):
-        assert {arm: len(curve) for arm, curve in fronts["spaces"][space]["curves"].items()} == dict.fromkeys(STEPS, 2)
+        assert {arm: len(curve) for arm, curve in fronts["spaces"][space]["curves"].items()} == dict.fromkeys(SWEPT, 2)
     for arm in STEPS[1:]:
         log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
         assert any("loss" in entry for entry in log)
@@ -95,7 +98,7 @@ def test_weights_reach_the_weighted_arms_alone(built, checkout):
     for arm in STEPS[1:]:
         log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
         means[arm] = {entry["weight/mean"] for entry in log if "weight/mean" in entry}
-    assert means["dpo"] == {1.0}
+    assert means["dpo"] == means["orpo"] == {1.0}
     assert len(means["ddpo-both"]) > 1
     assert len(means["dorpo-both"]) > 1
 
