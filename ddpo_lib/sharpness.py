@@ -44,7 +44,7 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
     rows = []
     for samples, part in by_set.groupby("samples", sort=True):
         wide = part.pivot(index=["prompt_id", "seed"], columns="arm", values=measure)
-        table = (wide[arm] - wide[against]).unstack("seed").dropna()
+        table = (wide[arm] - wide[against]).dropna().unstack("seed").dropna()  # seeds, then prompts, that both have
         of_prompt, of_seed, residual = components(table.to_numpy())
         about = {
             "samples": samples,

@@ -30,6 +30,13 @@ def test_components_of_variance_are_those_that_were_put_in(by_set):
     assert found["seed"].to_numpy() == pytest.approx([0.04] * 3, rel=0.6)
 
 
+def test_arms_are_compared_over_the_seeds_that_both_have(by_set):
+    once = by_set[(by_set["arm"] == "dpo") & (by_set["seed"] > 0)].index
+    found = sharpness.variances(by_set.drop(once), "ddpo-both", "dpo", "semantic")
+    assert found["seeds"].tolist() == [1, 1, 1] and found["prompts"].tolist() == [PROMPTS] * 3
+    assert found["seed"].tolist() == found["residual"].tolist() == [0.0] * 3  # one seed cannot tell them apart
+
+
 def test_the_residual_at_other_numbers_of_samples_is_on_the_line(by_set):
     found = sharpness.variances(by_set, "ddpo-both", "dpo", "semantic")
     assert sharpness.at_samples(found, 64)[2] == pytest.approx(0.02 + 0.16 / 64, rel=0.15)
