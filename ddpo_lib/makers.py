@@ -287,7 +287,8 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     }
     results = whole | facts | shared
     # of the prompts that arms are evaluated on, how many they or the reward have learned from: none, or it is a fault
-    models = {arm: run.path(seeded("sft" if arm == "sft" else f"arm-{arm}", 0)) / "trained" for arm in arms}
+    # where a model stayed on another machine, that is not known, and no reason to train it again
+    models = {arm: run.folder / ("sft" if arm == "sft" else f"arm-{arm}") / "trained" for arm in arms}
     asked = {arm: samples[arm]["prompt"].unique() for arm in arms}
     results["seen"] = {arm: seen_prompts.count(models[arm], asked[arm]) for arm in arms}
     results["seen"]["reward"] = seen_prompts.count(run.path("quality"), pd.unique(np.concatenate(list(asked.values()))))

@@ -16,7 +16,7 @@ from ddpo_lib.corpus import is_blank, transform_scores
 from ddpo_lib.errors import InputError
 from ddpo_lib.stats import Interval, draw_counts, ends, mean_interval, plain
 
-LOWEST = -1.0  # of a transformed score; what a blank text gets
+LOWEST, HIGHEST = -1.0, 1.0  # of a transformed score; a blank text gets the lowest
 CHANCE = 0.05  # a reward with a larger p is no better than chance
 DRAWS = 2000  # of the bootstrap and of the permutations
 CONFIDENCE = 0.95

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from ddpo_lib.embed import Space, embed
-from ddpo_lib.quality import Reward
+from ddpo_lib.quality import HIGHEST, LOWEST, Reward
 from ddpo_lib.runs import write_json
 
 PENALTIES = np.logspace(1, 6, 21)  # of the ridge, on standardised features; one is chosen by leave-one-out error
@@ -42,7 +42,9 @@ class StandIn(Reward):
 
     def predict(self, prompts: list[str], texts: list[str]) -> np.ndarray:
         features = _features(prompts, texts, self.semantic, self.style)
-        return self.intercept + (features - self.centre) @ self.slopes
+        # a plane has no bounds, and scores have: far from what it was fitted on, as for a text of two words, it would
+        # give one sample the say over an arm's mean
+        return np.clip(self.intercept + (features - self.centre) @ self.slopes, LOWEST, HIGHEST)
 
     def save(self, folder: Path) -> None:
         np.savez(folder / "ridge.npz", centre=self.centre, slopes=self.slopes, intercept=self.intercept)

@@ -359,7 +359,7 @@ def describe_evaluation(result: dict) -> str:
         rows.append(f"\nminus {result['baseline']}, over the prompts that both have; p after Holm over the arms")
         for arm, values in result["differences"].items():
             if arm in result["not_comparable"]:
-                rows.append(f"{arm:<20}  {result['not_comparable'][arm]}")
+                rows.append(f"{arm:<20}  not comparable: {result['not_comparable'][arm]}")
                 continue
             cells = (f"{interval(values[m], sign=True)} p {p_value(values[m]['p_corrected'])}" for m in HEADLINE)
             prompts = f"{values[HEADLINE[0]]['prompts']} prompts"

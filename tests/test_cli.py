@@ -218,7 +218,7 @@ def test_the_deviation_profile_makes_chapter_1_of_pairs_without_a_score_and_trai
     done = run(source, tmp_path / "runs", profile="deviation")
     assert done.returncode == 0, done.stderr[-3000:]
     chapter = Path(done.stdout.strip().splitlines()[-1])
-    assert "whether rare is good, it cannot say" in chapter.read_text(encoding="utf-8")
+    assert "to tell whether rare responses are good" in chapter.read_text(encoding="utf-8")
     made = {path.parent.name for path in (tmp_path / "runs").glob("*/*/manifest.json")}
     assert made == {"corpus", "deviation", "spaces", "findings", "maps", "chapter-01-deviation-analysis"}
 
@@ -402,7 +402,8 @@ def test_arms_that_were_cut_unequally_are_not_compared(trained, tmp_path):
     n = result["samples"]["seldom"]["samples"]
     share = f"{result['samples']['seldom']['cut'] / n:.0%}"
     (line,) = (line for line in found.splitlines() if "not comparable" in line)
-    assert line.split() == f"seldom not comparable: {share} of seldom and 100% of mostly were cut at the limit".split()
+    told = f"the token limit cut {share} of the samples of seldom and 100% of those of mostly"
+    assert line.split() == f"seldom not comparable: {told}".split()
     (line,) = (line for line in found.splitlines() if line.startswith("silent") and " p " in line)
     assert "cut" not in line
 
@@ -419,7 +420,8 @@ def test_a_blank_sample_scores_the_lowest(trained, tmp_path):
     result = json.loads((tmp_path / "r.json").read_text())
     n = len(lines)
     one, mean = (result["arms"][arm]["quality"]["mean"] for arm in ("samples", "blank"))
-    assert n * mean + n - 1 == pytest.approx(one * n, abs=n)  # only the first prompt's mean, -1 to 1, is not -1
+    assert -1 <= n * mean + n - 1 <= 1  # only the first prompt's mean, -1 to 1, is not -1
+    assert one > mean
     assert mean < -0.5 < one
     assert result["samples"]["blank"]["blank"] >= 2 * (n - 1)
     lines[0]["responses"] = lines[1]["responses"]

@@ -157,11 +157,11 @@ def started(tmp_path, model, monkeypatch):
     def build(**online):
         profile = online_profile(tmp_path, settings, **online)
         (again,) = profile.online.values()
-        steps = [Step("corpus", make_corpus), Step("sft", make_sft), Step("quality", lambda folder, run: None)]
+        steps = [Step("corpus", make_corpus), Step("sft", make_sft), Step("graders", lambda folder, run: None)]
         start = "sft"
         for number in (1, 2):
             pool, trained = f"pool-again-{number}", f"round-again-{number}"
-            steps.append(Step(pool, partial(make_pool, profile, again, number, start), ("corpus", "quality", start)))
+            steps.append(Step(pool, partial(make_pool, profile, again, number, start), ("corpus", "graders", start)))
             steps.append(Step(trained, partial(make_round, profile, again, number, start, pool), (pool, start)))
             start = trained
         return Run(tmp_path / "runs" / "online", {step.name: step for step in steps})

@@ -163,7 +163,8 @@ def test_each_arm_is_compared_with_the_one_that_lacks_what_it_tries():
     study = twins(load_profile("gpu-study"))
     assert (study["divpo-ddpo"], study["divpo-steps"]) == ("divpo", "dpo")
     assert (study["dpo-divpo-pairs"], study["ddpo-both-divpo-pairs"]) == ("sft", "dpo-divpo-pairs")
-    assert twins(load_profile("embedded"))["dorpo-both"] is None  # there is no orpo
+    embedded = twins(load_profile("embedded"))
+    assert (embedded["dorpo-both"], embedded["ddpo-both-power-2"], embedded["divpo"]) == ("orpo", "dpo", "dpo")
     assert twins(load_profile("deviation")) == {}
 
 

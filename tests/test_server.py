@@ -212,16 +212,16 @@ def test_an_answer_that_is_refused_filtered_or_missing_is_kept_as_it_came_and_co
         assert f'1 of 3 answers ended with "{reason}"' in caplog.text
 
 
-@pytest.mark.parametrize(("own", "asked"), [(77, 77), (None, 112)])
+@pytest.mark.parametrize(("own", "asked"), [(77, 77), (None, 320)])
 def test_a_baseline_is_asked_for_as_many_tokens_as_its_own_limit_has(own, asked, tmp_path):
     profile = load_profile("embedded")
-    assert profile.sampling.max_new_tokens == 112
+    assert profile.sampling.max_new_tokens == 320
     proxy = FaultyProxy("http://127.0.0.1:1/v1")
     proxy.faults = ["filter"] * profile.sampling.samples  # it answers each request itself
-    corpus = stories(2).assign(split=["train", "test"])
-    step = Step("corpus", lambda folder, run: corpus.to_parquet(folder / "corpus.parquet"))
+    corpus = stories(2)
+    step = Step("corpus", lambda folder, run: corpus.tail(1).to_parquet(folder / "prompts.parquet"))
     baseline = Baseline(engine="server", model="m", url=proxy.url, max_new_tokens=own)
-    makers.make_baseline(profile, baseline, tmp_path, Run(tmp_path / "run", {"corpus": step}))
+    makers.make_baseline(profile, "instruct", baseline, tmp_path, Run(tmp_path / "run", {"corpus": step}))
     proxy.close()
     assert [body["max_tokens"] for body in proxy.seen] == [asked] * profile.sampling.samples
 

@@ -30,7 +30,7 @@ def grid(tmp_path_factory):
     """A run of one seed, its row `dpo` made, and the profile that it is of."""
     folder = tmp_path_factory.mktemp("grid")
     file = folder / "small.yaml"
-    grid = {"seeds": 1, "trace": 2, "rows": ROWS}
+    grid = {"seeds": 1, "trace": 2, "samples": 96, "rows": ROWS}
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "small", "worlds": grid}))
     run = open_run(str(file), folder=folder / "runs")
     run.path("row-dpo-0")
