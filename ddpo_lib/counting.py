@@ -20,10 +20,10 @@ does not depend on how much text there is:
    better.
 2. Noise multiplies the cosine of two y by the reliability N / (N + amount) (attenuation, Spearman 1904,
    doi:10.2307/1412159). Two texts of a prompt then lie e(N) = 1 - likeness * N / (N + amount) apart.
-3. The vector is (sqrt(s) * y over its length, sqrt(1 - s)): a share s of the text's own, and one coordinate that all texts have
-   in common. The distance between two texts of N is then s times that of their y. s(N) is such that s(N) * e(N) is
-   constant, and OWN where N is endless. What the counts cannot tell of a short text is filled with what texts have in
-   common, as in the shrinkage of empirical Bayes.
+3. The vector is (sqrt(s) * y over its length, sqrt(1 - s)): a share s of the text's own, and one coordinate that all
+   texts have in common. The distance between two texts of N is then s times that of their y. s(N) is such that
+   s(N) * e(N) is constant, and OWN where N is endless. What the counts cannot tell of a short text is filled with what
+   texts have in common, as in the shrinkage of empirical Bayes.
 
 Likeness and amount were fitted on 497 stories of HANNA, cut to random pieces of 12 to 400 words (lexical: 50 to 400).
 So the correction is right on average for texts as alike as stories of a HANNA prompt, and leaves the order of distances

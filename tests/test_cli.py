@@ -422,7 +422,6 @@ def test_a_blank_sample_scores_the_lowest(trained, tmp_path):
     one, mean = (result["arms"][arm]["quality"]["mean"] for arm in ("samples", "blank"))
     assert -1 <= n * mean + n - 1 <= 1  # only the first prompt's mean, -1 to 1, is not -1
     assert one > mean
-    assert mean < -0.5 < one
     assert result["samples"]["blank"]["blank"] >= 2 * (n - 1)
     lines[0]["responses"] = lines[1]["responses"]
     (tmp_path / "blank.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
