@@ -186,7 +186,7 @@ def results() -> dict:
 
 def test_facts_are_those_of_the_main_claims_and_of_the_trained_arms(results):
     told = readme.read_facts(FinishedRun(results))
-    assert (told["prompts"], told["seeds"], told["samples"]) == (16, 2, 4)
+    assert (told["prompts"], told["seeds"], told["samples"]) == (16, 2, 8)
     assert list(told["differences"]) == ["dpo", "ddpo-both", "divpo"]
     assert told["claims"]["quality"]["verdict"] == "not enough data"
 
