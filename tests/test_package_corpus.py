@@ -11,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from ddpo_lib.corpus import LEADING_TAG, PACKAGE_CORPUS, read_corpus
+from ddpo_lib.corpus import LEADING_TAG, PACKAGE_CORPUS, PACKAGE_PROMPTS, read_corpus
 from ddpo_lib.counting import stylometric_vectors
 from ddpo_lib.embed import embed
-
-PACKAGE_PROMPTS = PACKAGE_CORPUS.with_name("prompts.jsonl")
 
 
 @pytest.fixture(scope="module")
