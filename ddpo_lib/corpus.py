@@ -29,7 +29,7 @@ from ddpo_lib.errors import InputError
 log = logging.getLogger(__name__)
 
 PACKAGE_CORPUS = Path(__file__).parent / "data" / "corpus.jsonl"
-PACKAGE_PROMPTS = PACKAGE_CORPUS.with_name("prompts.jsonl")  # held-out prompts without responses
+PACKAGE_PROMPTS = Path(__file__).parent / "data" / "prompts.jsonl"  # held-out prompts without responses
 COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
 MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
 REMOVED = ("[removed]", "[deleted]")

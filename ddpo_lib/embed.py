@@ -4,21 +4,20 @@ A text's vector is the same, bit for bit on a CPU, whatever else is embedded wit
 padded to one length, and that length follows from the text alone. So shards of a corpus give what the whole would.
 """
 
-import hashlib
 import itertools
+import json
 import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ddpo_lib import counting, models
-from ddpo_lib.corpus import PACKAGE_CORPUS
+from ddpo_lib.code_keys import code_key
 from ddpo_lib.errors import InputError
 from ddpo_lib.store import Store, content_key
 
@@ -195,10 +194,5 @@ def _encoder(space: Space):
 def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
     if space.model in COUNTED:
-        return f"{space.model} {_file_hash(Path(counting.__file__))} {_file_hash(PACKAGE_CORPUS)}"
+        return f"{space.model} {json.dumps(code_key(COUNTED[space.model]), sort_keys=True)}"
     return f"{space.model} {models.weights_version(space.model, space.revision)} in steps of {STEP}"
-
-
-@cache
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -33,7 +33,8 @@ PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
 FLAWS = ("object", "order")
 TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
 
-_LANGUAGE = yaml.safe_load(Path(__file__).with_name("modeworld.yaml").read_text(encoding="utf-8"))
+_FILE = Path(__file__).with_name("modeworld.yaml")
+_LANGUAGE = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 HEROES = tuple(_LANGUAGE["heroes"])
 PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
 PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first

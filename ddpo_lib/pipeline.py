@@ -30,7 +30,6 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "06-released-code": ("deviation", "pairs"),
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
-CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
 KEPT = {  # a folder of results/ -> the profile, the artifact and the corpus that it is made from
     "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
     "deviation-hanna": ("deviation", "findings", "hanna.jsonl"),
@@ -108,7 +107,6 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             partial(makers.make_corpus, p, source),
             params=data
             | {"source": label, "tokenizer": p.model.name, "revision": p.model.revision, "template": p.model.template},
-            modules=("corpus", "models"),
             files=(*files, *filter(None, [makers.prompts_file(p, source)])),
         ),
         Step(
@@ -116,14 +114,12 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             partial(makers.make_deviation, p),
             ("corpus",),
             {"spaces": spaces},
-            ("embed", "deviation"),
         ),
         Step(
             "pairs",
             partial(makers.make_pairs, p),
             ("corpus", "deviation"),
             {"gap": p.data.gap, "seed": p.data.pair_seed},
-            ("pairs",),
             job=True,
         ),
         Step(
@@ -131,7 +127,7 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             partial(makers.make_quality, p),
             ("corpus", "deviation"),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
-            ("quality", _kind(p), "chosen"),
+            unused=_other_reward(p),
             job=trained_reward,  # hours of training, beside that of the arms
             after=("pairs",) if trained_reward else (),  # which embeds
         ),
@@ -140,21 +136,18 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             partial(makers.make_spaces, p),
             ("corpus", "deviation"),
             {"spaces": p.spaces.model_dump()},
-            ("embed", "deviation"),
         ),
         Step(
             "findings",
             partial(makers.make_findings, p),
             ("corpus", "spaces"),
-            {"evaluation": p.evaluation.model_dump(), "seed": p.seed, "gap": p.data.gap},
-            ("analysis",),
+            _settings(p, "bootstrap", "confidence") | {"seed": p.seed, "gap": p.data.gap},
         ),
         Step(
             "maps",
             partial(makers.make_maps, p, arms),
             ("corpus", "spaces", *(f"samples-{name}" for name in arms)),
-            {"seed": p.seed},
-            ("explore", "embed", "evaluation"),
+            {"seed": p.seed, "spaces": p.spaces.model_dump()},
             job=True,
         ),
     ]
@@ -163,10 +156,10 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             "ranking",
             partial(makers.make_ranking, p),
             ("corpus",),
-            {"spaces": spaces, "quality": _quality_params(p, spaces), "data": data, "seed": p.seed}
-            | {"evaluation": p.evaluation.model_dump(), "size": p.sampling.samples},
-            ("ranking", "quality", _kind(p), "chosen"),
-            (PACKAGE_CORPUS,),
+            {"spaces": spaces, "quality": _quality_params(p, spaces), "seed": p.seed, "size": p.sampling.samples}
+            | {"held_out": p.data.held_out, "split_seed": p.data.split_seed}
+            | _settings(p, "confidence"),
+            unused=_other_reward(p),
         )
     )
     if arms:
@@ -178,9 +171,14 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 
-def _kind(p: Profile) -> str:
-    """The module of the reward that the profile names."""
-    return p.quality.kind.replace("-", "_")
+def _other_reward(p: Profile) -> tuple[str, ...]:
+    """The module of the reward that the profile does not name."""
+    return ("stand_in",) if p.quality.kind == "reward-model" else ("reward_model",)
+
+
+def _settings(p: Profile, *names: str) -> dict:
+    """Knobs of the profile's evaluation."""
+    return p.evaluation.model_dump(include=set(names))
 
 
 def _quality_params(p: Profile, spaces: dict) -> dict:
@@ -194,10 +192,7 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     training = {"model": model, "seed": p.seed + seed, "max_tokens": p.data.max_tokens}
     sft = seeded("sft", seed)
     make_sft = partial(makers.make_sft, p, seed)
-    modules = ("training",)
-    steps = [
-        Step(sft, make_sft, ("corpus", "pairs"), training | {"optimiser": p.sft.model_dump()}, modules, job=True),
-    ]
+    steps = [Step(sft, make_sft, ("corpus", "pairs"), training | {"optimiser": p.sft.model_dump()}, job=True)]
     trained_here = [name for name in ("sft", *p.arms) if seed < seeds_of(p, name)]
     for name in trained_here[1:]:
         arm = p.arms[name]
@@ -207,27 +202,25 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
         chosen |= {"gap": p.data.gap, "pair_seed": p.data.pair_seed + seed}
         inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
         make = partial(makers.make_arm, p, arm, seed)
-        modules = ("training", "arms", "surprisal")
-        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, modules))
-    modules = ("generate", "engines", "models")
+        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen))
     for name in trained_here:
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}
         drawn["prompts"] = prompts_of(p, name)
         make, made = partial(makers.make_samples, p, name, trained, seed), seeded(f"samples-{name}", seed)
-        steps.append(Step(made, make, ("corpus", trained), drawn, modules, job=True))
+        steps.append(Step(made, make, ("corpus", trained), drawn, job=True))
         if name in swept(p) and seed == 0:
             drawn = drawn | {"temperatures": p.evaluation.temperatures, "prompts": prompts_of(p, "sweep")}
             make = partial(makers.make_sweep, p, trained)
             inputs = ("corpus", trained)
             # the job that samples an arm has trained it
-            steps.append(Step(f"sweep-{name}", make, inputs, drawn, modules, job=True, after=(made,)))
+            steps.append(Step(f"sweep-{name}", make, inputs, drawn, job=True, after=(made,)))
     return steps
 
 
 def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
     """What the baselines write, and what every arm's samples are worth."""
-    settings = {"spaces": spaces, "evaluation": p.evaluation.model_dump(), "seed": p.seed}
+    settings = {"spaces": spaces, "seed": p.seed}
     arms = ("sft", *p.arms)
     samples = tuple(seeded(f"samples-{name}", seed) for name in arms for seed in range(seeds_of(p, name)))
     baselines = tuple(f"samples-{name}" for name in p.baselines)
@@ -243,7 +236,6 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
                 "sampling": baseline.limited(p.sampling).model_dump(),
                 "seed": p.seed,
             },
-            ("generate", "engines", "models"),
             job=True,
         )
         for name, baseline in p.baselines.items()
@@ -253,9 +245,8 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             "evaluation",
             partial(makers.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
-            settings | {"against": twins(p)},
-            ("evaluation", "probes", "seen_prompts", "verdicts", "chosen"),
-            (CLAIMS,),
+            settings | _settings(p, "against", "confidence", "gold_draws") | {"twins": twins(p)},
+            unused=_other_reward(p),
             job=True,
         )
     )
@@ -264,20 +255,16 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             "sharpness",
             partial(makers.make_sharpness, p),
             ("corpus", "quality", *samples),
-            settings | {"samples": p.sampling.samples, "against": twins(p)},
-            ("evaluation", "sharpness", "published", "chosen"),
-            (CLAIMS,),
+            {"spaces": spaces, "samples": p.sampling.samples, "twins": twins(p)},
+            unused=_other_reward(p),
             job=True,
         )
     )
     if p.evaluation.temperatures:
         sweeps = tuple(f"{kind}-{name}" for kind in ("samples", "sweep") for name in swept(p))
-        inputs = ("corpus", "quality", *sweeps)
-        steps.append(
-            Step(
-                "fronts", partial(makers.make_fronts, p), inputs, settings, ("evaluation", "fronts", "chosen"), job=True
-            )
-        )
+        settings |= _settings(p, "against", "bootstrap", "confidence")
+        make, inputs = partial(makers.make_fronts, p), ("corpus", "quality", *sweeps)
+        steps.append(Step("fronts", make, inputs, settings, unused=_other_reward(p), job=True))
     return steps
 
 
@@ -285,38 +272,37 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
     """Rounds of arms that learn from their own samples, and what they came to."""
     if not p.online:
         return []
-    model, steps = p.model.model_dump(), []
+    model, steps, unused = p.model.model_dump(), [], _other_reward(p)
     common = {"model": model, "seed": p.seed}
     graders = {"quality": _quality_params(p, spaces), "seed": p.seed}
     make = partial(online.make_graders, p)
-    steps.append(Step("graders", make, ("corpus", "deviation"), graders, ("quality", _kind(p), "online")))
+    steps.append(Step("graders", make, ("corpus", "deviation"), graders, unused=unused))
     for name, arm in p.online.items():
         start = "sft"
         for number in range(1, arm.rounds + 1):
             pool, trained = f"pool-{name}-{number}", f"round-{name}-{number}"
             params = common | {"sampling": p.sampling.model_dump(), "online": arm.model_dump(), "round": number}
             make = partial(online.make_pool, p, arm, number, start)
-            steps.append(Step(pool, make, ("corpus", "graders", start), params, ("online", "chosen", _kind(p))))
+            steps.append(Step(pool, make, ("corpus", "graders", start), params, unused=unused))
             params = common | {"arm": arm.arm.model_dump(), "preference": p.preference.model_dump(), "spaces": spaces}
             params |= {"max_tokens": p.data.max_tokens, "round": number}
             make = partial(online.make_round, p, arm, number, start, pool)
-            steps.append(Step(trained, make, (pool, start), params, ("online", "chosen")))
+            steps.append(Step(trained, make, (pool, start), params, unused=unused))
             start = trained
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
         drawn["prompts"] = prompts_of(p, name)
         make = partial(makers.make_samples, p, name, start, 0)
-        modules = ("generate", "engines", "models")
-        steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, modules, job=True))
+        steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, job=True))
     made = [step.name for step in steps]
     make = partial(online.make_results, p)
     samples = tuple(f"samples-{name}" for name in online.offline(p))
-    inputs, modules = ("corpus", *samples, *made), ("online", "evaluation", "chosen")
-    return [*steps, Step("online", make, inputs, {"spaces": spaces}, modules, job=True)]
+    inputs = ("corpus", *samples, *made)
+    return [*steps, Step("online", make, inputs, {"spaces": spaces}, unused=unused, job=True)]
 
 
 def _world_steps(p: Profile) -> list[Step]:
     """Models in worlds of known modes. A process works through the rows of several seeds, one after another."""
-    w, steps, language = p.worlds, [], (Path(__file__).with_name("modeworld.yaml"),)
+    w, steps = p.worlds, []
     common = {"sft": w.sft.model_dump(), "samples": w.samples}
     preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "prompts": w.preference_prompts}
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
@@ -324,26 +310,26 @@ def _world_steps(p: Profile) -> list[Step]:
     shape |= {"kinds": w.kinds, "seeds": w.seeds}  # whose held-out prompts are left out
     for flaw in worlds.flaws(w):
         base, make = worlds.base_of(flaw), partial(worlds.make_base, p, flaw)
-        steps.append(Step(base, make, (), shape | {"flaw": flaw}, ("worlds",), language, job=True))
+        steps.append(Step(base, make, (), shape | {"flaw": flaw}, job=True))
     for seed in range(w.seeds):
         for kind, fields in w.kinds.items():
             name, make = f"world-{kind}-{seed}", partial(worlds.make_world, p, kind, seed)
             start = worlds.base_of(worlds.world_of(w, kind, seed).flaw)
-            steps.append(Step(name, make, (start,), common | {"world": fields, "seed": seed}, ("worlds",), language))
+            steps.append(Step(name, make, (start,), common | {"world": fields, "seed": seed}))
             made[seed % len(made)][worlds.SFT + kind, seed] = name
         for name, row in w.rows.items():
             start, artifact = f"world-{row.world}-{seed}", f"row-{name}-{seed}"
             make = partial(worlds.make_row, p, row, seed, start)
             params = preference | {"row": row.model_dump()} | ({"trace": w.trace} if row.traced else {})
-            steps.append(Step(artifact, make, (start,), params, ("worlds",)))
+            steps.append(Step(artifact, make, (start,), params))
             made[seed % len(made)][name, seed] = artifact
     parts = [f"worlds-part{i}" for i in range(len(made))]
     for part, rows in zip(parts, made, strict=True):
         make = partial(worlds.gather, p, rows)
-        steps.append(Step(part, make, tuple(rows.values()), modules=("worlds",), job=True))
+        steps.append(Step(part, make, tuple(rows.values()), job=True))
     first = f"world-{MAIN_WORLD}-0"
     join = partial(worlds.join, p, parts, first)
-    return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, ("worlds",), job=True)]
+    return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, job=True)]
 
 
 def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> dict[str, Step]:
@@ -357,21 +343,19 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
         notebook = PROJECT / "notebooks" / f"{stem}.md"
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name, "outdated": outdated}
         make = partial(makers.make_chapter, notebook, named, corpus)
-        name, modules = f"chapter-{stem}", _imported_by(notebook)
+        name = f"chapter-{stem}"
         inputs = ("corpus", *(read for read in inputs if read in made))
-        files = (notebook, CLAIMS, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
-        steps.append(Step(name, make, inputs, params, modules, files))
+        files = (notebook, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
+        steps.append(Step(name, make, inputs, params, files, notebook))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
-        drawing = tuple(Path(__file__).with_name(f"interactive.{kind}") for kind in ("js", "css"))
-        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT), *drawing)
+        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT))
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(
             Step(
                 "book",
                 partial(makers.make_book, PROJECT, tuple(CHAPTERS)),
                 executed,
-                modules=("book",),
                 files=files,
                 job=True,
             )
@@ -384,13 +368,6 @@ def annotations(place: Path) -> list[Path]:
     judges'; not the logs and pages that Potato writes as well."""
     read = ("key.json", "study/annotation_output/*/user_state.json", "judge-*.parquet")
     return sorted(f for kind in read for f in (place / "annotations").glob(f"*/{kind}"))
-
-
-def _imported_by(notebook: Path) -> tuple[str, ...]:
-    """Modules of the library that a notebook imports, but this one: what it makes has keys of its own."""
-    found = re.findall(r"^from ddpo_lib(?:\.(\w+))? import (.+)", notebook.read_text(encoding="utf-8"), re.M)
-    modules = {name for module, names in found for name in ([module] if module else re.findall(r"\w+", names))}
-    return tuple(sorted(modules - {"pipeline"}))
 
 
 def _kept_results() -> list[Path]:

@@ -9,11 +9,13 @@ import yaml
 
 from ddpo_lib.stats import ALPHA, holm, p_at, undecided
 
+CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
+
 
 @cache
 def published() -> dict:
     """The content of `published.yaml`."""
-    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
 
 
 def claims_of(twins: Mapping[str, str | None]) -> list[dict]:

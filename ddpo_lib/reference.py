@@ -6,7 +6,6 @@ Arms and ablations that start from one model share them, whatever their weights 
 import json
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
@@ -17,6 +16,7 @@ from peft import PeftModel
 from trl.trainer.utils import use_adapter
 
 from ddpo_lib import logps
+from ddpo_lib.code_keys import code_key
 from ddpo_lib.store import Store, content_key
 
 SIDES = ("chosen", "rejected")
@@ -66,7 +66,7 @@ def version_of(model, weights: str, below: str) -> str:
         below: a hash of layers that were taken out of it, or "".
     """
     adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
-    code = Path(logps.__file__).read_text(encoding="utf-8")
+    code = code_key(logps.score_responses)["code"]
     return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain), code)
 
 

@@ -1,17 +1,14 @@
 """The run folder: artifacts, their manifests, what is stale.
 
 `runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
-its parameters, of the code that makes it, and of the keys of what it is made from; it is fresh when its manifest
-carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a kill
-leaves nothing half made, and a maker that keeps checkpoints goes on from them. Where a run beside this one has an
+its parameters, of the code that makes it (`code_keys`), and of the keys of what it is made from; it is fresh when its
+manifest carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a
+kill leaves nothing half made, and a maker that keeps checkpoints goes on from them. Where a run beside this one has an
 artifact with the wanted key, that is taken over and not made again.
 """
 
-import ast
-import contextlib
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import logging
 import os
@@ -19,7 +16,6 @@ import platform
 import resource
 import shutil
 import subprocess
-import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,10 +24,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ddpo_lib.code_keys import code_key
+
 log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).parent
-MACHINERY = ("runs", "errors")  # moves artifacts about and words errors; what is in an artifact does not depend on it
 VERSIONS = ("torch", "transformers", "trl", "peft", "sentence-transformers", "scikit-learn", "numpy", "pandas")
 
 
@@ -44,8 +41,9 @@ class Step:
         make: called with the folder to fill and the `Run`; may find there what an interrupted call left.
         inputs: names of the artifacts that `make` reads.
         params: JSON values that `make` depends on.
-        modules: modules of the library that `make` calls; with `make` itself and what they import, the artifact's code.
-        files: other files that `make` reads.
+        files: files that `make` reads, besides those that the library's code names.
+        notebook: a notebook that `make` executes.
+        unused: modules that `make` could reach and does not, with these parameters.
         job: the workflow starts a process for this step; any other is made by the step that needs it.
         after: jobs that make something that this one would otherwise make, and that it would wait for with a GPU in
             its hands if both ran at once. An order for the workflow: what is stale does not hang on it.
@@ -55,8 +53,9 @@ class Step:
     make: Callable[[Path, "Run"], None]
     inputs: tuple[str, ...] = ()
     params: dict = field(default_factory=dict)
-    modules: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    notebook: Path | None = None
+    unused: tuple[str, ...] = ()
     job: bool = False
     after: tuple[str, ...] = ()
 
@@ -106,11 +105,16 @@ class Run:
                 "name": name,
                 "params": step.params,
                 "inputs": {needed: self.key(needed) for needed in step.inputs},
-                "code": [code_hash(step.modules), _function_hash(step.make)],
+                "code": self.code(name),
                 "files": [_file_hash(path, path.stat().st_mtime_ns) for path in step.files],
             }
             self._keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return self._keys[name]
+
+    def code(self, name: str) -> dict:
+        """What the artifact depends on besides its parameters and inputs; see `code_keys.code_key`."""
+        step = self.steps[name]
+        return code_key(step.make, notebook=step.notebook, unused=step.unused)
 
     def needed_jobs(self, name: str) -> list[str]:
         """The jobs that a step waits for: its nearest ancestors that the workflow starts as processes, and `after`."""
@@ -137,7 +141,7 @@ class Run:
                 "key": key,
                 "params": step.params,
                 "inputs": {needed: self.key(needed) for needed in step.inputs},
-                "code": {"modules": list(step.modules), "hash": code_hash(step.modules)},
+                "code": self.code(step.name),
                 "seconds": round(time.monotonic() - start, 1),
                 "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
                 **surroundings(),
@@ -215,72 +219,6 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-@cache
-def code_hash(modules: tuple[str, ...]) -> str:
-    """Hash of modules of the library and of all that they import from it; comments and docstrings do not count."""
-    todo, seen = list(modules), {}
-    while todo:
-        module = todo.pop()
-        if module not in seen:
-            imported, seen[module] = _read_source((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
-            todo += [name for name in imported if name not in MACHINERY and (LIBRARY / f"{name}.py").exists()]
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@cache
-def _read_source(source: str) -> tuple[list[str], str]:
-    """Names that a module imports from the library, and its code without comments and docstrings."""
-    tree = ast.parse(source)
-    return _imported(tree), _written(_without_docstrings(tree))
-
-
-def _function_hash(function: Callable) -> str:
-    """Hash of a function's own code, or of what a partial calls; comments and docstring do not count."""
-    return _source_hash(getattr(function, "func", function))
-
-
-@cache
-def _source_hash(function: Callable) -> str:
-    source = textwrap.dedent(inspect.getsource(function))
-    with contextlib.suppress(SyntaxError):  # a lambda inside a longer expression stays as it is written
-        source = _written(_without_docstrings(ast.parse(source)))
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
-
-
-def _written(node) -> str:
-    """A syntax tree as text, the same in every version of Python: without empty fields, which a version may add."""
-    if isinstance(node, list):
-        return f"[{', '.join(map(_written, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
-    return f"{type(node).__name__}({', '.join(f'{name}={_written(value)}' for name, value in fields)})"
-
-
-def _imported(tree: ast.Module) -> list[str]:
-    """Names that a module imports from the library, at its top or inside functions."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = [LIBRARY.name] * bool(node.level) + [node.module] * bool(node.module)
-            names = [".".join([*start, alias.name]) for alias in node.names]
-        else:
-            continue
-        found += [name.split(".")[1] for name in names if name.startswith(f"{LIBRARY.name}.")]
-    return found
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = body[1:] or [ast.Pass()]
-    return tree
 
 
 @cache

@@ -1,6 +1,5 @@
 """The run folder with small steps: what is made, what is made again, and what a failure leaves."""
 
-import ast
 import json
 import multiprocessing
 import os
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 
 from ddpo_lib import runs
-from ddpo_lib.runs import Run, Step, code_hash
+from ddpo_lib.code_keys import code_key
+from ddpo_lib.runs import Run, Step
 
 
 class Workshop:
@@ -53,44 +53,11 @@ def workshop(tmp_path):
     return Workshop(tmp_path)
 
 
-@pytest.fixture
-def library(tmp_path, monkeypatch):
-    """Writes modules into a library of the test's own: `library(name="source", ...)`."""
-    folder = tmp_path / "ddpo_lib"
-    folder.mkdir()
-    monkeypatch.setattr(runs, "LIBRARY", folder)
-
-    def write(**modules):
-        for name, source in modules.items():
-            (folder / f"{name}.py").write_text(source)
-        code_hash.cache_clear()
-
-    yield write
-    code_hash.cache_clear()
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 # What is made, and what is stale
-
-
-def test_code_is_written_alike_by_versions_of_python_whose_trees_have_other_empty_fields():
-    tree = ast.parse("def f(a, *, b=None):\n    return [a, b, 0, '', None]")
-    written = runs._written(tree)
-    tree.body[0].type_params = []  # since 3.12
-    tree.body[0]._fields = (*ast.FunctionDef._fields, "type_params")
-    assert runs._written(tree) == written
-    del tree.type_ignores  # which ast.dump leaves out since 3.13
-    assert runs._written(tree) == written
-    tree.body[0].body[0].value.elts[2].value = 1
-    assert runs._written(tree) != written
-
-
-def test_code_that_differs_in_a_constant_that_is_nothing_is_other_code():
-    written = [runs._written(ast.parse(text)) for text in ("f(None)", "f(0)", "f('')", "f(False)", "f([])", "f()")]
-    assert len(set(written)) == len(written)
 
 
 def test_an_artifact_is_made_once(workshop):
@@ -126,14 +93,19 @@ def test_a_changed_file_makes_stale_what_reads_it_and_what_stands_on_that(worksh
     assert workshop.make_all(pairs=pairs) == ["arm", "pairs"]
 
 
-def test_changed_code_makes_stale_what_it_makes_and_what_stands_on_that(workshop, library):
-    library(draw="def draw():\n    return 1\n", plot="def plot():\n    return 1\n")
-    modules = {"pairs": {"modules": ("draw",)}, "map": {"modules": ("plot",)}}
-    workshop.make_all(**modules)
-    library(plot="# said better\ndef plot():\n    return 1\n")
-    assert workshop.make_all(**modules) == []
-    library(draw="def draw():\n    return 2\n")
-    assert workshop.make_all(**modules) == ["arm", "pairs"]
+def plainly(folder: Path, run: Run) -> None:
+    (folder / "result.txt").write_text("one")
+
+
+def otherwise(folder: Path, run: Run) -> None:
+    (folder / "result.txt").write_text("two")
+
+
+def test_other_code_makes_stale_what_it_makes_and_what_stands_on_that(workshop):
+    workshop.make_all(pairs={"make": plainly})
+    assert workshop.make_all(pairs={"make": plainly}) == []
+    assert workshop.make_all(pairs={"make": otherwise}) == ["arm"]
+    assert (workshop.folder / "run" / "pairs" / "result.txt").read_text() == "two"
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"key": ', b"\xff\xfe\x00", b"[]", b"null", None])
@@ -232,13 +204,11 @@ def test_two_that_ask_at_once_make_it_once(tmp_path, kind):
 # What a manifest holds
 
 
-def test_a_manifest_tells_where_an_artifact_comes_from(workshop, library):
-    library(draw="def draw():\n    return 1\n")
-
+def test_a_manifest_tells_where_an_artifact_comes_from(workshop):
     def takes_a_moment(folder: Path, run: Run) -> None:
         time.sleep(0.2)
 
-    pairs = {"make": takes_a_moment, "params": {"gap": 5, "seed": 0}, "modules": ("draw",)}
+    pairs = {"make": takes_a_moment, "params": {"gap": 5, "seed": 0}}
     run = workshop.run(pairs=pairs)
     run.path("arm")
     manifest = run.manifest("pairs")
@@ -246,7 +216,7 @@ def test_a_manifest_tells_where_an_artifact_comes_from(workshop, library):
     assert manifest["params"] == {"gap": 5, "seed": 0}
     assert manifest["inputs"] == {"corpus": run.manifest("corpus")["key"]}
     assert manifest["key"] == run.key("pairs") == run.manifest("arm")["inputs"]["pairs"]
-    assert manifest["code"] == {"modules": ["draw"], "hash": code_hash(("draw",))}
+    assert manifest["code"] == code_key(takes_a_moment)
     assert manifest["versions"]["numpy"] == np.__version__
     assert {"python", "torch", "transformers", "trl"} <= manifest["versions"].keys()
     assert manifest["hardware"]["cores"] == os.cpu_count()
@@ -276,65 +246,6 @@ def test_where_git_is_not_installed_a_manifest_names_no_commit(tmp_path, monkeyp
     found = runs.surroundings.__wrapped__()
     assert found["commit"] is None
     assert found["hardware"]["cores"] == os.cpu_count()
-
-
-# The hash of code
-
-SOURCE = '"""What it is."""\n\n\ndef one(x):\n    """One more."""\n    return x + 1\n'
-
-
-@pytest.mark.parametrize(
-    "reworded",
-    [
-        SOURCE.replace("What it is.", "What it was."),
-        SOURCE.replace("One more.", "Adds one.\n\n    Says more."),
-        SOURCE.replace('    """One more."""\n', ""),
-        SOURCE.replace("return", "# why\n    return"),
-        SOURCE.replace("x + 1", "(x  +  1)"),
-    ],
-)
-def test_comments_docstrings_and_spaces_are_not_code(library, reworded):
-    library(low=SOURCE)
-    before = code_hash(("low",))
-    assert reworded != SOURCE
-    library(low=reworded)
-    assert code_hash(("low",)) == before
-
-
-@pytest.mark.parametrize(
-    "changed", [SOURCE.replace("+ 1", "+ 2"), SOURCE.replace("one", "two"), SOURCE + 'NAME = "a string that counts"\n']
-)
-def test_code_and_strings_that_are_values_are_code(library, changed):
-    library(low=SOURCE)
-    before = code_hash(("low",))
-    library(low=changed)
-    assert code_hash(("low",)) != before
-
-
-@pytest.mark.parametrize(
-    "high",
-    [
-        "from ddpo_lib.low import one\n",
-        "from ddpo_lib import low\n",
-        "from ddpo_lib import low as deep\n",
-        "def two():\n    from ddpo_lib.low import one\n    return one(1)\n",
-        "from ddpo_lib.middle import one\n",
-        "import ddpo_lib.low\n",
-        "from .low import one\n",
-        "from . import low\n",
-    ],
-)
-def test_the_code_of_a_module_includes_what_it_imports(library, high):
-    library(low=SOURCE, middle="from ddpo_lib.low import one\n", high=high, other="import json\n")
-    before, other = code_hash(("high",)), code_hash(("other",))
-    library(low=SOURCE.replace("+ 1", "+ 2"))
-    assert code_hash(("high",)) != before
-    assert code_hash(("other",)) == other
-
-
-def test_modules_that_import_each_other_have_a_hash(library):
-    library(low="from ddpo_lib import high\n", high="from ddpo_lib import low\n")
-    assert code_hash(("low",)) == code_hash(("high",))
 
 
 def beside(workshop, name, **changes):
