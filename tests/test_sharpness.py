@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ddpo_lib import sharpness
+from ddpo_lib.stats import compare
 
 PROMPTS, SEEDS = 400, 40
 
@@ -49,6 +50,17 @@ def test_neither_part_of_the_residual_is_negative(by_set):
     assert sharpness.at_samples(falls, 16)[2] == pytest.approx(0.015)
     rises = found.assign(residual=[0.1, 0.11, 0.12])
     assert sharpness.at_samples(rises, 64)[2] == pytest.approx(0.12)
+
+
+def test_a_projection_is_the_half_width_that_runs_of_that_size_have():
+    rng = np.random.default_rng(3)
+    parts = {"prompt": 0.02, "seed": 0.0002, "residual": 0.08}
+    found = pd.DataFrame([{"samples": 8, "prompts": 36, "seeds": 3, "mean": 0.0, **parts}])
+    of_prompt, of_seed, residual = np.sqrt(list(parts.values()))
+    differences = rng.normal(0, of_prompt, (2000, 36, 1)) + rng.normal(0, of_seed, (2000, 1, 3))
+    runs = compare((differences + rng.normal(0, residual, (2000, 36, 3)))[None], against=[None], confidence=0.95)
+    measured = np.mean([(run.high - run.low) / 2 for run in runs.means[0]])
+    assert sharpness.project(found, 36, 8, 3, 0.95) == pytest.approx(measured, rel=0.02)
 
 
 def test_more_of_anything_is_sharper(by_set):
