@@ -1,6 +1,7 @@
 """The `ddpo` command. Bad input ends with one clear line and status 2; nothing half made is left."""
 
 import errno
+import gc
 import importlib.util
 import logging
 import os
@@ -229,21 +230,26 @@ def plan(
 
 @app.command()
 def make(
-    step: Annotated[str, typer.Argument(help="An artifact of the run: corpus, pairs, sft, samples-dpo, book, ...")],
+    steps: Annotated[
+        list[str], typer.Argument(metavar="STEP...", help="Artifacts of the run: corpus, pairs, samples-dpo, book, ...")
+    ],
     profile: Profile = "embedded",
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
     gpus: Annotated[str, typer.Option(help=GPUS + " Default: no choice is made.")] = "",
 ) -> None:
-    """One artifact of a run and what it stands on; returns at once where it is fresh."""
+    """Artifacts of a run and what they stand on, one after another; what is fresh is not made again."""
     from ddpo_lib import gpus as devices
     from ddpo_lib.pipeline import open_run
 
     opened = open_run(profile, corpus, runs)
-    if step not in opened.steps:
-        raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
+    for step in steps:
+        if step not in opened.steps:
+            raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
     with devices.held(devices.split(gpus), opened.folder / ".gpus"):
-        typer.echo(opened.path(step))
+        for step in steps:
+            typer.echo(opened.path(step))
+            gc.collect()  # a trainer and its model are in a circle
 
 
 @app.command(hidden=True)
@@ -331,7 +337,10 @@ def _snakemake(
     settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
     settings += [f"gpus={','.join(gpus)}"] if gpus else []
-    command += [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}"]
+    settings += ["apart=1"] if where else []
+    command += (
+        [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}", "--scheduler", "greedy"]
+    )
     command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
     command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -17,7 +17,7 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -116,11 +116,12 @@ class Run:
         step = self.steps[name]
         return code_key(step.make, notebook=step.notebook, unused=step.unused)
 
-    def needed_jobs(self, name: str) -> list[str]:
-        """The jobs that a step waits for: its nearest ancestors that the workflow starts as processes, and `after`."""
+    def needed_jobs(self, name: str, others: Collection[str] = ()) -> list[str]:
+        """The jobs that a step waits for: its nearest ancestors that the workflow starts as processes, and `after`.
+        `others`: steps that the workflow starts as well."""
         jobs: list[str] = []
         for needed in (*self.steps[name].inputs, *self.steps[name].after):
-            jobs += [needed] if self.steps[needed].job else self.needed_jobs(needed)
+            jobs += [needed] if self.steps[needed].job or needed in others else self.needed_jobs(needed, others)
         return sorted(set(jobs))
 
     def _make(self, step: Step) -> None:
