@@ -27,8 +27,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ddpo_lib import models, profiles
 from ddpo_lib.errors import InputError
+from ddpo_lib.files import write_json
 from ddpo_lib.quality import Reward
-from ddpo_lib.runs import write_json
 from ddpo_lib.training import QuietProgress, stay_on_one_device
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
 from ddpo_lib import models, profiles, seen_prompts
+from ddpo_lib.files import write_json
 from ddpo_lib.frozen import fast_frozen_linears
-from ddpo_lib.runs import write_json
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 from ddpo_lib.trunk import Trunk
 

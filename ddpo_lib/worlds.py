@@ -16,8 +16,9 @@ import pandas as pd
 from ddpo_lib import modes, modeworld
 from ddpo_lib.corpus import held_out_prompts
 from ddpo_lib.errors import InputError
+from ddpo_lib.files import write_json
 from ddpo_lib.profiles import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
-from ddpo_lib.runs import Run, write_json
+from ddpo_lib.runs import Run
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 44  # of a sample; the grammar's longest story and its end are 41
