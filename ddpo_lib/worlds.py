@@ -27,6 +27,24 @@ MANY = 1600  # samples where one model is looked at and not compared
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
 
 
+def check_kinds(settings: Worlds, where: str) -> None:
+    """Whether every kind of world that a profile names can be written.
+
+    Raises:
+        InputError: a kind that cannot; `where` and the field begin the message.
+    """
+    for name, fields in settings.kinds.items():
+        field = f"{where}, field `worlds.kinds.{name}`"
+        if "seed" in fields:
+            raise InputError(f"{field}: worlds.seeds sets the seed")
+        try:
+            world = modeworld.World(**fields)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{field}: {error}") from None
+        if not world.held_out or settings.preference_prompts > world.prompts:
+            raise InputError(f"{field}: expected held-out prompts, and {settings.preference_prompts} or more others")
+
+
 def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
     return modeworld.World(**settings.kinds[kind], seed=seed)
 
