@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ddpo_lib import counting, models
+from ddpo_lib import counting as counted
+from ddpo_lib import models
 from ddpo_lib.corpus import PACKAGE_CORPUS
 from ddpo_lib.errors import InputError
 from ddpo_lib.store import Store, content_key
@@ -25,9 +26,9 @@ from ddpo_lib.store import Store, content_key
 log = logging.getLogger(__name__)
 
 COUNTED = {
-    "stylometric": counting.stylometric_vectors,
-    "delta": counting.delta_vectors,
-    "lexical": counting.lexical_vectors,
+    "stylometric": counted.stylometric_vectors,
+    "delta": counted.delta_vectors,
+    "lexical": counted.lexical_vectors,
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
 TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # a batch's budget: what a core's cache holds, what fills a GPU
@@ -195,7 +196,7 @@ def _encoder(space: Space):
 def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
     if space.model in COUNTED:
-        return f"{space.model} {_file_hash(Path(counting.__file__))} {_file_hash(PACKAGE_CORPUS)}"
+        return f"{space.model} {_file_hash(Path(counted.__file__))} {_file_hash(PACKAGE_CORPUS)}"
     return f"{space.model} {models.weights_version(space.model, space.revision)} in steps of {STEP}"
 
 
