@@ -19,6 +19,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from ddpo_lib.errors import InputError
 
 log = logging.getLogger(__name__)
 
-PACKAGE_CORPUS = Path(__file__).parent / "data" / "corpus.jsonl"
+PACKAGE_CORPUS = Path(str(resources.files("ddpo_lib") / "data" / "corpus.jsonl"))
 PACKAGE_PROMPTS = PACKAGE_CORPUS.with_name("prompts.jsonl")  # held-out prompts without responses
 COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
 MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
