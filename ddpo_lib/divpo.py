@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.deviation import index_groups, mean_distance, weights
-from ddpo_lib.overlap import words
+from ddpo_lib.words import words
 
 
 def weights_within(spaces: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
@@ -34,7 +34,7 @@ def diversity_by_words(texts: list[str], groups: np.ndarray) -> np.ndarray:
     """How rare a response's words are among the responses to its prompt (after Lanchantin et al. 2025,
     arXiv:2501.18101, word frequency).
 
-    Mean over the different words of a response (`overlap.words`) of the share of the group's other responses that do
+    Mean over the different words of a response (`words.words`) of the share of the group's other responses that do
     not have the word. Saying a rare word again adds nothing; a longer response still tends to be higher.
 
     Args:

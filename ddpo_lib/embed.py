@@ -16,7 +16,8 @@ from functools import cache
 import numpy as np
 from tqdm import tqdm
 
-from ddpo_lib import counting, models
+from ddpo_lib import counting as counted
+from ddpo_lib import models
 from ddpo_lib.code_keys import code_key
 from ddpo_lib.errors import InputError
 from ddpo_lib.store import Store, content_key
@@ -24,9 +25,9 @@ from ddpo_lib.store import Store, content_key
 log = logging.getLogger(__name__)
 
 COUNTED = {
-    "stylometric": counting.stylometric_vectors,
-    "delta": counting.delta_vectors,
-    "lexical": counting.lexical_vectors,
+    "stylometric": counted.stylometric_vectors,
+    "delta": counted.delta_vectors,
+    "lexical": counted.lexical_vectors,
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
 TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # a batch's budget: what a core's cache holds, what fills a GPU

@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from ddpo_lib import models
+from ddpo_lib.completions import Completion, Conversation
 from ddpo_lib.decoding import Request, decode, takes_slots
 from ddpo_lib.draws import Draw, sample_keys
 from ddpo_lib.errors import InputError
@@ -38,17 +38,7 @@ VLLM_AT_ONCE = 1024  # conversations; what a kill costs
 FINGERPRINT = 1024  # numbers of each parameter
 ALIKE = 0.8  # of the longest sequence's tokens
 
-Conversation = list[dict[str, str]]
 Render = Callable[[Conversation], str]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One text. `reason`: "stop" where the model ended it, "length" at the token limit, else the engine's word."""
-
-    text: str
-    tokens: int | None  # without the end token; None: the engine does not say
-    reason: str
 
 
 def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":

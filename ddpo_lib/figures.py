@@ -13,6 +13,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
 
+from ddpo_lib.wording import interval as interval  # these three too for notebooks, as `figures.interval`
+from ddpo_lib.wording import name as name
+from ddpo_lib.wording import p_value as p_value
+
 # Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
 COLOURS = {
     "gold": "#6b6b6b",
@@ -28,15 +32,7 @@ COLOURS = {
 MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"}
-NAMES = {
-    "gold": "Gold (the corpus)",
-    "gpt-4o": "GPT-4o",
-    "instruct": "Instruct",
-    "instruct-iter": "Instruct, told to differ",
-    "instruct-verbalized": "Instruct, verbalized",
-}
 SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
-METHODS = {"sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "ddpo": "DDPO", "dorpo": "DORPO", "divpo": "DivPO"}
 MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
 VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
@@ -51,22 +47,9 @@ def mark(arm: str) -> str:
     return ASKED_MARKS.get(arm) or MARKS.get(space) or PLAIN_MARKS.get(method, "o")
 
 
-def name(arm: str) -> str:
-    """An arm as prose writes it: `ddpo-both` is DDPO-both; a name of the user's own stays as it is."""
-    method, _, space = arm.partition("-")
-    if method in METHODS:
-        return f"{METHODS[method]}-{space}" if space else METHODS[method]
-    return NAMES.get(arm, arm)
-
-
 def quality_name(report: dict) -> str:
     """What quality is in this run, with a warning wherever it says nothing: for axes, columns and captions."""
     return report["name"] + ("" if report["better_than_chance"] else ", NO BETTER THAN CHANCE")
-
-
-def p_value(p: float | None) -> str:
-    """`0.032`, `< 0.001`, or nothing where there is none."""
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
@@ -193,16 +176,6 @@ def say(text: str, place: DisplayHandle | None = None) -> None:
 def ends(values: dict) -> tuple[float, float]:
     """The ends of an interval for a drawing; NaN, which is not drawn, where there is none."""
     return tuple(np.nan if values[end] is None else values[end] for end in ("low", "high"))
-
-
-def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
-    """`0.412 [0.398, 0.425]`, with a sign for a difference; alone where the data give no interval."""
-    style = f"{{:{'+' if sign else ''}.{digits}f}}"
-    if values["mean"] is None:
-        return "—"
-    if values["low"] is None:
-        return style.format(values["mean"]).replace("-", "−") + " [no interval]"
-    return f"{style} [{style}, {style}]".format(values["mean"], values["low"], values["high"]).replace("-", "−")
 
 
 def count(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddpo_lib.engines import Completion
+from ddpo_lib.completions import Completion
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Sampling
 from ddpo_lib.prompting import conversation, parse_answers

@@ -250,7 +250,7 @@ def compare_with_people(
 
 def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> str:
     """A judge's answers as text for a terminal; `people` is a table of answers, empty where there are none."""
-    from ddpo_lib.figures import interval, p_value
+    from ddpo_lib.wording import interval, p_value
 
     counts, both = judged.counts, asked_twice(judged.table)
     lines = [

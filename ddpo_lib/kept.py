@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ddpo_lib.evaluation import HEADLINE
-from ddpo_lib.figures import interval, name, p_value
 from ddpo_lib.runs import write_json
+from ddpo_lib.wording import interval, name, p_value
 
 STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
 

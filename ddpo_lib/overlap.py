@@ -16,15 +16,10 @@ from rouge_score.scoring import fmeasure
 from rouge_score.tokenize import tokenize
 
 from ddpo_lib.deviation import by_group, index_groups
+from ddpo_lib.words import words
 
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")  # letters and digits, apostrophes inside
 LONGEST = 4  # n-grams of `ngram_diversity` and `self_bleu`, as published
 LEVEL = 9  # of gzip; the bytes also depend on the version of zlib that Python was built with
-
-
-def words(text: str) -> list[str]:
-    """The words that n-grams are made of: runs of letters and digits in lower case, with apostrophes inside."""
-    return WORD.findall(text.lower().replace("’", "'"))
 
 
 def distinct_n(texts: list[str], groups: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -53,6 +53,7 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
         InputError: an unknown profile, a malformed one, or a corpus file that is not there.
     """
     settings = load_profile(profile)
+    worlds.check_kinds(settings.worlds, f"profile {profile}")
     profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
     source = source_of(settings, corpus)
     hub = is_hub_name(source)

@@ -8,7 +8,6 @@ import math
 import os
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -407,7 +406,7 @@ def _shape(name: str) -> Shape | None:
 
 @cache
 def _hub() -> dict:
-    return yaml.safe_load((resources.files("ddpo_lib") / "hub.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_name("hub.yaml").read_text(encoding="utf-8"))
 
 
 def _least(*numbers: int | None) -> int | None:

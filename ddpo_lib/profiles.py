@@ -294,7 +294,7 @@ class Worlds(Section):
     """Small models in worlds whose modes are known (`modeworld.py`): one trained from scratch, all others from it."""
 
     seeds: Positive  # of world and training at once: 0, 1, ...
-    kinds: dict[str, dict[str, int | float | str]]  # a name a world -> fields of `modeworld.World`
+    kinds: dict[str, dict[str, int | float | str]]  # a name a world -> fields of `World`; `worlds.check_kinds`
     layers: Positive
     width: Positive
     pretraining: Pretraining
@@ -307,19 +307,6 @@ class Worlds(Section):
 
     @model_validator(mode="after")
     def _worlds(self):
-        from ddpo_lib.modeworld import World
-
-        for name, fields in self.kinds.items():
-            if "seed" in fields:
-                raise ValueError(f"kinds.{name}.seed: worlds.seeds sets it")
-            try:
-                world = World(**fields)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"kinds.{name}: {error}") from None
-            if not world.held_out or self.preference_prompts > world.prompts:
-                raise ValueError(
-                    f"kinds.{name}: expected held-out prompts, and {self.preference_prompts} or more others"
-                )
         if MAIN_WORLD not in self.kinds:
             raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
         if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():

@@ -25,10 +25,11 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from ddpo_lib import models, profiles
+from ddpo_lib import models
 from ddpo_lib.errors import InputError
+from ddpo_lib.files import write_json
+from ddpo_lib.profiles import Quality
 from ddpo_lib.quality import Reward
-from ddpo_lib.runs import write_json
 from ddpo_lib.training import QuietProgress, stay_on_one_device
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class RewardModel(Reward):
 
     policy: PeftModel
     tokenizer: object
-    settings: profiles.Quality
+    settings: Quality
     facts: dict
 
     @property
@@ -85,13 +86,13 @@ class RewardModel(Reward):
     @classmethod
     def load(cls, folder: Path) -> "RewardModel":
         kept = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
-        settings = profiles.Quality(**kept["settings"])
+        settings = Quality(**kept["settings"])
         base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
         policy = PeftModel.from_pretrained(base, str(folder / "adapter"))
         return cls(policy, _tokenizer(settings), settings, kept["facts"])
 
 
-def fit(train: pd.DataFrame, settings: profiles.Quality, seed: int, folder: Path) -> RewardModel:
+def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> RewardModel:
     """Train on responses with their scores (paper, reward model: LoRA, L1 loss, early stop).
 
     A share of the prompts is set aside; when the loss on their responses has not fallen for `patience` evaluations,
@@ -154,7 +155,7 @@ def l1_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Ten
     return differences.mean() if num_items_in_batch is None else differences.sum() / num_items_in_batch
 
 
-def _arguments(settings: profiles.Quality, responses: int, seed: int, checkpoints: Path) -> TrainingArguments:
+def _arguments(settings: Quality, responses: int, seed: int, checkpoints: Path) -> TrainingArguments:
     every = max(1, -(-responses // settings.batch_size) // EVALUATIONS)
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -193,7 +194,7 @@ def _draw_dev(prompt_ids: pd.Series, share: float, seed: int) -> np.ndarray:
     return prompt_ids.isin(np.random.default_rng(seed).permutation(prompts)[:number]).to_numpy()
 
 
-def _tokenizer(settings: profiles.Quality):
+def _tokenizer(settings: Quality):
     tokenizer = models.load_tokenizer(settings.base, settings.revision)
     tokenizer.padding_side = "right"  # the score is read at the last token; positions then start at the first
     return tokenizer

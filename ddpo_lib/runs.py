@@ -25,6 +25,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ddpo_lib.code_keys import code_key
+from ddpo_lib.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -183,10 +184,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def write_json(path: Path, content) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ddpo_lib.figures import interval, name, p_value
+from ddpo_lib.wording import interval, name, p_value
 
 CLOSE = 0.02  # an interval within this of zero, on either side, says that an effect is small
 KINDS = {"semantic": "semantic diversity", "style": "style diversity", "quality": "quality"}

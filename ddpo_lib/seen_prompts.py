@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ddpo_lib.corpus import normalised
-from ddpo_lib.runs import write_json
+from ddpo_lib.files import write_json
 
 log = logging.getLogger(__name__)
 

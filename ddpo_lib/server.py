@@ -17,7 +17,7 @@ import openai
 from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
-from ddpo_lib.engines import Completion, Conversation
+from ddpo_lib.completions import Completion, Conversation
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Sampling
 

@@ -14,8 +14,8 @@ import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from ddpo_lib.embed import Space, embed
+from ddpo_lib.files import write_json
 from ddpo_lib.quality import HIGHEST, LOWEST, Reward
-from ddpo_lib.runs import write_json
 
 PENALTIES = np.logspace(1, 6, 21)  # of the ridge, on standardised features; one is chosen by leave-one-out error
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")

@@ -350,7 +350,7 @@ def count_seen(tables: dict[str, pd.DataFrame], learned: set[str]) -> dict:
 
 def describe_evaluation(result: dict) -> str:
     """What was seen in training, then the paper's three axes as tables for a terminal, with a line on the reward."""
-    from ddpo_lib.figures import interval, p_value
+    from ddpo_lib.wording import interval, p_value
 
     rows = [*_describe_seen(result["prompts"]), f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE)]
     for arm, values in result["arms"].items():

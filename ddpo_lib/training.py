@@ -23,9 +23,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
-from ddpo_lib import models, profiles, seen_prompts
+from ddpo_lib import models, seen_prompts
+from ddpo_lib.files import write_json
 from ddpo_lib.frozen import fast_frozen_linears
-from ddpo_lib.runs import write_json
+from ddpo_lib.profiles import Arm, Model, Optimiser, Preference
 from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 from ddpo_lib.trunk import Trunk
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def train_sft(
-    corpus: pd.DataFrame, model: profiles.Model, optimiser: profiles.Optimiser, max_tokens: int, seed: int, folder: Path
+    corpus: pd.DataFrame, model: Model, optimiser: Optimiser, max_tokens: int, seed: int, folder: Path
 ) -> None:
     """Supervised fine-tuning on the responses alone; it lands in `folder/trained`, its log in `log.json`.
 
@@ -64,10 +65,10 @@ def train_sft(
 
 def train_preferences(
     pairs: pd.DataFrame,
-    arm: profiles.Arm,
+    arm: Arm,
     start: Path | None,
-    model: profiles.Model,
-    preference: profiles.Preference,
+    model: Model,
+    preference: Preference,
     max_tokens: int,
     seed: int,
     folder: Path,
@@ -117,7 +118,7 @@ def train_preferences(
 
 def _train(
     build: Callable,
-    model: profiles.Model,
+    model: Model,
     start: Path | None,
     seed: int,
     folder: Path,
@@ -160,7 +161,7 @@ def _train(
         shutil.rmtree(checkpoints, ignore_errors=True)  # there are none of a training that keeps none
 
 
-def _note_prompts(prompts: pd.Series, start: Path | None, model: profiles.Model, folder: Path) -> None:
+def _note_prompts(prompts: pd.Series, start: Path | None, model: Model, folder: Path) -> None:
     if not PartialState().is_main_process:
         return
     base = Path(model.name)  # itself one that this module trained, in the worlds of chapter 4
@@ -182,7 +183,7 @@ def stay_on_one_device(config) -> None:
         config._n_gpu = 1  # else transformers takes so many batches for one and splits them, packed ones too
 
 
-def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, folder: Path) -> dict:
+def _arguments(optimiser: Optimiser, model: Model, seed: int, folder: Path) -> dict:
     return {
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": optimiser.learning_rate,
@@ -207,7 +208,7 @@ def _arguments(optimiser: profiles.Optimiser, model: profiles.Model, seed: int, 
     }
 
 
-def _lora(model: profiles.Model, layers: int) -> LoraConfig:
+def _lora(model: Model, layers: int) -> LoraConfig:
     last = model.last_layers
     return LoraConfig(
         r=model.lora_r,
@@ -218,5 +219,5 @@ def _lora(model: profiles.Model, layers: int) -> LoraConfig:
     )
 
 
-def _templated(prompts: pd.Series, model: profiles.Model) -> list[str]:
+def _templated(prompts: pd.Series, model: Model) -> list[str]:
     return [model.template.replace("{prompt}", prompt) for prompt in prompts]

@@ -208,7 +208,7 @@ def exact(first: int, second: int, ties: int, *, confidence: float) -> dict:
 
 def describe(analysis: Analysis) -> str:
     """An analysis as text for a terminal."""
-    from ddpo_lib.figures import interval, name, p_value
+    from ddpo_lib.wording import interval, name, p_value
 
     confidence = f"{analysis['confidence']:.0%}"
     over = "over items and annotators" if len(analysis["annotators"]) > 1 else "over items, for this one annotator,"
@@ -249,7 +249,7 @@ def describe(analysis: Analysis) -> str:
 
 
 def _describe_annotators(analysis: Analysis) -> list[str]:
-    from ddpo_lib.figures import interval
+    from ddpo_lib.wording import interval
 
     time, attention = analysis["time"], analysis["attention"]
     lines = []

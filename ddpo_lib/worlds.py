@@ -16,14 +16,33 @@ import pandas as pd
 from ddpo_lib import modes, modeworld
 from ddpo_lib.corpus import held_out_prompts
 from ddpo_lib.errors import InputError
+from ddpo_lib.files import write_json
 from ddpo_lib.profiles import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
-from ddpo_lib.runs import Run, write_json
+from ddpo_lib.runs import Run
 
 LONGEST = 96  # tokens of prompt and story; the grammar stays well below
 NEW_TOKENS = 44  # of a sample; the grammar's longest story and its end are 41
 BASE = "world-base"  # the artifact that worlds start from; those of another flaw from one of their own (`base_of`)
 MANY = 1600  # samples where one model is looked at and not compared
 SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
+
+
+def check_kinds(settings: Worlds, where: str) -> None:
+    """Whether every kind of world that a profile names can be written.
+
+    Raises:
+        InputError: a kind that cannot; `where` and the field begin the message.
+    """
+    for name, fields in settings.kinds.items():
+        field = f"{where}, field `worlds.kinds.{name}`"
+        if "seed" in fields:
+            raise InputError(f"{field}: worlds.seeds sets the seed")
+        try:
+            world = modeworld.World(**fields)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{field}: {error}") from None
+        if not world.held_out or settings.preference_prompts > world.prompts:
+            raise InputError(f"{field}: expected held-out prompts, and {settings.preference_prompts} or more others")
 
 
 def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:

@@ -1,6 +1,7 @@
 """Sampling here: the draw, the batches, the journal, and a run that is really killed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -257,7 +258,8 @@ def long_run(how: str, journal: Path) -> pd.DataFrame:
 def test_a_run_that_is_killed_and_started_again_gives_the_texts_of_a_whole_one(tmp_path, how, lines, one_thread):
     journal = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, how, str(journal)]
-    running = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # this file and the helpers of tests
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < lines * 2 // 3):
         time.sleep(0.002)
     running.send_signal(signal.SIGKILL)

@@ -18,11 +18,12 @@ from tiny import WORDS, tiny_model, tiny_tokenizer
 from transformers import T5Config, T5ForSequenceClassification, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ddpo_lib import models, profiles, quality, reward_model, seen_prompts, stand_in
+from ddpo_lib import models, quality, reward_model, seen_prompts, stand_in
 from ddpo_lib.chosen import fit_reward, load_reward
 from ddpo_lib.corpus import EMPTY, read_corpus, transform_scores
 from ddpo_lib.embed import Space
 from ddpo_lib.errors import InputError
+from ddpo_lib.profiles import Quality, load_profile
 from ddpo_lib.quality import Reward
 
 STYLE = Space("stylometric")
@@ -319,9 +320,9 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
-def settings(base: Path, **changes) -> profiles.Quality:
+def settings(base: Path, **changes) -> Quality:
     small = {"dtype": "float32", "learning_rate": 5e-3, "epochs": 6.0, "batch_size": 16, "patience": 20, "dev": 0.2}
-    return profiles.Quality(**{"kind": "reward-model", "base": str(base)} | small | changes)
+    return Quality(**{"kind": "reward-model", "base": str(base)} | small | changes)
 
 
 def stories(number: int, seed: int = 0) -> pd.DataFrame:
@@ -506,7 +507,7 @@ def test_a_profile_says_which_reward_is_fitted_kept_and_loaded(base, tmp_path, k
         f"extends: embedded\nquality: {{kind: {kind}, {model}}}\n"
         "spaces: {semantic: {model: stylometric}, style: {model: stylometric}}\n"
     )
-    profile = profiles.load_profile(file)
+    profile = load_profile(file)
     folder = tmp_path / "quality"
     folder.mkdir()
     table = stories(16).assign(split=["train"] * 96 + ["test"] * 32)

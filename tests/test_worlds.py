@@ -172,9 +172,11 @@ def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"kinds": {"main": {"plots": 99}}}, "kinds.main: plots"),
-        ({"kinds": {"main": {"colour": 1}}}, "colour"),
-        ({"kinds": {"main": {"flaw": "rhyme"}}}, "kinds.main: flaw: expected one of object, order"),
+        ({"kinds": {"main": {"plots": 99}}}, "kinds.main`: plots"),
+        ({"kinds": {"main": {"colour": 1}}}, "kinds.main`.*colour"),
+        ({"kinds": {"main": {"flaw": "rhyme"}}}, "kinds.main`: flaw: expected one of object, order"),
+        ({"kinds": {"main": {"seed": 1}}}, "kinds.main`: worlds.seeds sets the seed"),
+        ({"kinds": {"main": {"held_out": 0}}}, "kinds.main`: expected held-out prompts"),
         ({"pretraining": {"prompts": 15}}, "pretraining.prompts"),
         ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
         ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
@@ -185,7 +187,7 @@ def test_a_grid_that_cannot_be_is_named(tmp_path, change, named):
     file = tmp_path / "odd.yaml"
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "odd", "worlds": change}))
     with pytest.raises(InputError, match=named):
-        load_profile(file)
+        open_run(str(file), folder=tmp_path)
 
 
 def test_a_model_that_learned_nothing_is_an_error_that_says_what_to_raise(tmp_path):
