@@ -1,7 +1,10 @@
 """A light stand-in for the paper's reward model: a ridge regression that fits in seconds on two cores.
 
-It reads the two embedding spaces, how the response lies to its prompt in the semantic one, and a few surface counts.
-It knows little, and it is called a stand-in wherever it appears.
+It reads the response in the two embedding spaces and a few surface counts. It does not read the prompt. By
+cross-validation over the training prompts of the package's corpus (8 folds), features of prompt and response together
+(the product of their vectors, entry by entry, and its sum) ordered responses no better (rho within a prompt 0.697
+against 0.694), and with them a response scored higher under another prompt (+0.023 [+0.015, +0.032]). It knows little,
+and it is called a stand-in wherever it appears.
 """
 
 import json
@@ -41,7 +44,7 @@ class StandIn(Reward):
     name = "stand-in reward"
 
     def predict(self, prompts: list[str], texts: list[str]) -> np.ndarray:
-        features = _features(prompts, texts, self.semantic, self.style)
+        features = _features(texts, self.semantic, self.style)
         # a plane has no bounds, and scores have: far from what it was fitted on, as for a text of two words, it would
         # give one sample the say over an arm's mean
         return np.clip(self.intercept + (features - self.centre) @ self.slopes, LOWEST, HIGHEST)
@@ -63,10 +66,10 @@ def fit(train: pd.DataFrame, semantic: Space, style: Space) -> StandIn:
     """Fit to responses with their scores.
 
     Args:
-        train: a row a response, with `prompt_id`, `prompt`, `text` and a transformed `score`.
+        train: a row a response, with `prompt_id`, `text` and a transformed `score`.
         semantic, style: the spaces whose vectors are features.
     """
-    features = _features(train["prompt"].tolist(), train["text"].tolist(), semantic, style)
+    features = _features(train["text"].tolist(), semantic, style)
     centre, spread = features.mean(axis=0), features.std(axis=0)
     spread[spread == 0] = 1.0
     ridge = RidgeCV(PENALTIES).fit((features - centre) / spread, train["score"].to_numpy())
@@ -79,16 +82,10 @@ def fit(train: pd.DataFrame, semantic: Space, style: Space) -> StandIn:
     return StandIn(semantic, style, centre, ridge.coef_ / spread, float(ridge.intercept_), facts)
 
 
-def _features(prompts: list[str], texts: list[str], semantic: Space, style: Space) -> np.ndarray:
-    """(n, features). What a response shares with its prompt is the product of their vectors, entry by entry, and its
-    sum, the cosine: by cross-validation over the training prompts of the package's corpus that orders responses a
-    little better than the response alone (rho within a prompt 0.720 against 0.709), where the cosine alone adds nothing
-    (0.710).
-    """
-    meaning = embed(texts, semantic).astype(np.float64)
-    shared = meaning * embed(prompts, semantic)
+def _features(texts: list[str], semantic: Space, style: Space) -> np.ndarray:
+    """(n, features)."""
     surface = np.array([_surface(text) for text in texts])
-    return np.hstack([meaning, embed(texts, style), surface, shared, shared.sum(axis=1, keepdims=True)])
+    return np.hstack([embed(texts, semantic).astype(np.float64), embed(texts, style), surface])
 
 
 def _surface(text: str) -> list[float]:
