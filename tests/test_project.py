@@ -31,6 +31,11 @@ def test_every_dependency_is_locked():
             assert re.match(r"[\w-]+", requirement).group() in locked(), requirement
 
 
+def test_the_version_is_the_same_wherever_it_is_written():
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == version
+
+
 def test_the_model_wheels_are_those_that_the_library_trusts():
     from ddpo_lib.models import WHEELS
 
