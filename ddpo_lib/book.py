@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ddpo_lib.extras import require
+
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
 SPEED = Path("results") / "gpu" / "speed.md"  # at its end, where `python -m benchmarks.gpu` has written it
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -67,6 +69,7 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     """
     from ddpo_lib.interactive import LOOK, assets
 
+    require("jupyter_book")
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))

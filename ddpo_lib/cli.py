@@ -15,6 +15,7 @@ import typer
 
 from ddpo_lib import annotate
 from ddpo_lib.errors import InputError
+from ddpo_lib.extras import MissingPackage, require
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -47,7 +48,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
-    except InputError as error:
+    except (InputError, MissingPackage) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
@@ -332,6 +333,7 @@ def _snakemake(
     """Make a run's goal and what it stands on, as jobs of this machine, or of the cluster that `where` names."""
     from ddpo_lib.pipeline import PROJECT
 
+    require("snakemake")
     folder.mkdir(parents=True, exist_ok=True)
     settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
     settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []

@@ -20,16 +20,6 @@ from ddpo_lib.deviation import mean_distance
 from ddpo_lib.deviation import weights as deviation_weights
 from ddpo_lib.embed import embed
 from ddpo_lib.errors import InputError
-from ddpo_lib.evaluation import (
-    HEADLINE,
-    LENGTHS,
-    correct_over_arms,
-    cut_share,
-    describe_samples,
-    score_by_prompt,
-    summarise,
-    why_not_comparable,
-)
 from ddpo_lib.pairs import make_pairs
 from ddpo_lib.profiles import Arm, Baseline, Model, Profile, Sampling, Section, load_profile
 
@@ -275,6 +265,14 @@ def evaluate(
         InputError: a file without samples to compare, or of the name of another; scores that teach nothing.
     """
     from ddpo_lib.chosen import fit_reward, space
+    from ddpo_lib.evaluation import (
+        LENGTHS,
+        correct_over_arms,
+        describe_samples,
+        score_by_prompt,
+        summarise,
+        why_not_comparable,
+    )
 
     profile = load_profile(profile_name)
     corpus = _read_scored(scored, profile, held_out, split_seed)
@@ -350,6 +348,7 @@ def count_seen(tables: dict[str, pd.DataFrame], learned: set[str]) -> dict:
 
 def describe_evaluation(result: dict) -> str:
     """What was seen in training, then the paper's three axes as tables for a terminal, with a line on the reward."""
+    from ddpo_lib.evaluation import HEADLINE
     from ddpo_lib.wording import interval, p_value
 
     rows = [*_describe_seen(result["prompts"]), f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE)]
@@ -385,6 +384,8 @@ def _describe_seen(prompts: dict) -> list[str]:
 
 
 def _describe_cut(samples: dict[str, dict], arm: str, baseline: str) -> str:
+    from ddpo_lib.evaluation import cut_share
+
     one, other = (cut_share(samples[name]) for name in (arm, baseline))
     return "" if one is None or other is None else f"  cut: {one:.0%} and {other:.0%}"
 

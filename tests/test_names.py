@@ -20,7 +20,8 @@ from ddpo_lib.pipeline import open_run
 from ddpo_lib.profiles import Profile, names
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "book").glob("*.md")), *sorted((PROJECT / "notebooks").glob("*.md"))]
+PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += [*sorted((PROJECT / "book").glob("*.md")), *sorted((PROJECT / "notebooks").glob("*.md"))]
 PLACES = ["", "book", "notebooks", "ddpo_lib/profiles", "workflow/accelerate", "ddpo_lib/study"]  # paths start there
 MADE = ["runs", "results/gpu", "book/_build/html", "annotations", "key.json", "manifest.json"]  # not in a fresh clone
 ELSEWHERE = {  # of other programs, of the shell, and of a user's own
@@ -35,10 +36,24 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
         "--num_processes",
         "transformers serve",
     ),
-    *("pip install 'ddpo-lib[annotate]'", "generation_config.json", "do_sample", "DPOTrainer", "make"),
+    *(
+        "pip install .",
+        "pip install '.[train]'",
+        "pip install 'ddpo-lib[annotate]'",
+        "generation_config.json",
+        "do_sample",
+        "DPOTrainer",
+        "make",
+    ),
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),
-    *("mine.jsonl", '"finished": false', '{"prompt": "..."}', '{"prompt": ..., "seen": false, "responses": [...]}'),
+    *(
+        "notebooks/07-name.md",
+        "mine.jsonl",
+        '"finished": false',
+        '{"prompt": "..."}',
+        '{"prompt": ..., "seen": false, "responses": [...]}',
+    ),
     *("euclaise/WritingPrompts_preferences", '{"prompt": "Sea", "responses": [{"text": "Blue.", "score": 12}, ...]}'),
 }
 # what `ddpo annotate analyse` prints

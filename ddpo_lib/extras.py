@@ -1,0 +1,52 @@
+"""Which extra brings a package, and the error that names it where the library imports one that is not installed.
+
+`pip install ddpo-lib` brings what the weights and the command's help need: numpy and typer. Each extra adds a layer,
+`pip install 'ddpo-lib[train]'`; pyproject.toml has the same lists by the names of distributions.
+"""
+
+import sys
+
+EXTRAS = {
+    "train": "accelerate datasets filelock huggingface_hub openai pandas peft pyarrow pydantic sentence_transformers "
+    "sklearn tokenizers torch tqdm transformers trl yaml",
+    "evaluate": "IPython matplotlib rapidfuzz rouge_score sacrebleu scipy",
+    "book": "anywidget ipywidgets jupyter_book jupytext nbformat papermill plotly snakemake traitlets umap",
+}
+EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages.split()}
+IMPORT_SYSTEM = ("importlib._bootstrap", "_frozen_importlib")  # one module; the second is its name at start-up
+
+
+class MissingPackage(ModuleNotFoundError):
+    """A package that is not installed. The message names it and the extra that brings it.
+
+    The command line prints the message alone and exits with status 2.
+    """
+
+    def __init__(self, package: str):
+        message = f"{package} is not installed; pip install 'ddpo-lib[{EXTRA_OF[package]}]'"
+        super().__init__(message, name=package)
+
+
+def require(package: str) -> None:
+    """Raise `MissingPackage` unless a package that the library starts as a program is installed."""
+    from importlib.util import find_spec  # slower to import than all of this package
+
+    if find_spec(package) is None:
+        raise MissingPackage(package)
+
+
+class Finder:
+    """Stands last in `sys.meta_path`, so that Python asks it only for what no other finder has found.
+
+    It speaks up for imports in the library's own modules. Imports in other packages, which may do without what they
+    look for, are left alone, and so is `importlib.util.find_spec`.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path=None, target=None) -> None:
+        frame = sys._getframe(1)
+        while frame and frame.f_globals.get("__name__") in IMPORT_SYSTEM:
+            frame = frame.f_back
+        package = frame and frame.f_globals.get("__package__")
+        if name in EXTRA_OF and package and package.partition(".")[0] == __package__:
+            raise MissingPackage(name)
