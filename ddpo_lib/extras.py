@@ -1,7 +1,7 @@
-"""Which extra brings a package, and the error that names it where the library imports one that is not installed.
+"""Which extra brings a package, and the error that names the extra if the library imports a missing package.
 
-`pip install ddpo-lib` brings what the weights and the command's help need: numpy and typer. Each extra adds a layer,
-`pip install 'ddpo-lib[train]'`; pyproject.toml has the same lists by the names of distributions.
+`pip install ddpo-lib` brings numpy for the weights and typer for the command's help. Each extra adds a layer, as in
+`pip install 'ddpo-lib[train]'`. pyproject.toml has the same lists, by the names of distributions.
 """
 
 import sys
@@ -13,6 +13,7 @@ EXTRAS = {
     "book": "anywidget ipywidgets jupyter_book jupytext nbformat papermill plotly snakemake traitlets umap",
 }
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages.split()}
+LIBRARY = __name__.partition(".")[0]
 IMPORT_SYSTEM = ("importlib._bootstrap", "_frozen_importlib")  # one module; the second is its name at start-up
 
 
@@ -28,7 +29,7 @@ class MissingPackage(ModuleNotFoundError):
 
 
 def require(package: str) -> None:
-    """Raise `MissingPackage` unless a package that the library starts as a program is installed."""
+    """Raise `MissingPackage` if a package is missing that the library does not import but starts as a program."""
     from importlib.util import find_spec  # slower to import than all of this package
 
     if find_spec(package) is None:
@@ -36,10 +37,10 @@ def require(package: str) -> None:
 
 
 class Finder:
-    """Stands last in `sys.meta_path`, so that Python asks it only for what no other finder has found.
+    """The last entry of `sys.meta_path`: Python asks it only for modules that no other finder has found.
 
-    It speaks up for imports in the library's own modules. Imports in other packages, which may do without what they
-    look for, are left alone, and so is `importlib.util.find_spec`.
+    It raises `MissingPackage` for imports in the library's own modules, at their top or in functions. It leaves alone
+    other packages, which may work without what they try to import, and `importlib.util.find_spec`.
     """
 
     @staticmethod
@@ -47,6 +48,6 @@ class Finder:
         frame = sys._getframe(1)
         while frame and frame.f_globals.get("__name__") in IMPORT_SYSTEM:
             frame = frame.f_back
-        package = frame and frame.f_globals.get("__package__")
-        if name in EXTRA_OF and package and package.partition(".")[0] == __package__:
+        package = (frame and frame.f_globals.get("__package__")) or ""
+        if name in EXTRA_OF and package.partition(".")[0] == LIBRARY:
             raise MissingPackage(name)

@@ -252,6 +252,10 @@ def test_the_wheel_alone_has_the_commands_help(alone):
             "from ddpo_lib.book import execute; execute(1, 2, {})",
             "jupytext is not installed; pip install 'ddpo-lib[book]'",
         ),
+        (
+            "from ddpo_lib.extras import require; require('snakemake')",
+            "snakemake is not installed; pip install 'ddpo-lib[book]'",
+        ),
         ("import torch, ddpo_lib", "No module named 'torch'"),
         ("import ddpo_lib, torch", "No module named 'torch'"),
     ],
