@@ -154,6 +154,8 @@ class Library:
             return file, rest[0]
         if (inner := module.imported.get(rest[0])) and inner[0] == self.root.name:
             return self.resolve([*inner[1:], *rest[1:]], file)
+        if rest[0] in module.lazy:
+            return self.resolve([*module.lazy[rest[0]].split("."), rest[0]], file)
         raise InputError(f"{asked}: imports {'.'.join([self.root.name, *dotted])}, and there is no such thing")
 
 
@@ -177,6 +179,12 @@ class Module:
         """By name in this module, the dotted name of what is imported."""
         tops = [node for node in self.tree.body if isinstance(node, (ast.Import, ast.ImportFrom, ast.If, ast.Try))]
         return self._imports(tops)
+
+    @cached_property
+    def lazy(self) -> dict[str, str]:
+        """By name, the module that it is imported from when it is first used: the table `_MODULES`."""
+        table = self.definitions.get("_MODULES")
+        return ast.literal_eval(table.value) if table else {}
 
     def _imports(self, nodes: Iterable[ast.AST]) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}

@@ -106,6 +106,12 @@ WAYS = [
 ]
 
 
+def test_a_name_that_the_library_imports_when_it_is_used_leads_to_its_definition(library):
+    lazy = {"low": LOW, "__init__": '_MODULES = {"one": "low"}\n'}
+    high = START.replace("ddpo_lib.low", "ddpo_lib")
+    assert code_key(library(high=high, **lazy)) == code_key(library(high=START, low=LOW))
+
+
 def test_the_way_of_an_import_and_the_place_of_a_module_do_not_count(library):
     middle = "from ddpo_lib.low import one\n"
     keys = [code_key(library(high=high, low=LOW, middle=middle)) for high in WAYS]
