@@ -16,6 +16,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ddpo_lib import gpus
 from ddpo_lib.code_keys import code_key
 from ddpo_lib.files import write_json
 
@@ -186,20 +188,22 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-@cache
 def surroundings() -> dict:
-    """Package versions, git commit and hardware, as a manifest records them."""
-    import torch
+    """Package versions, git commit and hardware, as a manifest records them. `threads`: that arithmetic may use."""
+    gpu, threads = None, int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
+    if "torch" in sys.modules or gpus.visible():  # its import takes seconds, which a step without it need not spend
+        import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        gpu, threads = torch.cuda.get_device_name() if torch.cuda.is_available() else None, torch.get_num_threads()
     return {
         "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
         "commit": _commit(),
-        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu},
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": threads, "gpu": gpu},
         "made": time.strftime("%Y-%m-%d"),
     }
 
 
+@cache
 def _commit() -> str | None:
     """Of the checkout that the library lies in; None where it lies in none, and where git is not installed."""
     command = ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"]

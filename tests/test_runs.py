@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -232,6 +234,7 @@ def test_steps_know_the_jobs_that_they_stand_on(workshop):
     assert run.needed_jobs("map") == ["corpus"]
     assert run.needed_jobs("corpus") == []
     assert workshop.run(corpus={"job": True}, pairs={"job": True}).needed_jobs("arm") == ["pairs"]
+    assert run.needed_jobs("arm", ["pairs"]) == ["pairs"]
 
 
 def test_a_job_waits_for_one_that_makes_what_it_would_make_and_is_no_staler_for_it(workshop):
@@ -243,9 +246,17 @@ def test_a_job_waits_for_one_that_makes_what_it_would_make_and_is_no_staler_for_
 
 def test_where_git_is_not_installed_a_manifest_names_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = runs.surroundings.__wrapped__()
-    assert found["commit"] is None
-    assert found["hardware"]["cores"] == os.cpu_count()
+    assert runs._commit.__wrapped__() is None
+
+
+def test_a_manifest_of_what_needs_no_torch_is_written_without_its_import():
+    program = "import sys; from ddpo_lib.runs import surroundings; print(surroundings()); print('torch' in sys.modules)"
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "3"}
+    done = subprocess.run([sys.executable, "-c", program], env=hidden, capture_output=True, text=True, check=True)
+    found, imported = done.stdout.splitlines()
+    hardware = ast.literal_eval(found)["hardware"]
+    assert imported == "False"
+    assert (hardware["gpu"], hardware["threads"], hardware["cores"]) == (None, 3, os.cpu_count())
 
 
 def beside(workshop, name, **changes):
