@@ -8,6 +8,7 @@ read none of the teacher's prompts, says what the arms came to.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ import pandas as pd
 from ddpo_lib.chosen import fit_reward, load_reward, space
 from ddpo_lib.errors import InputError
 from ddpo_lib.profiles import Online, Profile
-from ddpo_lib.quality import Reward
 from ddpo_lib.runs import Run, write_json
+
+if TYPE_CHECKING:
+    from ddpo_lib.quality import Reward  # with scipy.stats, whose import takes longer than all others of every process
 
 TEACHER, GRADER = "teacher", "grader"  # folders of the artifact `graders`
 GAP = 0  # between the scores of a pair: a reward tells any two samples apart, and its unit is not the upvote
@@ -159,7 +162,7 @@ def draw_prompts(corpus: pd.DataFrame, prompts: int, number: int, seed: int) -> 
     return known.iloc[np.sort(order[places[: len(known)]])].reset_index(drop=True)
 
 
-def score_pool(samples: pd.DataFrame, reward: Reward) -> pd.DataFrame:
+def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
     """Samples of `generate.generate` as a corpus: `prompt_id prompt response_id text score`, and `tokens finished`."""
     pool = samples[["prompt_id", "prompt", "text", "tokens", "finished"]].copy()
     pool["response_id"] = samples["prompt_id"] + "-" + samples["sample"].astype(str).str.zfill(4)
