@@ -250,11 +250,12 @@ def test_where_git_is_not_installed_a_manifest_names_no_commit(tmp_path, monkeyp
 
 
 def test_a_manifest_of_what_needs_no_torch_is_written_without_its_import():
-    program = "import sys; from ddpo_lib.runs import surroundings; print(surroundings()); print('torch' in sys.modules)"
+    program = "import json, sys; from ddpo_lib.runs import surroundings; "
+    program += "print(json.dumps(surroundings())); print('torch' in sys.modules)"
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "3"}
     done = subprocess.run([sys.executable, "-c", program], env=hidden, capture_output=True, text=True, check=True)
     found, imported = done.stdout.splitlines()
-    hardware = ast.literal_eval(found)["hardware"]
+    hardware = json.loads(found)["hardware"]
     assert imported == "False"
     assert (hardware["gpu"], hardware["threads"], hardware["cores"]) == (None, 3, os.cpu_count())
 
