@@ -3,8 +3,8 @@
 #
 # Guess: the unbeaten system gets a very large score, or there is an error; the others keep their order.
 # Truth: every system gets the score 1e-06, so every win probability is 0.5. The result says that it converged, after
-#   2 of 100 iterations; a larger `limit` changes nothing, and nothing warns. `newman` gives the same scores. One loss of
-#   the unbeaten system, or one draw, brings all scores back.
+#   2 of 100 iterations; a larger `limit` changes nothing, and nothing warns. `newman` gives the same scores. One loss
+#   of the unbeaten system restores all scores.
 # Seen: a beats b 5:0, a beats c 5:0, b beats c 4:1 -> a, b and c 1e-06. With one win of c over a: 4.71, 0.67, 0.32.
 # Matters for: few comparisons per pair, where one arm often wins them all.
 set -euo pipefail

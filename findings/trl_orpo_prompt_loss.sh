@@ -8,7 +8,7 @@
 #   balance of the two terms depends on the prompts' length. No setting turns it off.
 # Seen: one pair with a prompt of 50 tokens and a response of 12: nll_loss 5.9079, which is the mean over all tokens;
 #   the mean over the response is 5.6297.
-# Matters for: an ORPO baseline; it is not comparable with DPO or SFT on responses alone, nor with another trainer's ORPO.
+# Matters for: an ORPO baseline; do not compare it with training on responses alone.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
