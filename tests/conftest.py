@@ -9,7 +9,9 @@ import pytest
 from browser import browser, launch  # noqa: F401, fixtures for every test file
 
 SHARED = Path(__file__).parents[2] / "shared"
-LONG_FILES = ("test_smoke.py", "test_worlds.py", "test_distributed.py", "test_trainer.py", "test_quality.py")
+LONG_FILES = [
+    f"test_{name}.py" for name in ("smoke", "cli", "worlds", "benchmarks", "quality", "trainer", "distributed")
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
