@@ -31,8 +31,9 @@ book: setup
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full
 
+# Two processes of one thread: most tests keep one core busy. A file stays in one process, which makes its fixtures once.
 test: setup
-	$(BIN)python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)python -m benchmarks

@@ -9,6 +9,15 @@ import pytest
 from browser import browser, launch  # noqa: F401, fixtures for every test file
 
 SHARED = Path(__file__).parents[2] / "shared"
+LONG_FILES = [
+    f"test_{name}.py" for name in ("smoke", "cli", "worlds", "benchmarks", "quality", "trainer", "distributed")
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: of processes that share the files, none then works on when the others are done."""
+    rank = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -58,13 +58,19 @@ def one_process(start, tmp_path_factory):
         return train(*start, folder, 4, 1)
 
 
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(2, 1), (1, 2)], ids=["batches of 2", "2 batches of 1"])
-def test_two_processes_train_as_one_does(start, one_process, tmp_path, batch_size, accumulation):
+@pytest.fixture(scope="module")
+def two_processes(start, tmp_path_factory) -> Path:
+    """A folder with what each of two processes makes of batches of two, and of two batches of one a step."""
+    folder = tmp_path_factory.mktemp("two")
+    launch(PROJECT / "tests" / "train_distributed.py", *start, folder, "2x1", "1x2", cache=folder)
+    return folder
+
+
+@pytest.mark.parametrize("batches", ["2x1", "1x2"])
+def test_two_processes_train_as_one_does(two_processes, one_process, batches):
     """Losses of five steps, trained adapters and reference log-probs; both processes hold the same."""
-    script = PROJECT / "tests" / "train_distributed.py"
-    launch(script, *start, tmp_path, batch_size, accumulation, cache=tmp_path / "cache")
     for rank in range(2):
-        results = torch.load(tmp_path / f"rank-{rank}.pt")
+        results = torch.load(two_processes / f"{batches}-rank-{rank}.pt")
         assert results.pop("world") == {"size": 2, "rank": rank}
         for loss, found in results.items():
             expected = one_process[loss]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from annotator import CONSENT, INSTRUCTIONS, ITEM, WIDTH, Annotator, Served
 from PIL import Image
-from test_cli import ddpo, error_line
+from test_cli import ddpo, error_line, refused, said
 from tiny import tiny_model, tiny_tokenizer
 
 from ddpo_lib import potato
@@ -182,14 +182,12 @@ def test_a_study_that_exists_is_never_written_over(run, tmp_path):
 
 
 def test_the_command_prepares_and_says_when_there_are_fewer_prompts(run, tmp_path):
-    done = ddpo("annotate", "prepare", run, "--arms", *ARMS, "--out", tmp_path / "new" / "study")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "3 items (100 were asked for; the arms share no more), 3 labels each, for 3 annotators" in done.stdout
+    words = ("annotate", "prepare", run, "--arms", *ARMS, "--out")
+    told = said(*words, tmp_path / "new" / "study")
+    assert "3 items (100 were asked for; the arms share no more), 3 labels each, for 3 annotators" in told
     assert (tmp_path / "new" / "study" / "key.json").exists()
-    again = ddpo("annotate", "prepare", run, "--arms", *ARMS, "--out", tmp_path / "new" / "study")
-    assert "exists already" in error_line(again)
-    odd = ddpo("annotate", "prepare", run, "--arms", *ARMS, "--out", tmp_path / "odd", "--model", "x")
-    assert "leave out model" in error_line(odd)
+    assert "exists already" in refused(*words, tmp_path / "new" / "study")
+    assert "leave out model" in refused(*words, tmp_path / "odd", "--model", "x")
 
 
 # Summaries
@@ -409,8 +407,7 @@ def test_the_answers_are_those_that_were_clicked(study):
 
 def test_the_analysis_gives_the_win_rates_that_were_clicked(study, tmp_path):
     folder, ann, bob, _ = study
-    done = ddpo("annotate", "analyse", folder, "--out", tmp_path / "found.json")
-    assert done.returncode == 0, done.stderr[-2000:]
+    told = said("annotate", "analyse", folder, "--out", tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     items = json.loads((folder / "key.json").read_text())["items"]
     expected = {"quality": Counter(), "diversity": Counter()}
@@ -424,12 +421,12 @@ def test_the_analysis_gives_the_win_rates_that_were_clicked(study, tmp_path):
             expected["diversity"]["tie" if first_of_set is None else items[name]["stories"][first_of_set]["arm"]] += 1
     assert found["arms"] == list(ARMS)
     assert found["answers"] == sum(expected["quality"].values()) == 5  # and one that bob left half done
-    for question, said in expected.items():
+    for question, clicked in expected.items():
         counted = [found[question]["labels"][kind] for kind in ("first", "second", "ties")]
-        assert counted == [said[ARMS[0]], said[ARMS[1]], said["tie"]]
+        assert counted == [clicked[ARMS[0]], clicked[ARMS[1]], clicked["tie"]]
         shares = [found[question][kind]["mean"] for kind in ("first", "second", "tie")]
         assert shares == pytest.approx([count / 5 for count in counted])
-    assert "first is dpo, second is ddpo-both" in done.stdout
+    assert "first is dpo, second is ddpo-both" in told
     assert len(found["annotators"]) == found["counts"]["annotators"] == 2
 
 
@@ -607,7 +604,7 @@ def test_a_missing_folder_and_a_broken_key_are_named(prepared, tmp_path):
 
 
 def test_a_folder_without_a_study_is_not_served(tmp_path):
-    assert "holds no study" in error_line(ddpo("annotate", "serve", tmp_path))
+    assert "holds no study" in refused("annotate", "serve", tmp_path)
 
 
 def test_a_port_that_is_taken_is_named(prepared):
@@ -615,9 +612,8 @@ def test_a_port_that_is_taken_is_named(prepared):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port}: something listens there already" in error_line(
-            ddpo("annotate", "serve", prepared, "--port", port)
-        )
+        told = refused("annotate", "serve", prepared, "--port", port)
+        assert f"port {port}: something listens there already" in told
 
 
 def test_a_server_that_does_not_start_says_why(prepared):

@@ -74,7 +74,7 @@ def test_an_unknown_variant_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("place", "name"), enumerate(["chosen", "rejected", "ref_chosen", "ref_rejected", "weight"]), ids=lambda x: str(x)
+    ("place", "name"), [*enumerate(["chosen", "rejected", "ref_chosen", "ref_rejected", "weight"])], ids=str
 )
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 3)])
 def test_ddpo_refuses_what_is_not_a_number_a_pair(place, name, shape):
@@ -86,7 +86,7 @@ def test_ddpo_refuses_what_is_not_a_number_a_pair(place, name, shape):
         ddpo_loss(*arguments, 0.1)
 
 
-@pytest.mark.parametrize(("place", "name"), enumerate(["chosen_mean", "rejected_mean", "weight"]), ids=lambda x: str(x))
+@pytest.mark.parametrize(("place", "name"), [*enumerate(["chosen_mean", "rejected_mean", "weight"])], ids=str)
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 3)])
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_dorpo_refuses_what_is_not_a_number_a_pair(place, name, shape, variant):

@@ -26,12 +26,15 @@ from ddpo_lib.server import Server
 PROJECT = Path(__file__).parents[1]
 STEPS = ("sft", "dpo", "ddpo-both", "orpo", "dorpo-both")
 SWEPT = ("sft", "dpo", "ddpo-both", "dorpo-both")
+UNTRAINED = ("samples-instruct", "samples-instruct-iter")
 
 
 def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ddpo_lib.cli", *words]
     environment = {**os.environ, "PYTHONPATH": str(place)}
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(
+        command, cwd=place, env=environment, capture_output=True, text=True, timeout=1800, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +215,12 @@ def snakemake(place: Path) -> list[str]:
 
 
 def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, checkout):
-    """One seed, one machine, two runs, one of them killed: the same results."""
+    """One seed, one machine, two runs, one of them killed: the same results. They share samples of untrained models."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = {"cwd": checkout, "env": {**os.environ, "PYTHONPATH": str(checkout), "PATH": path}}
-    run = checkout / "again" / "smoke"
+    whole, run = checkout / "runs" / "smoke", checkout / "again" / "smoke"
+    for name in UNTRAINED:
+        shutil.copytree(whole / name, run / name)
     with (checkout / "killed.log").open("w") as log:
         killed = subprocess.Popen(snakemake(checkout), **options, start_new_session=True, stdout=log, stderr=log)
         deadline = time.monotonic() + 600
@@ -231,14 +236,18 @@ def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, chec
     done = subprocess.run(snakemake(checkout), **options, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (run / "sft" / "manifest.json").read_text() == sft
-    whole = json.loads((checkout / "runs" / "smoke" / "evaluation" / "results.json").read_text())
-    assert json.loads((run / "evaluation" / "results.json").read_text()) == whole
+    for name in UNTRAINED:
+        assert (run / name / "manifest.json").read_text() == (whole / name / "manifest.json").read_text()
+    made, wanted = (json.loads((place / "evaluation" / "results.json").read_text()) for place in (run, whole))
+    assert made == wanted
 
 
 def test_the_commands_do_the_steps_on_a_users_file(checkout, tmp_path):
     """weights -> train -> generate -> evaluate, as the book's page says."""
-    lines = (checkout / "ddpo_lib" / "data" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[:4]
-    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with (tmp_path / "mine.jsonl").open("w", encoding="utf-8") as mine:
+        for line in (checkout / "ddpo_lib" / "data" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[:4]:
+            few = {name: value[:7] if isinstance(value, list) else value for name, value in json.loads(line).items()}
+            mine.write(json.dumps(few) + "\n")
     at = str(tmp_path)
     for words in (
         ["weights", f"{at}/mine.jsonl", f"{at}/weights.parquet", "--held-out", "0.5", "--split-seed", "3"],

@@ -1,5 +1,6 @@
-"""Five steps with each loss, in one process or several: train_distributed.py MODEL ADAPTER OUT BATCH ACCUMULATION."""
+"""Five steps of each loss, in one process or several: train_distributed.py MODEL ADAPTER OUT BATCHxACCUMULATION ..."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -60,5 +61,7 @@ def train(model: Path, adapter: Path, out: Path, batch_size: int, accumulation: 
 if __name__ == "__main__":
     model, adapter, out = map(Path, sys.argv[1:4])
     reference.AT_ONCE = 8  # three parts, the last of which is no multiple of the processes
-    results = train(model, adapter, out, *map(int, sys.argv[4:]))
-    torch.save(results, out / f"rank-{results['world']['rank']}.pt")
+    for batches in sys.argv[4:]:
+        os.environ["XDG_CACHE_HOME"] = str(out / f"cache-{batches}")  # or the second would find the first's reference
+        results = train(model, adapter, out, *map(int, batches.split("x")))
+        torch.save(results, out / f"{batches}-rank-{results['world']['rank']}.pt")
