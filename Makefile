@@ -1,7 +1,7 @@
 # make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
 # make book PROFILE=paper GPUS=0,1,2,3     an arm a GPU (default: every GPU)      make book EXECUTOR=slurm JOBS=16   on a cluster
-# make test    set up and run the tests                                   make lab    JupyterLab on the chapters
+# make test    set up and run the tests; of one room: ROOM=training       make lab    JupyterLab on the chapters
 # make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
 # ENV=active   use the environment that is active and make none of its own
 
@@ -9,6 +9,7 @@ PROFILE ?= embedded
 CORPUS ?=
 GPUS ?=
 EXECUTOR ?=
+ROOM ?=
 JOBS ?= 16
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -33,7 +34,7 @@ book-full:
 
 # Two processes of one thread: most tests keep one core busy. A file stays in one process, which makes its fixtures once.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
 
 bench: setup
 	$(BIN)python -m benchmarks

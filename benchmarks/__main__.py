@@ -30,7 +30,7 @@ def main() -> None:
 
 def heading(load: float) -> str:
     """What `make bench` is, and machine, date, versions and commit of this run."""
-    from ddpo_lib.runs import surroundings  # may import torch, which the contenders do without
+    from ddpo_lib.base.run_folder import surroundings  # may import torch, which the contenders do without
 
     found = surroundings()
     hardware = found["hardware"]

@@ -38,7 +38,7 @@ def prepare(prompts: int, words: int) -> Sample:
         write_run(run, prompts, words)
 
         def work() -> int:
-            from ddpo_lib.human_eval import prepare
+            from ddpo_lib.people.human_eval import prepare
 
             sizes = {"prompts": prompts, "items": 25, "labels": 3, "checks": 2, "words": 100}
             return len(prepare(run, ARMS, out, show="whole", seed=0, **sizes)["items"])
@@ -48,8 +48,10 @@ def prepare(prompts: int, words: int) -> Sample:
 
 def analyse(items: int, labels: int) -> Sample:
     def work() -> str:
-        from ddpo_lib.profiles import load_profile
-        from ddpo_lib.votes import analyse, describe, simulate
+        from ddpo_lib.people.simulated_votes import simulate
+        from ddpo_lib.people.vote_report import describe
+        from ddpo_lib.people.votes import analyse
+        from ddpo_lib.profiles.profile import load_profile
 
         evaluation = load_profile("embedded").evaluation
         answers = simulate(items=items, labels=labels, per_annotator=min(25, items), seed=0)

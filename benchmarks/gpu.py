@@ -130,7 +130,7 @@ def names() -> list[str]:
 
 def measure_all(shape: str, folder: Path) -> dict:
     """Every measurement, each in its own process; `speed.json` and `speed.md` in `folder` after each."""
-    from ddpo_lib.runs import write_json
+    from ddpo_lib.base.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
     content = begun(shape, folder / "speed.json")
@@ -151,7 +151,7 @@ def measure_all(shape: str, folder: Path) -> dict:
 
 def begun(shape: str, file: Path) -> dict:
     """What an earlier run left, without what failed; a new beginning where shape, code, versions or GPU are others."""
-    from ddpo_lib.runs import surroundings
+    from ddpo_lib.base.run_folder import surroundings
 
     content = {
         "shape": shape,
@@ -182,7 +182,7 @@ def measure_apart(shape: str, name: str, limit: float, cache: str) -> dict:
     processes = get_context("forkserver")
     # a process that has touched a GPU must not fork; without one, libraries that are there already save time
     processes.set_forkserver_preload(
-        [] if torch.cuda.is_available() else ["ddpo_lib.training", "trl.experimental.orpo"]
+        [] if torch.cuda.is_available() else ["ddpo_lib.training.train", "trl.experimental.orpo"]
     )
     here, there = processes.Pipe(duplex=False)
     work = processes.Process(target=send_measure, args=(there, SHAPES[shape], name, cache))
@@ -260,7 +260,7 @@ def train(shape: Shape, training: Training) -> dict:
 def built(shape: Shape, training: Training, policy, columns: dict, folder: str):
     """The trainer of a contender, ready to train."""
     from benchmarks.training import build
-    from ddpo_lib.models import device
+    from ddpo_lib.models.models import device
 
     options = {
         "learning_rate": shape.rate,
@@ -309,7 +309,7 @@ def random_model(shape: Shape, attention: str = "sdpa"):
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    from ddpo_lib.models import device
+    from ddpo_lib.models.models import device
 
     AttentionInterface.register(PADDED, sdpa_attention_forward)
     AttentionMaskInterface.register(PADDED, sdpa_mask)
@@ -399,7 +399,7 @@ def weigh(shape: Shape) -> dict:
     import torch
 
     from benchmarks.training import weighting_seconds
-    from ddpo_lib.models import device
+    from ddpo_lib.models.models import device
 
     with torch.device(device()):
         return {"seconds": statistics.median(weighting_seconds(shape.pairs, calls=500))}
@@ -425,7 +425,7 @@ def peak(sample: Sample) -> int:
 def sample(shape: Shape, method: str) -> dict:
     """New tokens a second, every text as long as the limit lets it be; bytes at the peak, but for vLLM, which takes a
     share of the memory whatever it needs."""
-    from ddpo_lib.profiles import Sampling
+    from ddpo_lib.profiles.settings import Sampling
 
     rng = np.random.default_rng(0)
     texts = [words(rng, shape, shape.prompt) for _ in range(shape.asked)]
@@ -515,7 +515,7 @@ def unending(shape: Shape):
 def embed(shape: Shape) -> dict:
     """Texts a second: the package's corpus, again and again with a number behind, so that no text is there already."""
     from benchmarks.maps import embed_afresh
-    from ddpo_lib.corpus import read_corpus
+    from ddpo_lib.data.corpus import read_corpus
 
     corpus = read_corpus(held_out=0.0)["text"].tolist()
     forget_peak()

@@ -70,7 +70,7 @@ def embed_at_once() -> Sample:
 
 def embed_afresh(texts: list[str]) -> Sample:
     """By `embed.embed` in an empty cache; its result is the vectors."""
-    from ddpo_lib import embed
+    from ddpo_lib.spaces import embed
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
@@ -81,7 +81,7 @@ def embed_afresh(texts: list[str]) -> Sample:
 def embed_by_prompt() -> Sample:
     from sentence_transformers import SentenceTransformer
 
-    from ddpo_lib import models
+    from ddpo_lib.models import models
 
     texts, prompts = hanna()
     encoder = SentenceTransformer(str(models.encoder_place("minilm")), device=models.device())
@@ -93,7 +93,7 @@ def embed_by_prompt() -> Sample:
 
 def hanna() -> tuple[list[str], list[str]]:
     """Its stories, and the prompt of each."""
-    from ddpo_lib.corpus import read_corpus
+    from ddpo_lib.data.corpus import read_corpus
 
     corpus = read_corpus(HANNA, held_out=0.0)
     return corpus["text"].tolist(), corpus["prompt_id"].tolist()
@@ -103,10 +103,10 @@ def map_stories(most: int) -> Sample:
     """Its result: the number of points, the bytes that the page loads, and seconds from a move to its hover."""
     import pandas as pd
 
-    from ddpo_lib.corpus import read_corpus
-    from ddpo_lib.embed import embed
-    from ddpo_lib.explore import draw_prompts, make_points
-    from ddpo_lib.interactive import page
+    from ddpo_lib.data.corpus import read_corpus
+    from ddpo_lib.report.explore import draw_prompts, make_points
+    from ddpo_lib.report.interactive import page
+    from ddpo_lib.spaces.embed import embed
 
     parts = [read_corpus(path).assign(source=path.stem) for path in (HANNA, CAPTIONS, TRIPLETS)]
     corpus = pd.concat(parts, ignore_index=True)
@@ -122,7 +122,7 @@ def map_stories(most: int) -> Sample:
 
 def write_page(folder: Path, figure: str) -> int:
     """A page with the map and what it loads; its bytes, all told."""
-    from ddpo_lib.interactive import assets
+    from ddpo_lib.report.interactive import assets
 
     files = {f"_static/{name}": content for name, content in assets().items()}
     head = '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="_static/interactive.css">'

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib import diversity
-from ddpo_lib.measures import N, measure
+from ddpo_lib.measures import diversity
+from ddpo_lib.measures.table import N, measure
 
 EACH = 4  # stories of a prompt
 DIMS = 384  # of the embedded semantic space

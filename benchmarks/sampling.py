@@ -48,8 +48,8 @@ def by_engine(model, tokenizer, template: str, texts: list[str], chosen) -> Samp
     """By `generate.generate`, the engine ready; `result` is the number of new tokens."""
     import pandas as pd
 
-    from ddpo_lib.engines import Local, fill_template
-    from ddpo_lib.generate import generate
+    from ddpo_lib.sampling.engines import Local, fill_template
+    from ddpo_lib.sampling.generate import generate
 
     engine = Local(model, tokenizer, fill_template(template))
     table = pd.DataFrame({"prompt_id": range(len(texts)), "prompt": texts})
@@ -97,9 +97,9 @@ def by_generate(model, tokenizer, template: str, texts: list[str], chosen, at_on
 
 def prepare(prompts: int, new_tokens: int):
     """Model, tokenizer, template and the first prompts; the model is kept from ending a text before the limit."""
-    from ddpo_lib import models
-    from ddpo_lib.corpus import read_corpus
-    from ddpo_lib.profiles import load_profile
+    from ddpo_lib.data.corpus import read_corpus
+    from ddpo_lib.models import models
+    from ddpo_lib.profiles.profile import load_profile
 
     model, tokenizer = models.load_model(MODEL), models.load_tokenizer(MODEL)
     model.generation_config.min_new_tokens = new_tokens
@@ -110,7 +110,7 @@ def prepare(prompts: int, new_tokens: int):
 
 def settings(new_tokens: int):
     """The embedded profile's, the paper's but for the length."""
-    from ddpo_lib.profiles import load_profile
+    from ddpo_lib.profiles.profile import load_profile
 
     return load_profile("embedded").sampling.model_copy(update={"samples": SAMPLES, "max_new_tokens": new_tokens})
 

@@ -1,4 +1,5 @@
-"""Resampling: `stats.resample` and `stats.ends` against `scipy.stats.bootstrap`, which knows one number at a time.
+"""Resampling: `resampling.resample` and `resampling.ends` against `scipy.stats.bootstrap`, which knows one number at a
+time.
 
 Ours gives as many numbers with their intervals as arms have means and differences to one of them, for every measure,
 from the same draws. SciPy gives one such number with its percentile interval, from as many draws. What is compared is
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib.stats import ends, resample
+from ddpo_lib.base.resampling import ends, resample
 
 CONFIDENCE = 0.95
 

@@ -52,8 +52,8 @@ def study(
     profile: str, corpus: str | None, runs: Path, processes: int, out: Path, until: str, archive: Path | None
 ) -> Path:
     """Make what is missing, and the file with what came of it; returns that file, or the run's folder without it."""
-    from ddpo_lib.pipeline import open_run
-    from ddpo_lib.runs import write_json
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.runs.pipeline import open_run
 
     run = open_run(profile, corpus, runs)
     work = {"run": run.folder.name, "work": fingerprint(profile, run)}
@@ -96,7 +96,7 @@ def waves(run, goals=GOALS) -> list[list[str]]:
 def make(profile: str, corpus: str | None, runs: Path, job: str) -> None:
     import torch
 
-    from ddpo_lib.pipeline import open_run
+    from ddpo_lib.runs.pipeline import open_run
 
     open_run(profile, corpus, runs).path(job)
     gc.collect()  # a trainer is held by its own callbacks
@@ -118,7 +118,7 @@ def ancestors(run) -> list[str]:
 def fingerprint(profile: str, run) -> str:
     """Hash of the code, the profile and the corpus. An artifact's key tells all that as well, but another version of
     Python, such as that of a lent machine, gives the same work another key."""
-    from ddpo_lib.profiles import load_profile
+    from ddpo_lib.profiles.profile import load_profile
 
     files = run.steps["corpus"].files  # none of a hub data set
     said = code("ddpo_lib") + load_profile(profile).model_dump_json()
@@ -147,8 +147,8 @@ def unpack(archive: Path, run, work: dict) -> None:
     Raises:
         InputError: the archive is of another profile, corpus or state of the code.
     """
-    from ddpo_lib.errors import InputError
-    from ddpo_lib.runs import write_json
+    from ddpo_lib.base.errors import InputError
+    from ddpo_lib.base.files import write_json
 
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.folder) as place, tarfile.open(archive) as tar:
@@ -171,7 +171,7 @@ def unpack(archive: Path, run, work: dict) -> None:
 def gather(run) -> dict:
     """The paper's three axes of every arm, their differences and fronts; the provenance of the texts, and the seconds
     that all artifacts took, some of them side by side."""
-    from ddpo_lib.evaluation import HEADLINE
+    from ddpo_lib.evaluation.compare_arms import HEADLINE
 
     results, fronts = run.json("evaluation", "results.json"), run.json("fronts", "fronts.json")
     manifest = run.manifest("evaluation")

@@ -94,7 +94,7 @@ def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int)
 
 def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
     """Train. Its result: that of `train_clocked`."""
-    from ddpo_lib.models import load_tokenizer
+    from ddpo_lib.models.models import load_tokenizer
 
     columns, _ = stories(steps * batch_size)
     options = {**SETTINGS, "train_sampling_strategy": strategy}
@@ -147,7 +147,7 @@ def weighting_seconds(batch_size: int, rounds: int = 5, calls: int = 2_000) -> l
     import torch
     from torch.nn.functional import logsigmoid
 
-    from ddpo_lib.losses import ddpo_loss
+    from ddpo_lib.training.losses import ddpo_loss
 
     chosen, rejected, ref_chosen, ref_rejected, weight = torch.rand(5, batch_size)
     chosen.requires_grad_()
@@ -167,7 +167,7 @@ def weighting_seconds(batch_size: int, rounds: int = 5, calls: int = 2_000) -> l
 
 def reference_work(kind: str, steps: int, batch_size: int) -> list[int]:
     """Forward passes that each of four arms of other weights makes before it trains, in an empty cache."""
-    from ddpo_lib.models import load_tokenizer
+    from ddpo_lib.models.models import load_tokenizer
 
     columns, weight = stories(steps * batch_size)
     start = policy()
@@ -191,7 +191,7 @@ def build(kind: str, model, tokenizer, columns: dict, folder: str, batch_size: i
     from transformers import PrinterCallback
     from trl.experimental import orpo
 
-    from ddpo_lib import trainer
+    from ddpo_lib.training import trainer
 
     place, config, made = KINDS[kind]
     module = {"trl": trl, "orpo": orpo, "ours": trainer}[place]
@@ -219,7 +219,7 @@ def policy():
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    from ddpo_lib.models import load_model
+    from ddpo_lib.models.models import load_model
 
     base = load_model(MODEL)
     set_seed(0)  # after the model is there: the first to want it turns it into safetensors, and draws numbers
@@ -228,11 +228,12 @@ def policy():
 
 def stories(number: int) -> tuple[dict, list[float]]:
     """Columns of pairs of the package's corpus, templated, and the winners' deviation weights."""
-    from ddpo_lib.corpus import read_corpus
-    from ddpo_lib.deviation import mean_distance, weights
-    from ddpo_lib.embed import embed
-    from ddpo_lib.pairs import make_pairs
-    from ddpo_lib.profiles import load_profile
+    from ddpo_lib.data.corpus import read_corpus
+    from ddpo_lib.deviation.distances import mean_distance
+    from ddpo_lib.deviation.weighting import weights
+    from ddpo_lib.pairs.rules import make_pairs
+    from ddpo_lib.profiles.profile import load_profile
+    from ddpo_lib.spaces.embed import embed
 
     corpus = read_corpus(held_out=0.0)
     groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()

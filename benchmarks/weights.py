@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib.deviation import mean_distance, weights
+from ddpo_lib.deviation.distances import mean_distance
+from ddpo_lib.deviation.weighting import weights
 
 AGREE = 1e-6  # most by which the mean distances of two contenders may differ
 SIZES = [2**k for k in range(1, 13)]

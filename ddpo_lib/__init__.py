@@ -1,14 +1,35 @@
 """Deviation-weighted preference training, DDPO and DORPO: a companion to arXiv:2503.17126.
 
-The modules, in the order that data flows: corpus, pairs, embed, deviation, losses, models, trainer, draws, decoding,
-engines, generate, quality, diversity, stats, analysis. The names in `__all__` are imported when they are first used,
-so that each costs no more than it needs: `from ddpo_lib import weights` imports numpy and no torch.
+`ROOMS` lists the sub-packages in the order in which data flows. A room imports only from itself and from the rooms
+before it. Its docstring says what comes in and what goes out. The modules beside the rooms are doors: they re-export
+the names that users import, as in `from ddpo_lib.trainer import DeviationTrainer`.
+
+Importing `ddpo_lib` imports nothing else. `from ddpo_lib import weights` needs numpy and no torch.
 """
 
 import sys
 from importlib import import_module
 
-from ddpo_lib.extras import Finder
+from ddpo_lib.base.extras import Finder
+
+ROOMS = (
+    "base",
+    "profiles",
+    "models",
+    "data",
+    "spaces",
+    "deviation",
+    "pairs",
+    "training",
+    "sampling",
+    "measures",
+    "evaluation",
+    "worlds",
+    "people",
+    "report",
+    "runs",
+    "cli",
+)
 
 __all__ = ["DeviationConfig", "DeviationTrainer", "make_pairs", "mean_distance", "read_corpus", "weights"]
 

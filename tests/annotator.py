@@ -98,7 +98,7 @@ def take_pictures(run: Path) -> None:
     """Consent, instructions and the first item of a study of two of the run's arms, with two answers given."""
     from playwright.sync_api import sync_playwright
 
-    from ddpo_lib.human_eval import prepare
+    from ddpo_lib.people.human_eval import prepare
 
     program = next(filter(None, map(shutil.which, NAMES)))
     with TemporaryDirectory() as folder, sync_playwright() as playwright:

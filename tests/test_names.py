@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pydoc
 import re
 import shlex
 from functools import cache
@@ -14,15 +15,23 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from ddpo_lib import cli
-from ddpo_lib.modeworld import World
-from ddpo_lib.pipeline import open_run
-from ddpo_lib.profiles import Profile, names
+from ddpo_lib.cli import main
+from ddpo_lib.profiles.profile import names
+from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.runs.pipeline import open_run
+from ddpo_lib.worlds.modeworld import World
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += [*sorted((PROJECT / "book").glob("*.md")), *sorted((PROJECT / "notebooks").glob("*.md"))]
-PLACES = ["", "book", "notebooks", "ddpo_lib/profiles", "workflow/accelerate", "ddpo_lib/study"]  # paths start there
+PLACES = [
+    "",
+    "book",
+    "notebooks",
+    "ddpo_lib/profiles",
+    "workflow/accelerate",
+    "ddpo_lib/people/study",
+]  # paths start there
 MADE = ["runs", "results/gpu", "book/_build/html", "annotations", "key.json", "manifest.json"]  # not in a fresh clone
 ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("sbatch", "sacct", "slurmctld", "slurmd", "munged", "slurm-status-command: squeue", "pip install deepspeed"),
@@ -95,7 +104,7 @@ def knobs() -> set[str]:
 @cache
 def command_tree() -> dict:
     """By name, the commands of `ddpo`."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(main.app)
     return {**group.commands, **group.commands["annotate"].commands}
 
 
@@ -108,8 +117,8 @@ def options() -> set[str]:
 def library() -> tuple[set[str], set[str], set[str]]:
     """Modules of the library, names that they define or take as arguments, and strings that they hold."""
     modules, defined, strings = set(), set(), set()
-    for file in (PROJECT / "ddpo_lib").glob("*.py"):
-        modules.add(file.stem)
+    for file in (PROJECT / "ddpo_lib").rglob("*.py"):
+        modules.add(file.parent.name if file.stem.startswith("__") else file.stem)
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 defined.add(node.name)
@@ -154,6 +163,12 @@ def is_path(span: str) -> bool:
     )
 
 
+def dotted(named: list[str]) -> list[str]:
+    """The whole names that the short name of a module, or of a thing in it, may stand for."""
+    places = [place for end in ("", ".py") for place in (PROJECT / "ddpo_lib").rglob(f"{named[0]}{end}")]
+    return [".".join([*place.relative_to(PROJECT).with_suffix("").parts, *named[1:]]) for place in places]
+
+
 def is_python(span: str) -> bool:
     """A name of the library, dotted or called, with arguments that it takes."""
     found = re.fullmatch(r"(?:ddpo_lib\.)?([\w.]+?)(?:\((.*)\))?", span)
@@ -162,10 +177,8 @@ def is_python(span: str) -> bool:
     named, arguments = found[1].split("."), re.findall(r"(\w+)=", found[2] or "")
     modules, defined, _ = library()
     if named[0] in modules and len(named) > 1:
-        thing = importlib.import_module(f"ddpo_lib.{named[0]}")
-        for name in named[1:]:
-            thing = getattr(thing, name, None)
-        return thing is not None and all(name in inspect.signature(thing).parameters for name in arguments)
+        things = [thing for thing in map(pydoc.locate, dotted(named)) if thing is not None]
+        return any(all(name in inspect.signature(thing).parameters for name in arguments) for thing in things)
     return len(named) == 1 and named[0] in defined | modules and all(name in defined for name in arguments)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import ddpo_lib
-from ddpo_lib.extras import EXTRA_OF, EXTRAS
+from ddpo_lib.base.extras import EXTRA_OF, EXTRAS
 
 PROJECT = Path(__file__).parents[1]
 LIBRARY = PROJECT / "ddpo_lib"
@@ -108,21 +108,21 @@ def test_every_layer_names_the_one_below(project):
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("deviation", "base"),
-        ("cli", "base"),
-        ("corpus", "train"),
-        ("pairs", "train"),
-        ("embed", "train"),
-        ("losses", "train"),
-        ("trainer", "train"),
-        ("training", "train"),
-        ("generate", "train"),
-        ("server", "train"),
-        ("tasks", "train"),
-        ("diversity", "evaluate"),
-        ("evaluation", "evaluate"),
-        ("votes", "evaluate"),
-        ("interactive", "book"),
+        ("deviation.distances", "base"),
+        ("cli.main", "base"),
+        ("data.corpus", "train"),
+        ("pairs.rules", "train"),
+        ("spaces.embed", "train"),
+        ("training.losses", "train"),
+        ("training.trainer", "train"),
+        ("training.train", "train"),
+        ("sampling.generate", "train"),
+        ("sampling.server", "train"),
+        ("cli.commands", "train"),
+        ("measures.diversity", "evaluate"),
+        ("evaluation.compare_arms", "evaluate"),
+        ("people.votes", "evaluate"),
+        ("report.interactive", "book"),
     ],
 )
 def test_a_module_needs_no_more_than_its_layer(module, expected):
@@ -155,12 +155,15 @@ def test_weights_import_numpy_alone():
 
 
 def test_the_names_of_the_library_are_those_of_its_modules():
-    from ddpo_lib import corpus, deviation, pairs, trainer
+    from ddpo_lib.data import corpus
+    from ddpo_lib.deviation import distances, weighting
+    from ddpo_lib.pairs import rules
+    from ddpo_lib.training import trainer
 
-    assert ddpo_lib.weights is deviation.weights
-    assert ddpo_lib.mean_distance is deviation.mean_distance
+    assert ddpo_lib.weights is weighting.weights
+    assert ddpo_lib.mean_distance is distances.mean_distance
     assert ddpo_lib.read_corpus is corpus.read_corpus
-    assert ddpo_lib.make_pairs is pairs.make_pairs
+    assert ddpo_lib.make_pairs is rules.make_pairs
     assert ddpo_lib.DeviationTrainer is trainer.DeviationTrainer
     assert ddpo_lib.DeviationConfig is trainer.DeviationConfig
     assert set(ddpo_lib.__all__) <= set(dir(ddpo_lib))
@@ -245,15 +248,15 @@ def test_the_wheel_alone_has_the_commands_help(alone):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("from ddpo_lib.losses import ddpo_loss", "torch is not installed; pip install 'ddpo-lib[train]'"),
+        ("from ddpo_lib.training.losses import ddpo_loss", "torch is not installed; pip install 'ddpo-lib[train]'"),
         ("from ddpo_lib import make_pairs", "pandas is not installed; pip install 'ddpo-lib[train]'"),
-        ("from ddpo_lib.stats import holm", "scipy is not installed; pip install 'ddpo-lib[evaluate]'"),
+        ("from ddpo_lib.base.stats import holm", "scipy is not installed; pip install 'ddpo-lib[evaluate]'"),
         (
-            "from ddpo_lib.book import execute; execute(1, 2, {})",
+            "from ddpo_lib.report.book import execute; execute(1, 2, {})",
             "jupytext is not installed; pip install 'ddpo-lib[book]'",
         ),
         (
-            "from ddpo_lib.extras import require; require('snakemake')",
+            "from ddpo_lib.base.extras import require; require('snakemake')",
             "snakemake is not installed; pip install 'ddpo-lib[book]'",
         ),
         ("import torch, ddpo_lib", "No module named 'torch'"),

@@ -37,7 +37,7 @@ def test_the_version_is_the_same_wherever_it_is_written():
 
 
 def test_the_model_wheels_are_those_that_the_library_trusts():
-    from ddpo_lib.models import WHEELS
+    from ddpo_lib.models.models import WHEELS
 
     lines = (PROJECT / "models.lock").read_text()
     for wheel in WHEELS.values():
@@ -45,7 +45,7 @@ def test_the_model_wheels_are_those_that_the_library_trusts():
 
 
 def test_notebooks_are_sources_and_each_but_the_explorer_is_a_chapter_of_the_book():
-    from ddpo_lib.pipeline import CHAPTERS
+    from ddpo_lib.runs.pipeline import CHAPTERS
 
     contents = (PROJECT / "book" / "_toc.yml").read_text()
     assert {path.stem for path in (PROJECT / "notebooks").glob("*.md")} == {*CHAPTERS, "explore"}

@@ -16,13 +16,13 @@ from datasets import Dataset
 from tiny import LAYERS, load_with_adapter, save_model_and_adapter, tiny_tokenizer
 from trl import SFTConfig
 
-from ddpo_lib.corpus import transform_scores
-from ddpo_lib.deviation import weights
-from ddpo_lib.diversity import pairwise_distance
-from ddpo_lib.errors import InputError
-from ddpo_lib.losses import dorpo_loss
-from ddpo_lib.profiles import load_profile
-from ddpo_lib.trainer import ResponseSFTTrainer
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.data.corpus import transform_scores
+from ddpo_lib.deviation.weighting import weights
+from ddpo_lib.measures.diversity import pairwise_distance
+from ddpo_lib.profiles.profile import load_profile
+from ddpo_lib.training.losses import dorpo_loss
+from ddpo_lib.training.trainer import ResponseSFTTrainer
 
 PAGE = Path(__file__).parents[1] / "notebooks" / "06-released-code.md"
 

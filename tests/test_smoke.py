@@ -16,12 +16,12 @@ from browser import Watched, drawn, hovered, shown
 from test_human_eval import SIZES, write_answers, write_run
 from test_judge import Reader, longest_and_most_varied
 
-from ddpo_lib.corpus import read_corpus
-from ddpo_lib.human_eval import prepare
-from ddpo_lib.judge import judge_study
-from ddpo_lib.measures import MEASURES
-from ddpo_lib.pipeline import CHAPTERS
-from ddpo_lib.server import Server
+from ddpo_lib.data.corpus import read_corpus
+from ddpo_lib.measures.table import MEASURES
+from ddpo_lib.people.human_eval import prepare
+from ddpo_lib.people.judge import judge_study
+from ddpo_lib.runs.pipeline import CHAPTERS
+from ddpo_lib.sampling.server import Server
 
 PROJECT = Path(__file__).parents[1]
 STEPS = ("sft", "dpo", "ddpo-both", "orpo", "dorpo-both")

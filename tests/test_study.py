@@ -6,12 +6,13 @@ import tarfile
 import pytest
 
 from benchmarks import study
-from ddpo_lib.book import BENCHMARKS, SPEED, benchmark_files
-from ddpo_lib.errors import InputError
-from ddpo_lib.kept import read_studies, study_table
-from ddpo_lib.pipeline import open_run
-from ddpo_lib.profiles import load_profile, swept
-from ddpo_lib.runs import Run, Step, write_json
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import write_json
+from ddpo_lib.base.run_folder import Run, Step
+from ddpo_lib.profiles.profile import load_profile, swept
+from ddpo_lib.report.book import BENCHMARKS, SPEED, benchmark_files
+from ddpo_lib.report.results import read_studies, study_table
+from ddpo_lib.runs.pipeline import open_run
 
 
 def test_every_job_comes_after_those_that_it_stands_on(tmp_path):

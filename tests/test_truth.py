@@ -13,12 +13,14 @@ import jupytext
 import pytest
 from typer.testing import CliRunner
 
-from ddpo_lib import figures, kept, pipeline, readme
-from ddpo_lib.cli import app
-from ddpo_lib.errors import InputError
-from ddpo_lib.evaluation import HEADLINE
-from ddpo_lib.pipeline import KEPT, PROJECT, is_current, open_run, recipe
-from ddpo_lib.runs import write_json
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import write_json
+from ddpo_lib.cli.main import app
+from ddpo_lib.evaluation.compare_arms import HEADLINE
+from ddpo_lib.report import figures, readme
+from ddpo_lib.report import results as kept
+from ddpo_lib.runs import pipeline
+from ddpo_lib.runs.pipeline import KEPT, PROJECT, is_current, open_run, recipe
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 REMAKE = "run `make book`, then `ddpo readme`"

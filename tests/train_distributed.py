@@ -9,8 +9,8 @@ from datasets import Dataset
 from tiny import load_with_adapter, tiny_pairs, tiny_tokenizer
 from trl import SFTConfig
 
-from ddpo_lib import reference
-from ddpo_lib.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
+from ddpo_lib.training import reference
+from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 STEPS = 5
 WEIGHT = [0.0, 0.3, 1.0, 2.5]

@@ -1,0 +1,505 @@
+"""Which code an artifact depends on: a function -> a hash of every definition of the library that it reaches.
+
+A definition is a function, a class or a constant at the top of a module. From a function the names in its code lead to
+other definitions, through imports at the top of a module and inside functions. What counts of a definition is what it
+does: not its docstring, its comments, its annotations, the words of an error or of a log line, nor the module that it
+stands in. So a definition can move, and a message can be reworded, and nothing is made again.
+
+A class that only annotations name is the type of a value that comes from elsewhere, such as a profile. Of such a class
+the methods count whose names the code uses. A constant that is a path beside its module, as in
+`Path(__file__).with_name("x.yaml")`, stands for the file: the file's bytes count. Of other packages, the minor
+versions of those that the code imports count.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+from ddpo_lib.base.errors import InputError
+
+LIBRARY = Path(__file__).parents[1]
+VERSIONED = {  # by the name that it is imported by: a package whose minor version counts
+    "torch": "torch",
+    "transformers": "transformers",
+    "trl": "trl",
+    "peft": "peft",
+    "sentence_transformers": "sentence-transformers",
+    "sklearn": "scikit-learn",
+    "scipy": "scipy",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "umap": "umap-learn",
+}
+UNCOUNTED = ("run_folder", "pipeline", "errors", "code_keys")  # modules that move artifacts about, and change none
+LOGGERS = ("log", "logger")
+WHOLE = "*"  # in place of a name: all that a module defines
+CELL = re.compile(r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", re.M | re.S)
+
+Place = tuple[Path, str]  # of a definition: its module's file, and its name; "Class.method" for a method
+
+
+def code_key(function: Callable, *, notebook: Path | None = None, unused: tuple[str, ...] = ()) -> dict:
+    """What a function's results depend on besides its arguments.
+
+    Args:
+        function: of the library or of any other file; a `functools.partial` stands for what it calls, and the types of
+            its arguments are known.
+        notebook: a Markdown notebook that the function executes; the library's code that its cells use counts too.
+        unused: last names of modules that the function could reach and does not, with the arguments that it has.
+
+    Returns:
+        `code`, a hash of the definitions; `packages`, the minor versions by package; `files`, hashes of the files that
+        the definitions name, by file name.
+
+    Raises:
+        InputError: an import of the library that leads nowhere; names the file.
+    """
+    functions, types = _roots(function)
+    reached = reach(Library.of(LIBRARY), functions, types, notebook, (*UNCOUNTED, *unused))
+    return {
+        "code": _hash(json.dumps(sorted(reached.records))),
+        "packages": {VERSIONED[name]: _minor(VERSIONED[name]) for name in sorted(reached.packages & VERSIONED.keys())},
+        "files": {path.name: _file_hash(path, path.stat().st_mtime_ns) for path in sorted(reached.files)},
+    }
+
+
+@dataclass
+class Reached:
+    """What a function leads to."""
+
+    records: set[str] = field(default_factory=set)  # a hash for every definition, with those that it names
+    places: set[Place] = field(default_factory=set)
+    packages: set[str] = field(default_factory=set)
+    files: set[Path] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What one definition does, and what it names.
+
+    Attributes:
+        text: its code, normalised.
+        named: pairs of a name in the text and the place that it stands for.
+        types: places of classes that only annotations name.
+        attributes: every `x` of a `.x` in it.
+        packages: other packages that it uses.
+        file: the path that it stands for.
+    """
+
+    text: str
+    named: frozenset[tuple[str, Place]]
+    types: frozenset[Place] = frozenset()
+    attributes: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    file: Path | None = None
+
+
+class Library:
+    """The modules of a folder, read but not run."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._modules: dict[Path, Module] = {}
+        self._found: dict[tuple[str, ...], tuple[Path, list[str]]] = {}
+
+    @staticmethod
+    @cache
+    def of(root: Path) -> "Library":
+        return Library(root)
+
+    def module(self, file: Path, source: str | None = None) -> "Module":
+        """The module of a file; of its `source`, where that is not the file's whole text."""
+        if file not in self._modules:
+            self._modules[file] = Module(self, file, source or file.read_text(encoding="utf-8"))
+        return self._modules[file]
+
+    def file(self, dotted: list[str]) -> Path | None:
+        """The file of a module by its name within the library, [] for the library itself."""
+        place = self.root.joinpath(*dotted)
+        files = [place / "__init__.py", *([place.with_name(f"{place.name}.py")] if dotted else [])]
+        return next((file for file in files if file.is_file()), None)
+
+    def find(self, dotted: list[str]) -> tuple[Path, list[str]]:
+        """The module that a dotted name begins with, and the rest of the name."""
+        asked = tuple(dotted)
+        if asked not in self._found:
+            cuts = ((self.file(dotted[:cut]), dotted[cut:]) for cut in range(len(dotted), -1, -1))
+            self._found[asked] = next((file, rest) for file, rest in cuts if file)
+        return self._found[asked]
+
+    def place_of(self, kind: type) -> Place | None:
+        """That of a class; None for one of another library."""
+        start, *module = kind.__module__.split(".")
+        return self.resolve([*module, kind.__qualname__], self.root) if start == self.root.name else None
+
+    def resolve(self, dotted: list[str], asked: Path) -> Place:
+        """The place of a definition, or of a whole module with the name `WHOLE`.
+
+        Raises:
+            InputError: there is none; `asked` is the file that names it.
+        """
+        file, rest = self.find(dotted)
+        if not rest:
+            return file, WHOLE
+        module = self.module(file)
+        if rest[0] in module.definitions:
+            return file, rest[0]
+        if (inner := module.imported.get(rest[0])) and inner[0] == self.root.name:
+            return self.resolve([*inner[1:], *rest[1:]], file)
+        if rest[0] in module.lazy:
+            return self.resolve([*module.lazy[rest[0]].split("."), rest[0]], file)
+        raise InputError(f"{asked}: imports {'.'.join([self.root.name, *dotted])}, and there is no such thing")
+
+
+class Module:
+    """One file: the definitions at its top, and where its names come from."""
+
+    def __init__(self, library: Library, file: Path, source: str):
+        self.library, self.file = library, file
+        self.tree = ast.parse(source)
+        self.definitions: dict[str, ast.stmt] = {}
+        self.others: list[ast.stmt] = []  # run at import, and make no name
+        for statement in self.tree.body:
+            names = _defines(statement)
+            self.definitions |= dict.fromkeys(names, statement)
+            if not names and not isinstance(statement, (ast.Import, ast.ImportFrom)) and not _is_docstring(statement):
+                self.others.append(statement)
+        self._read: dict[str, Definition] = {}
+
+    @cached_property
+    def imported(self) -> dict[str, tuple[str, ...]]:
+        """By name in this module, the dotted name of what is imported."""
+        tops = [node for node in self.tree.body if isinstance(node, (ast.Import, ast.ImportFrom, ast.If, ast.Try))]
+        return self._imports(tops)
+
+    @cached_property
+    def lazy(self) -> dict[str, str]:
+        """By name, the module that it is imported from when it is first used: the table `_MODULES`."""
+        table = self.definitions.get("_MODULES")
+        return ast.literal_eval(table.value) if table else {}
+
+    def _imports(self, nodes: Iterable[ast.AST]) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for node in (inner for outer in nodes for inner in ast.walk(outer)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    name = tuple(alias.name.split("."))
+                    found |= {alias.asname: name} if alias.asname else {name[0]: name[:1]}
+                    if name[0] == self.library.root.name:
+                        self.library.resolve(list(name[1:]), self.file)
+            elif isinstance(node, ast.ImportFrom):
+                start = self._start(node)
+                for alias in node.names:
+                    found[alias.asname or alias.name] = (*start, alias.name)
+                    if start[0] == self.library.root.name:
+                        self.library.resolve([*start[1:], alias.name], self.file)
+        return found
+
+    def _start(self, node: ast.ImportFrom) -> tuple[str, ...]:
+        """What `from ...` names, a relative one from the top of the library."""
+        module = tuple(node.module.split(".")) if node.module else ()
+        if not node.level:
+            return module
+        folder = self.file.parent.relative_to(self.library.root).parts
+        return (self.library.root.name, *folder[: len(folder) - node.level + 1], *module)
+
+    def read(self, name: str) -> Definition:
+        """A definition of this module; "" for what runs at its import and makes no name."""
+        if name not in self._read:
+            kept = self.others if not name else [self._statement(name)]
+            self._read[name] = self.normalise(kept, name)
+        return self._read[name]
+
+    def _statement(self, name: str) -> ast.stmt:
+        outer, _, method = name.partition(".")
+        statement = self.definitions[outer]
+        return next(m for m in statement.body if getattr(m, "name", None) == method) if method else statement
+
+    def normalise(self, statements: list[ast.stmt], name: str = "") -> Definition:
+        """What statements of this file do and name."""
+        if name and isinstance(statements[0], (ast.Assign, ast.AnnAssign)) and _reads_file(statements[0].value):
+            return Definition(name, frozenset(), file=self._path(name, statements[0].value))
+        names = {name: (*self._here, name) for name in self.definitions} | self.imported | self._imports(statements)
+        reader = _Reader(self, names)
+        text = reader.write(statements)
+        return Definition(text, *map(frozenset, (reader.named, reader.types, reader.attributes, reader.packages)))
+
+    @cached_property
+    def _here(self) -> tuple[str, ...]:
+        """This module's dotted name; that of a file outside the library is the file."""
+        if not self.file.is_relative_to(self.library.root):
+            return (str(self.file),)
+        parts = self.file.relative_to(self.library.root.parent).with_suffix("").parts
+        return parts[:-1] if parts[-1] == "__init__" else parts
+
+    def _path(self, name: str, value: ast.expr) -> Path | None:
+        """The file that a constant names; None for a folder, whose files have constants of their own."""
+        try:
+            path = eval(compile(ast.Expression(value), str(self.file), "eval"), {"Path": Path, "__file__": self.file})
+        except (NameError, TypeError, AttributeError):
+            path = None
+        if not isinstance(path, Path):
+            raise InputError(f"{self.file}: {name} reads __file__; make it a path of plain strings, and read it apart")
+        return path if path.is_file() else None
+
+
+class _Reader:
+    """Writes code as text, the same in every version of Python, without what does nothing; keeps what it names.
+
+    A name of the library becomes `@` and the name of its definition, however it was imported.
+    """
+
+    def __init__(self, module: Module, names: dict[str, tuple[str, ...]]):
+        self.module, self.names = module, names
+        self.named: set[tuple[str, Place]] = set()
+        self.types: set[Place] = set()
+        self.attributes: set[str] = set()
+        self.packages: set[str] = set()
+        self._called: dict[str, list[Place]] = {}  # by name, the places that go by it
+        self._functions = 0  # that the node stands in
+
+    def write(self, node) -> str:
+        if isinstance(node, list):
+            return f"[{', '.join(filter(None, map(self.write, node)))}]"
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        return getattr(self, f"_{type(node).__name__}", self._plain)(node)
+
+    def _plain(self, node: ast.AST, *without: str) -> str:
+        """A node by its fields, without empty ones, which a version of Python may add."""
+        parts = []
+        for name, value in ast.iter_fields(node):
+            if name == "ctx" or name in without or value is None or value == []:
+                continue
+            if name == "body" and isinstance(value, list) and _is_docstring(value[0]):
+                value = value[1:]
+            parts.append(f"{name}={self.write(value)}")
+        return f"{type(node).__name__}({', '.join(parts)})"
+
+    def _FunctionDef(self, node) -> str:
+        self._annotation(node.returns)
+        self._functions += 1
+        text = self._plain(node, "returns")
+        self._functions -= 1
+        return text
+
+    _AsyncFunctionDef = _FunctionDef
+
+    def _arg(self, node: ast.arg) -> str:
+        self._annotation(node.annotation)
+        return node.arg
+
+    def _AnnAssign(self, node) -> str:
+        if not self._functions:
+            return self._plain(node)  # a field: its type says how it is checked
+        self._annotation(node.annotation)
+        return f"{self.write(node.target)} = {self.write(node.value)}" if node.value else ""
+
+    def _Raise(self, node) -> str:
+        kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return f"Raise({ast.unparse(kind) if kind else ''})"
+
+    def _Expr(self, node) -> str:
+        call = node.value
+        logs = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if logs and isinstance(call.func.value, ast.Name) and call.func.value.id in LOGGERS:
+            return ""
+        return self._plain(node)
+
+    def _Import(self, node) -> str:
+        return ""
+
+    _ImportFrom = _Import
+
+    def _Attribute(self, node) -> str:
+        self.attributes.add(node.attr)
+        place = self._place(node)
+        return f"@{place}" if place else self._plain(node)
+
+    def _Name(self, node) -> str:
+        place = self._place(node)
+        return f"@{place}" if place else node.id
+
+    def _annotation(self, node: ast.expr | None) -> None:
+        """The classes of the library that an annotation names."""
+        for inner in ast.walk(node) if node else ():
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                self._annotation(ast.parse(inner.value, mode="eval"))
+            elif place := self._resolved(inner):
+                self.types.add(place)
+
+    def _place(self, node: ast.expr) -> str | None:
+        """The name of the definition of the library that a name or attribute stands for."""
+        place = self._resolved(node)
+        if place is None:
+            return None
+        name = place[1] if place[1] != WHOLE else place[0].stem
+        called = self._called.setdefault(name, [])
+        if place not in called:
+            called.append(place)
+        name += "'" * called.index(place)  # of two that go by one name, the second
+        self.named.add((name, place))
+        return name
+
+    def _resolved(self, node: ast.AST) -> Place | None:
+        if isinstance(node, ast.Name):
+            dotted = self.names.get(node.id)
+        elif isinstance(node, ast.Attribute) and (outer := self._dotted(node.value)):
+            dotted = (*outer, node.attr)
+        else:
+            return None
+        if dotted is None:
+            return None
+        library = self.module.library
+        if dotted[0] == str(self.module.file):
+            return self.module.file, dotted[1]
+        if dotted[0] != library.root.name:
+            self.packages.add(dotted[0])
+            return None
+        if len(library.find(list(dotted[1:]))[1]) > 1:
+            return None  # an attribute of a definition, whose name is visited next
+        return library.resolve(list(dotted[1:]), self.module.file)
+
+    def _dotted(self, node: ast.expr) -> tuple[str, ...] | None:
+        """The dotted name that names of modules make."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id)
+        if isinstance(node, ast.Attribute) and (outer := self._dotted(node.value)):
+            return (*outer, node.attr)
+        return None
+
+
+@cache
+def reach(
+    library: Library, functions: tuple[Callable, ...], of: frozenset[type], notebook: Path | None, left_out: tuple
+) -> Reached:
+    """Every definition that functions lead to, but those of modules that are left out.
+
+    Args:
+        library: that is read.
+        functions: of the library or of any other file.
+        of: types of their arguments.
+        notebook, left_out: as `code_key` has them.
+    """
+    reached, attributes = Reached(), set()
+    types = {place for each in of if (place := library.place_of(each))}
+    todo: list[Place] = []
+
+    def counts(place: Place) -> bool:
+        file = place[0]
+        return (file.parent.name if file.stem == "__init__" else file.stem) not in left_out
+
+    def add(definition: Definition) -> None:
+        named = [(name, place) for name, place in definition.named if counts(place)]
+        texts = sorted((name, _hash(_text(library, place))) for name, place in named)
+        reached.records.add(_hash(json.dumps([definition.text, texts])))
+        reached.packages.update(definition.packages)
+        reached.files.update([definition.file] if definition.file else [])
+        attributes.update(definition.attributes)
+        types.update(place for place in definition.types if counts(place))
+        todo.extend(place for _, place in named)
+
+    for function in functions:
+        add(_definition_of(library, function))
+    if notebook:
+        cells = "\n".join(code for _, code in CELL.findall(notebook.read_text(encoding="utf-8")))
+        module = library.module(notebook.resolve(), cells)
+        add(module.normalise(module.tree.body))
+    while todo := todo or _methods_used(library, types, attributes, reached.places):
+        place = todo.pop()
+        if place in reached.places or not counts(place):
+            continue
+        reached.places.add(place)
+        module = library.module(place[0])
+        todo += [(place[0], name) for name in (module.definitions if place[1] == WHOLE else [""])]
+        if place[1] != WHOLE:
+            add(module.read(place[1]))
+    return reached
+
+
+def _roots(function: Callable) -> tuple[tuple[Callable, ...], frozenset[type]]:
+    """A function with those among its partial's arguments, and the types of these arguments."""
+    if not isinstance(function, functools.partial):
+        return (inspect.unwrap(getattr(function, "__func__", function)),), frozenset()
+    functions, types = _roots(function.func)
+    arguments = [*function.args, *function.keywords.values()]
+    return (*functions, *filter(inspect.isfunction, arguments)), types | {type(argument) for argument in arguments}
+
+
+def _definition_of(library: Library, function: Callable) -> Definition:
+    file = Path(inspect.getsourcefile(function)).resolve()
+    if file.is_relative_to(Path(__file__).parents[1]):  # the library's own: in `library`, which may be a copy
+        file = library.root / file.relative_to(Path(__file__).parents[1])
+    module, line = library.module(file), function.__code__.co_firstlineno
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    if function.__qualname__ in module.definitions:
+        return module.read(function.__qualname__)
+    at_line = [node for node in ast.walk(module.tree) if isinstance(node, functions) and _first_line(node) == line]
+    return module.normalise([ast.Expr(node) if isinstance(node, ast.Lambda) else node for node in at_line])
+
+
+def _first_line(node) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+
+
+def _text(library: Library, place: Place) -> str:
+    module = library.module(place[0])
+    return module.read(place[1]).text if place[1] != WHOLE else ""
+
+
+def _methods_used(library: Library, types: set[Place], attributes: set[str], known: set[Place]) -> list[Place]:
+    """Methods of classes, and of those that their fields and bases name, that go by a used name; not those known."""
+    seen, todo, found = set(), list(types), []
+    while todo:
+        file, name = place = todo.pop()
+        statement = library.module(file).definitions.get(name)
+        if place in seen or not isinstance(statement, ast.ClassDef):
+            continue
+        seen.add(place)
+        definition = library.module(file).read(name)
+        todo += [named for _, named in definition.named] + list(definition.types)
+        methods = {node.name for node in statement.body if isinstance(node, ast.FunctionDef) and node.name[:2] != "__"}
+        found += [(file, f"{name}.{method}") for method in methods & attributes]
+    return [place for place in found if place not in known]
+
+
+def _defines(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a module makes."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [statement.name]
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        return []
+    return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _reads_file(value: ast.expr | None) -> bool:
+    return value is not None and any(isinstance(n, ast.Name) and n.id == "__file__" for n in ast.walk(value))
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _minor(package: str) -> str:
+    """Of the installed package, as 2.13."""
+    return ".".join(importlib.metadata.version(package).split(".")[:2])
+
+
+@cache
+def _file_hash(path: Path, mtime: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,229 @@
+"""The run folder: artifacts, their manifests, what is stale.
+
+`runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
+its parameters, of the code that makes it (`code_keys`), and of the keys of what it is made from; it is fresh when its
+manifest carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a
+kill leaves nothing half made, and a maker that keeps checkpoints goes on from them. Where a run beside this one has an
+artifact with the wanted key, that is taken over and not made again.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from ddpo_lib.base import gpus
+from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.files import write_json
+
+log = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).parents[1]
+VERSIONS = ("torch", "transformers", "trl", "peft", "sentence-transformers", "scikit-learn", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact: what it is made from and how.
+
+    Attributes:
+        name: of the artifact and its folder.
+        make: called with the folder to fill and the `Run`; may find there what an interrupted call left.
+        inputs: names of the artifacts that `make` reads.
+        params: JSON values that `make` depends on.
+        files: files that `make` reads, besides those that the library's code names.
+        notebook: a notebook that `make` executes.
+        unused: modules that `make` could reach and does not, with these parameters.
+        job: the workflow starts a process for this step; any other is made by the step that needs it.
+        after: jobs that make something that this one would otherwise make, and that it would wait for with a GPU in
+            its hands if both ran at once. An order for the workflow: what is stale does not hang on it.
+    """
+
+    name: str
+    make: Callable[[Path, "Run"], None]
+    inputs: tuple[str, ...] = ()
+    params: dict = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    notebook: Path | None = None
+    unused: tuple[str, ...] = ()
+    job: bool = False
+    after: tuple[str, ...] = ()
+
+
+class Run:
+    """A run folder and the steps that fill it."""
+
+    def __init__(self, folder: Path, steps: dict[str, Step]):
+        self.folder = folder
+        self.steps = steps
+        self._keys: dict[str, str] = {}
+
+    def path(self, name: str) -> Path:
+        """The folder of an artifact, made first where it is stale or missing."""
+        step = self.steps[name]
+        if not self.is_fresh(name):
+            for needed in step.inputs:
+                self.path(needed)
+            self._make(step)
+        return self.folder / name
+
+    def json(self, name: str, file: str) -> dict:
+        return json.loads((self.path(name) / file).read_text(encoding="utf-8"))
+
+    def table(self, name: str, file: str):
+        """A Parquet table of an artifact, as a DataFrame."""
+        import pandas as pd
+
+        return pd.read_parquet(self.path(name) / file)
+
+    def manifest(self, name: str) -> dict:
+        """What an artifact's manifest says; {} where there is none or it cannot be read."""
+        try:
+            content = json.loads((self.folder / name / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def is_fresh(self, name: str) -> bool:
+        return self.manifest(name).get("key") == self.key(name)
+
+    def key(self, name: str) -> str:
+        """The hash that the artifact has when it is made as the steps now say."""
+        if name not in self._keys:
+            step = self.steps[name]
+            parts = {
+                "name": name,
+                "params": step.params,
+                "inputs": {needed: self.key(needed) for needed in step.inputs},
+                "code": self.code(name),
+                "files": [_file_hash(path, path.stat().st_mtime_ns) for path in step.files],
+            }
+            self._keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return self._keys[name]
+
+    def code(self, name: str) -> dict:
+        """What the artifact depends on besides its parameters and inputs; see `code_keys.code_key`."""
+        step = self.steps[name]
+        return code_key(step.make, notebook=step.notebook, unused=step.unused)
+
+    def needed_jobs(self, name: str, others: Collection[str] = ()) -> list[str]:
+        """The jobs that a step waits for: its nearest ancestors that the workflow starts as processes, and `after`.
+        `others`: steps that the workflow starts as well."""
+        jobs: list[str] = []
+        for needed in (*self.steps[name].inputs, *self.steps[name].after):
+            jobs += [needed] if self.steps[needed].job or needed in others else self.needed_jobs(needed, others)
+        return sorted(set(jobs))
+
+    def _make(self, step: Step) -> None:
+        key = self.key(step.name)
+        aside = self.folder / ".partial" / f"{step.name}-{key[:12]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{aside}.lock"):
+            if self.is_fresh(step.name):  # another process made it while this one waited
+                return
+            if self._take_over(step.name, key, aside.with_suffix(".twin")):
+                return
+            log.info("making %s", step.name)
+            aside.mkdir(exist_ok=True)
+            start = time.monotonic()
+            step.make(aside, self)
+            manifest = {
+                "name": step.name,
+                "key": key,
+                "params": step.params,
+                "inputs": {needed: self.key(needed) for needed in step.inputs},
+                "code": self.code(step.name),
+                "seconds": round(time.monotonic() - start, 1),
+                "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+                **surroundings(),
+            }
+            write_json(aside / "manifest.json", manifest)
+            self._put_in_place(step.name, aside)
+            log.info("made %s in %.0f s", step.name, manifest["seconds"])
+
+    def _take_over(self, name: str, key: str, aside: Path) -> bool:
+        """Put an artifact with that name and key of a run beside this one in place; whether there was one."""
+        for beside in sorted(self.folder.parent.iterdir()):
+            if beside == self.folder or Run(beside, {}).manifest(name).get("key") != key:
+                continue
+            shutil.rmtree(aside, ignore_errors=True)  # a kill may have left it
+            try:
+                shutil.copytree(beside / name, aside, copy_function=_link)
+                whole = json.loads((aside / "manifest.json").read_text(encoding="utf-8"))["key"] == key
+            except OSError:  # the other run is replacing it
+                whole = False
+            if whole:
+                self._put_in_place(name, aside)
+                log.info("took %s over from %s", name, beside)
+                return True
+        return False
+
+    def _put_in_place(self, name: str, aside: Path) -> None:
+        final, old = self.folder / name, aside.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
+        if final.exists():
+            final.replace(old)
+        aside.replace(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, which no artifact changes once it is in place; a copy where there are no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def surroundings() -> dict:
+    """Package versions, git commit and hardware, as a manifest records them. `threads`: that arithmetic may use."""
+    gpu, threads = None, int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
+    if "torch" in sys.modules or gpus.visible():  # its import takes seconds, which a step without it need not spend
+        import torch
+
+        gpu, threads = torch.cuda.get_device_name() if torch.cuda.is_available() else None, torch.get_num_threads()
+    return {
+        "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
+        "commit": _commit(),
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": threads, "gpu": gpu},
+        "made": time.strftime("%Y-%m-%d"),
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """Of the checkout that the library lies in; None where it lies in none, and where git is not installed."""
+    command = ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _file_hash(path: Path, mtime: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,158 @@
+"""`ddpo annotate ...`: a study with people, from a run's stories to win rates."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpo_lib.base.errors import InputError
+
+app = typer.Typer(
+    help="A study with people: prepare it, serve it, analyse its answers, and ask a model too.", no_args_is_help=True
+)
+
+HOSTING = """\
+http://127.0.0.1:{port}/
+
+Only this machine can reach it. To let others in, put a proxy that speaks HTTPS in front of it, on this machine, and
+never open the port itself; with nginx, in a server block that has your certificate:
+    location / {{ proxy_pass http://127.0.0.1:{port}; proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }}
+Start this command with POTATO_PROXY_FIX=1 in its environment then, so that Potato believes those headers.
+Anyone who knows a name can sign in by it; `require_password: true` in {config} asks for a password too.
+On Prolific, put these two lines into that file, with your code:
+    login: {{type: url_direct, url_argument: PROLIFIC_PID}}
+    completion_code: YOUR-CODE
+and give as the study's address https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}
+Stop with Ctrl-C: answers are kept, and the same command goes on."""
+
+
+class Show(StrEnum):
+    """How annotators see a story."""
+
+    whole = "whole"
+    opening = "opening"
+    summary = "summary"
+
+
+@app.command()
+def prepare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/embedded; it has the stories.")],
+    arms: Annotated[tuple[str, str], typer.Option(help="The two arms; the first is the one whose wins are counted.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the study; must not exist.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Items; all there are, where there are fewer.")] = 100,
+    show: Annotated[Show, typer.Option(help="Each story whole, its opening, or a summary of its plot.")] = Show.whole,
+    words: Annotated[int, typer.Option(min=1, help="Of an opening or a summary.")] = 100,
+    items: Annotated[int, typer.Option(min=1, help="An annotator gets, besides checks.")] = 25,
+    labels: Annotated[int, typer.Option(min=1, help="Of each item, by different annotators.")] = 3,
+    checks: Annotated[int, typer.Option(min=0, help="Attention checks an annotator gets.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of prompts, order, sides and places.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Writes the summaries: its name here, or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    profile: Annotated[str, typer.Option(help="Has the model that summarises where none is named.")] = "embedded",
+) -> None:
+    """Write a study of two arms: pages for Potato, and apart from them the key."""
+    from ddpo_lib.people import human_eval
+
+    given = _given(model=model, url=url, key=key_variable, engine=engine)
+    if given and show != Show.summary:
+        raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or --show summary")
+    if out.exists():  # said before a model is loaded
+        raise InputError(f"{out}: exists already, and may hold answers; name a new folder")
+    writer = _open_engine(given, profile) if show == Show.summary else None
+    sizes = {"prompts": prompts, "items": items, "labels": labels, "checks": checks, "words": words}
+    key = human_eval.prepare(run, arms, out, show=show.value, seed=seed, engine=writer, **sizes)
+    fewer = f" ({prompts} were asked for; the arms share no more)" if key["prompts"] < prompts else ""
+    blocks = -(-key["prompts"] // items)
+    typer.echo(
+        f"{out}: {key['prompts']} items{fewer}, {labels} labels each, for {blocks * labels} annotators; "
+        f"put who you are into {out / 'study' / 'consent.json'}, keep {out / 'key.json'} to yourself"
+    )
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
+) -> None:
+    """Start the annotation server of a study on this machine."""
+    from ddpo_lib.people import potato
+
+    server = potato.start(folder, port)
+    typer.echo(HOSTING.format(port=port, config=folder / "study" / "config.yaml"))
+    status = potato.serve_until_stopped(server)
+    if status:
+        raise InputError(f"Potato stopped with status {status}; its log is {folder / 'potato.log'}")
+
+
+@app.command()
+def analyse(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
+    out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="The whole analysis.")] = None,
+    profile: Annotated[str, typer.Option(help="Has the confidence of intervals and the number of draws.")] = "embedded",
+) -> None:
+    """Win rates with intervals, tests, agreement, side bias, time, and the power that the study had."""
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.people import vote_report, votes
+    from ddpo_lib.people.answers import read_answers
+    from ddpo_lib.profiles.profile import load_profile
+
+    settings = load_profile(profile)
+    answers = read_answers(folder)
+    resampling = {"draws": settings.evaluation.bootstrap, "confidence": settings.evaluation.confidence}
+    found = votes.analyse(answers.table, **resampling, seed=settings.seed)
+    if out:
+        aside = out.with_name(f".{out.name}.partial")
+        write_json(aside, {"arms": answers.key["arms"], "counts": answers.counts, **found})
+        aside.replace(out)
+    first, second = answers.key["arms"]
+    counted = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in answers.counts.items())
+    typer.echo(f"{folder}: first is {first}, second is {second}; {counted}\n{vote_report.describe(found)}")
+
+
+@app.command()
+def judge(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
+    model: Annotated[str | None, typer.Option(help="The judge: its name here, or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the judge, in files and tables; default: the model's.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Most of an answer; a model that thinks aloud needs more.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    profile: Annotated[str, typer.Option(help="Has the judge where none is named, and the confidence.")] = "embedded",
+) -> None:
+    """Ask a language model the study's questions, each item in both orders; goes on where it was stopped."""
+    from ddpo_lib.people import judge as judges
+    from ddpo_lib.people import judge_report
+    from ddpo_lib.people.answers import read_answers
+    from ddpo_lib.profiles.profile import load_profile
+
+    settings = load_profile(profile)
+    answers = read_answers(folder)  # before a model is loaded
+    given = _given(model=model, url=url, key=key_variable, engine=engine)
+    name = name or Path(model or settings.model.name).name
+    sampling = judges.SAMPLING.model_copy(update={"max_new_tokens": tokens})
+    judged = judges.judge_study(folder, _open_engine(given, profile), name=name, seed=seed, sampling=sampling)
+    resampling = {"draws": settings.evaluation.bootstrap, "confidence": settings.evaluation.confidence}
+    first, second = answers.key["arms"]
+    said = judge_report.describe(judged, answers.table, **resampling, seed=settings.seed)
+    typer.echo(f"{folder}, judge {name}: first is {first}, second is {second}\n{said}")
+
+
+def _given(**asked: str | None) -> dict[str, str]:
+    """The options of an engine that were given; an address alone means a server."""
+    asked["engine"] = asked["engine"] or ("server" if asked["url"] else None)
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _open_engine(given: dict, profile: str):
+    from ddpo_lib.cli.commands import checked
+    from ddpo_lib.profiles.profile import load_profile
+    from ddpo_lib.profiles.settings import Baseline
+    from ddpo_lib.sampling.engines import open_engine
+
+    return open_engine(checked(Baseline, given), load_profile(profile).model)

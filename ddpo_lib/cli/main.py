@@ -1,0 +1,365 @@
+"""The `ddpo` command. Bad input ends with one clear line and status 2; nothing half made is left."""
+
+import errno
+import gc
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.extras import MissingPackage, require
+from ddpo_lib.cli import annotate
+
+app = typer.Typer(
+    help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+app.add_typer(annotate.app, name="annotate")
+PROFILE = typer.Option(help="A profile of the package (embedded, smoke, small, paper) or a YAML file.")
+CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
+RUNS = typer.Option(help="Folder that holds the runs.")
+GPUS = "GPUs, as in 0,1: a process has one of them to itself; one that stands twice takes two."
+
+HELD_OUT, SPLIT_SEED = 0.1, 42  # for every command alike (paper, data: 90/10 by prompt, seed 42)
+SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
+
+Profile = Annotated[str, PROFILE]
+HeldOut = Annotated[float, SHARE]
+SplitSeed = Annotated[int, typer.Option(help="Another one holds out other prompts.")]
+Corpus = Annotated[str | None, CORPUS]
+Runs = Annotated[Path, RUNS]
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can mend into one line and status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ddpo_lib").setLevel(logging.INFO if IS_MAIN else logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except (InputError, MissingPackage) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        print(
+            f"error: {error.filename or 'a file'}: no space left to write it; nothing half made is left. "
+            "Free some space and run the same command again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+@app.callback()
+def check_processes(context: typer.Context) -> None:
+    # two processes of another command would do the same work twice, or wait for each other at a lock for ever
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in ("train", "weights"):
+        command = context.invoked_subcommand
+        raise InputError(f"{command}: started as several processes; only `train` and `weights` share their work")
+
+
+@app.command()
+def weights(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Prompt-grouped JSONL or Parquet file, or hub data set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="A row a response, with distances and weights.")],
+    semantic: Annotated[str, typer.Option(help="Model of the semantic space.")] = "minilm",
+    style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
+    scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
+    floor: Annotated[float, typer.Option(help="Least weight that a response keeps, 0 to 1.")] = 0.0,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
+) -> None:
+    """How far each response is from the others to its prompt, and the weight that follows; holds out some prompts."""
+    from ddpo_lib.cli import commands
+
+    table = commands.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
+    if IS_MAIN:
+        _write_aside(out, table.to_parquet)
+        typer.echo(commands.describe_weights(out, table))
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="What `ddpo weights` would have written.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What `ddpo weights --shard` wrote.")],
+) -> None:
+    """Put the shards of a table of weights together; none is held in memory whole."""
+    from ddpo_lib.deviation import weight_shards
+
+    rows = _write_aside(out, lambda aside: weight_shards.merge(parts, aside))
+    typer.echo(f"{out}: {rows} responses from {len(parts)} shards")
+
+
+@app.command()
+def train(
+    source: Annotated[Path, typer.Argument(metavar="WEIGHTS.parquet", help="What `ddpo weights` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder for the LoRA adapter; must not exist.")],
+    arm: Annotated[
+        str, typer.Option(help="sft, dpo, ddpo-semantic, ddpo-style, ddpo-both, orpo, dorpo-*.")
+    ] = "ddpo-both",
+    start: Annotated[Path | None, typer.Option("--from", help="Adapter to start from, the reference too.")] = None,
+    profile: Profile = "embedded",
+) -> None:
+    """Train one arm on the training prompts: `--arm sft` first, then any other with `--from` the SFT adapter."""
+    from ddpo_lib.cli import commands
+
+    sentence = commands.train(source, out, arm, start, profile)
+    if IS_MAIN:
+        typer.echo(sentence)
+
+
+@app.command()
+def generate(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="What `ddpo train` wrote, or - for none.")],
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="WEIGHTS.parquet, a corpus or prompts alone.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Samples, grouped by prompt.")],
+    model: Annotated[str | None, typer.Option(help="Without an adapter: its name here, or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    how: Annotated[str | None, typer.Option(help="plain, iter or verbalized.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What to tell the model, with {prompt} in it.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples a prompt; default: the profile's.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Default: the profile's.")] = None,
+    profile: Profile = "embedded",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    split: Annotated[str, typer.Option(help="test: held-out prompts; train: the others; all: both.")] = "test",
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
+) -> None:
+    """Sample stories for held-out prompts from a trained adapter, any model, or a server; goes on where it was stopped.
+
+    WEIGHTS.parquet tells which prompts are held out. A corpus is split by --held-out and --split-seed, which must then
+    be those that `ddpo weights` was given. A prompt without responses is held out.
+    """
+    from ddpo_lib.cli import commands
+
+    asked = {"model": model, "url": url, "key": key_variable, "how": how, "instruction": instruction}
+    asked["engine"] = engine or ("server" if url else None)
+    given = {field: value for field, value in asked.items() if value is not None}
+    chosen = None if adapter == "-" else Path(adapter)
+    sampling = samples, temperature, profile, seed
+    typer.echo(commands.generate(prompts, out, chosen, given, *sampling, split, held_out, split_seed))
+
+
+@app.command()
+def evaluate(
+    sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one an arm.")],
+    scored: Annotated[str | None, typer.Option(help="WEIGHTS.parquet or a corpus, to fit the reward on.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Every measure, with intervals.")] = None,
+    profile: Profile = "embedded",
+    held_out: HeldOut = HELD_OUT,
+    split_seed: SplitSeed = SPLIT_SEED,
+) -> None:
+    """Quality and diversity of samples, with intervals; the first file is the one that the others are compared with.
+
+    The reward is fitted on the training prompts of --scored; --held-out and --split-seed split it where it is a corpus.
+    The first line tells how many of the prompts the models and the reward have learned from.
+    """
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.cli import commands
+
+    result = commands.evaluate(sources, scored, profile, held_out, split_seed)
+    if out:
+        _write_aside(out, lambda aside: write_json(aside, result))
+    typer.echo(commands.describe_evaluation(result))
+
+
+@app.command()
+def run(
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    cores: Annotated[int, typer.Option(help="Processes and threads at once.")] = os.cpu_count() or 1,
+    gpus: Annotated[str | None, typer.Option(help=GPUS + " Default: each that is there.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Of Snakemake, as in slurm; default: this machine.")] = None,
+    jobs: Annotated[int, typer.Option(help="At once, with an executor.")] = 16,
+) -> None:
+    """Everything: data, training, samples, evaluation and the book. What is fresh is not made again."""
+    from ddpo_lib.base import gpus as devices
+    from ddpo_lib.report.book import publish
+    from ddpo_lib.runs.pipeline import ALONE, PROJECT, open_run
+
+    opened = open_run(profile, corpus, runs)
+    if "sft" not in opened.steps:  # a profile without arms
+        alone = f"chapter-{ALONE}"
+        typer.echo(opened.path(alone) / f"{ALONE}.ipynb" if alone in opened.steps else opened.path("maps"))
+        return
+    goal = "book" if "book" in opened.steps else "evaluation"
+    where = _on_cluster(executor, jobs) if executor else []
+    slots = [] if executor else devices.visible() if gpus is None else devices.split(gpus)
+    # reads and checks the corpus first, so that its errors come plainly; with a cluster, vectors are its work
+    first = "corpus" if executor else "pairs"
+    if not opened.is_fresh(first):
+        _make_apart(first, profile, corpus, runs, slots)
+    if not opened.is_fresh(goal):
+        _snakemake(opened.folder, profile, corpus, goal, cores, slots, where)
+    if goal == "book":
+        typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
+    else:
+        typer.echo(opened.path("evaluation") / "results.json")
+
+
+@app.command()
+def plan(
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    gpu: Annotated[str, typer.Option(help="That the hours are for: A100, H100, H200, L40S or 4090.")] = "H100",
+) -> None:
+    """What a run will need: names, licences, steps, disk, memory and hours. Estimates; touches no network."""
+    from ddpo_lib.profiles.profile import load_profile
+    from ddpo_lib.runs import plan as planning
+    from ddpo_lib.runs.pipeline import open_run, source_of
+
+    settings, opened = load_profile(profile), open_run(profile, corpus, runs)
+    typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu)))
+
+
+@app.command()
+def make(
+    steps: Annotated[
+        list[str], typer.Argument(metavar="STEP...", help="Artifacts of the run: corpus, pairs, samples-dpo, book, ...")
+    ],
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    gpus: Annotated[str, typer.Option(help=GPUS + " Default: no choice is made.")] = "",
+) -> None:
+    """Artifacts of a run and what they stand on, one after another; what is fresh is not made again."""
+    from ddpo_lib.base import gpus as devices
+    from ddpo_lib.runs.pipeline import open_run
+
+    opened = open_run(profile, corpus, runs)
+    for step in steps:
+        if step not in opened.steps:
+            raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
+    with devices.held(devices.split(gpus), opened.folder / ".gpus"):
+        for step in steps:
+            typer.echo(opened.path(step))
+            gc.collect()  # a trainer and its model are in a circle
+
+
+@app.command(hidden=True)
+def keep(
+    name: Annotated[str, typer.Argument(help="A folder of results/, as in worlds or measures-hanna.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """For maintainers: make what a folder of results/ keeps, and keep it. For `worlds`, run `make book-full` first."""
+    from ddpo_lib.report import results
+    from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run, recipe
+
+    if name not in KEPT:
+        raise InputError(f"{name}: not kept; there are {', '.join(KEPT)}")
+    profile, artifact, corpus = KEPT[name]
+    if corpus and data is None:
+        raise InputError(f"{name}: made from {corpus}; give the folder that holds it with --data")
+    made = open_run(profile, corpus and str(data / corpus), runs).path(artifact)
+    results.keep(made, recipe(profile, artifact), PROJECT / "results" / name)
+    typer.echo(PROJECT / "results" / name)
+
+
+@app.command(hidden=True)
+def readme(runs: Runs = Path("runs")) -> None:
+    """For maintainers: write README's marked blocks, its figure and results/readme.json.
+
+    They come from the finished run of the profile `embedded`, results/worlds, results/timings.json and
+    benchmarks/RESULTS.md.
+    """
+    from ddpo_lib.report import readme as writer
+    from ddpo_lib.runs.pipeline import PROJECT, open_run
+
+    typer.echo(writer.write(open_run(writer.PROFILE, folder=runs), PROJECT))
+
+
+@app.command(hidden=True)
+def timings(
+    clone: Annotated[Path, typer.Argument(help="Folder for a fresh clone of this checkout; must not exist.")],
+) -> None:
+    """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.report import readme as writer
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    write_json(PROJECT / writer.TIMINGS, writer.time_clone(PROJECT, clone))
+    typer.echo(PROJECT / writer.TIMINGS)
+
+
+def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
+    """One artifact in a process of its own, whose memory goes with it."""
+    command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]
+    command += ["--corpus", corpus] if corpus else []
+    command += ["--gpus", ",".join(gpus)] if gpus else []
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise typer.Exit(status)
+
+
+def _on_cluster(executor: str, jobs: int) -> list[str]:
+    """Words for Snakemake that make its jobs those of a cluster."""
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
+    if importlib.util.find_spec(plugin.replace("-", "_")) is None:
+        raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
+    if not (settings / "config.yaml").exists():
+        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write there what a job asks for")
+    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(settings)]
+
+
+def _snakemake(
+    folder: Path,
+    profile: str,
+    corpus: str | None,
+    goal: str,
+    cores: int,
+    gpus: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> None:
+    """Make a run's goal and what it stands on, as jobs of this machine, or of the cluster that `where` names."""
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    require("snakemake")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
+    settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
+    settings += [f"gpus={','.join(gpus)}"] if gpus else []
+    settings += ["apart=1"] if where else []
+    command += (
+        [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}", "--scheduler", "greedy"]
+    )
+    command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
+    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
+    if status:
+        raise typer.Exit(1)
+
+
+def _write_aside(out: Path, write):
+    """Call `write` with a path beside `out` and move the file into place; returns what it returned."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.partial")
+    try:
+        result = write(aside)
+        aside.replace(out)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(out)) from error  # pyarrow leaves the name out
+    finally:
+        aside.unlink(missing_ok=True)
+    return result

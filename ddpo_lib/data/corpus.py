@@ -1,0 +1,503 @@
+"""Responses grouped by prompt, from a file or a hub -> one clean table, a row a response.
+
+Two formats are read, told apart by their fields, from JSONL, Parquet or a Hugging Face data set:
+
+- prompt-grouped: `{"prompt": str, "responses": [{"text": str, "score": float or null, "source": str}]}`
+- raw, as in euclaise/WritingPrompts_preferences: `post_title`, `post_text`, `comment_texts`, `comment_scores`
+
+Cleaning and the upvote transform follow the paper's released preparation (paper, data; released code).
+Everything left out is counted, with the reason, in the table's `attrs["dropped"]`.
+
+The split and the caps are no draws from the prompts that happen to be read: each prompt and response has a place in
+[0, 1) that depends on the seed and its own text alone. So a prompt keeps its side when the file grows, is shuffled, is
+read in shards or loses responses.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+
+log = logging.getLogger(__name__)
+
+PACKAGE_CORPUS = Path(__file__).parents[1] / "data" / "corpus.jsonl"
+PACKAGE_PROMPTS = Path(__file__).parents[1] / "data" / "prompts.jsonl"  # held-out prompts without responses
+COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
+MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
+REMOVED = ("[removed]", "[deleted]")
+EMPTY = "(empty)"  # stands for a blank sample in files and in embeddings, so that two of them count as alike
+LARGEST = 1e300  # a score beyond it is taken for a mistake, and would overflow in sums
+LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
+
+
+@dataclass
+class Limits:
+    """What a run keeps at most. None: no limit. Whatever is cut is counted in the table's `attrs["dropped"]`.
+
+    Of prompts and of responses, those with the lowest `place` are kept.
+    """
+
+    prompts: int | None = None
+    responses: int | None = None  # per prompt
+    tokens: int | None = None  # of prompt and response together; a longer response is dropped
+    count_tokens: Callable[[str, str], int] | None = None  # (prompt, text) -> tokens; needed for `tokens`
+    held_out: int | None = None  # prompts of the test split; the others are in no split
+
+
+@dataclass
+class _Prompt:
+    """One prompt as read: its text, the number of the record where it came first, from 0, and its responses."""
+
+    text: str
+    number: int
+    responses: list[dict] = field(default_factory=list)
+    split: str = "train"
+
+    @property
+    def id(self) -> str:
+        return f"p{self.number:05d}"
+
+
+def read_corpus(
+    source: str | Path = PACKAGE_CORPUS,
+    *,
+    held_out: float = 0.1,
+    seed: int = 42,
+    limits: Limits | None = None,
+    keep_repeats: bool = False,
+    shard: tuple[int, int] | None = None,
+    flags: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Read, clean and split a corpus (paper, data: 90/10 by prompt).
+
+    A prompt's id tells the record of the source, counted from 0, where the prompt stood first, so it is the same
+    whatever else is read or left out. Prompts without a response are passed over; `read_prompts` has them.
+
+    Args:
+        source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` (needs a network).
+        held_out: the share of prompts in the test split, 0 to 1; see `side`.
+        seed: of the split and of the caps.
+        limits: caps on prompts, responses per prompt and tokens.
+        keep_repeats: the file holds samples of a model. Keep those that repeat another under their prompt, are blank
+            (`EMPTY`) or were cut (`"finished": false`); otherwise they are dropped, since nothing should learn from
+            them.
+        shard: (k, n) for the k-th of n parts, k from 1. A prompt's text decides its part, so all its responses are in
+            one. Only that part is held in memory; it may be empty.
+        flags: truth values of a prompt-grouped response, or else of its line, to keep as further columns.
+
+    Returns:
+        A row a response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
+        A column for each of `flags`, None where the file does not tell. `attrs["dropped"]` is a list of `{"what",
+        "count", "why"}`, `attrs["read"]` the responses and prompts read.
+
+    Raises:
+        InputError: a file that is missing, empty or malformed; the message names file, row and field.
+        ValueError: a shard that is none of 1 to n, or one with a cap on prompts, which needs all prompts.
+    """
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
+    if shard is not None and limits and (limits.prompts or limits.held_out):
+        raise ValueError("shard: a cap on prompts compares all prompts, which a shard does not have")
+    record = _Record(flags=tuple(flags))
+    prompts = _prompts(source, record, shard)
+    prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, record)
+    prompts = [prompt for prompt in prompts if prompt.responses]
+    if not prompts and shard is None:
+        raise InputError(f"{source}: no response is left after cleaning; dropped: {record.sentence()}")
+    rows = [
+        (prompt.id, prompt.text, f"{prompt.id}-{j:04d}", r["text"], r["score"], r["source"], prompt.split)
+        for prompt in prompts
+        for j, r in enumerate(prompt.responses)
+    ]
+    kinds = {name: "float64" if name == "score" else "str" for name in COLUMNS}
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(kinds)
+    for flag in flags:
+        table[flag] = pd.Series([r.get(flag) for prompt in prompts for r in prompt.responses], dtype=object)
+    return record.noted(table, source)
+
+
+def read_prompts(
+    source: str | Path = PACKAGE_CORPUS, *, held_out: float, seed: int, limits: Limits | None = None
+) -> pd.DataFrame:
+    """Every prompt of a corpus, also those without a response to learn from.
+
+    Prompts with responses are those of `read_corpus` with the same arguments, on the same side. A prompt without one
+    (no field `responses`, an empty list, or all responses dropped) is never trained on, so it is held out. Of held-out
+    prompts over `limits.held_out`, those with responses are kept first.
+
+    Args:
+        source, held_out, seed, limits: as in `read_corpus`; `limits.prompts` does not count prompts without responses.
+
+    Returns:
+        A row a prompt: `prompt_id prompt split responses`, the last an int64 count. `attrs` as in `read_corpus`.
+
+    Raises:
+        InputError: a file that is missing, empty or malformed; the message names file, row and field.
+    """
+    record = _Record(lone=True)
+    prompts = _select(_prompts(source, record, None), held_out, seed, limits or Limits(), False, record)
+    if not prompts:
+        raise InputError(f"{source}: no prompt is left after cleaning; dropped: {record.sentence()}")
+    rows = [(prompt.id, prompt.text, prompt.split, len(prompt.responses)) for prompt in prompts]
+    kinds = {"prompt_id": "str", "prompt": "str", "split": "str", "responses": "int64"}
+    return record.noted(pd.DataFrame(rows, columns=list(kinds)).astype(kinds), source)
+
+
+def place(seed: int, *texts: str) -> float:
+    """A number in [0, 1) by the hash of a seed and texts, the same on every machine and whatever else is read.
+
+    White space counts as it does for repeated responses: any run of it is one space, and none stands at the ends.
+    """
+    words = "\n".join([str(seed), *(normalised(text) for text in texts)])
+    return (int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 11) / 2**53
+
+
+def side(prompt: str, held_out: float, seed: int) -> str:
+    """The split of a prompt, "test" where its `place` is below `held_out`, else "train".
+
+    The share of held-out prompts is `held_out` on average. A larger share keeps what a smaller one held out.
+    """
+    return "test" if place(seed, prompt) < held_out else "train"
+
+
+def normalised(text: str) -> str:
+    """The text with each run of white space as one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing, or `EMPTY`, which stands for nothing in files of samples."""
+    return text.strip() in ("", EMPTY)
+
+
+def held_out_prompts(corpus: pd.DataFrame) -> pd.DataFrame:
+    """A row a prompt of the test split, `prompt_id prompt`, as `generate.generate` takes them."""
+    return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a source that is no file here has the form of a hub data set, `owner/name`."""
+    names_a_file = Path(source).suffix in (".jsonl", ".json", ".parquet", ".csv", ".txt") or Path(source).exists()
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source)) and not names_a_file
+
+
+def transform_scores(scores, low: float, high: float, compression: int = 100) -> np.ndarray:
+    """Upvotes to about [-1, 1] (paper, data): shift the smallest to 1, log(x + 1) 100 times, rescale linearly.
+
+    The released code shifts the scores and not the range, and gives NaN from a smallest score of -2 on; here both
+    are shifted alike, and the numbers agree wherever the released ones exist with a smallest score of 1.
+
+    Args:
+        scores: array of scores.
+        low, high: the range of the training scores; a score outside it is clipped to it.
+
+    Returns:
+        float64 array; all zeros where low equals high.
+    """
+    scores = np.clip(np.asarray(scores, dtype=np.float64), low, high) + (1.0 - low)
+    ends = np.array([1.0, high + (1.0 - low)])
+    if ends[0] == ends[1]:
+        return np.zeros_like(scores)
+    for _ in range(compression):
+        scores, ends = np.log1p(scores), np.log1p(ends)
+    return 2.0 * (scores - ends[0]) / (ends[1] - ends[0]) - 1.0
+
+
+@dataclass
+class _Record:
+    """What reading is asked for, and what it counts on the way."""
+
+    flags: tuple[str, ...] = ()
+    lone: bool = False  # a record needs no list of responses
+    read: dict[str, int] = field(default_factory=lambda: {"prompts": 0, "responses": 0})
+    dropped: dict[str, dict] = field(default_factory=dict)
+
+    def drop(self, what: str, why: str, count: int = 1) -> None:
+        entry = self.dropped.setdefault(what, {"what": what, "why": why, "count": 0})
+        entry["count"] += count
+
+    def sentence(self) -> str:
+        return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in self.dropped.values()) or "nothing"
+
+    def noted(self, table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
+        table.attrs["read"] = self.read
+        table.attrs["dropped"] = list(self.dropped.values())
+        if self.dropped:
+            log.info("%s: left out: %s", source, self.sentence())
+        return table
+
+
+def _prompts(source: str | Path, record: _Record, shard: tuple[int, int] | None) -> Iterator[_Prompt]:
+    for number, (where, line) in enumerate(_records(source)):
+        if not isinstance(line, dict):
+            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(line)}")
+        left_out: list[tuple] = []
+        if "comment_texts" in line or "post_title" in line:
+            responses = len(_list(line, "comment_texts", where, record.lone))
+            prompt = _raw_prompt(line, number, where, lambda *what, to=left_out: to.append(what), record.lone)
+        else:
+            prompt = _grouped_prompt(line, number, where, record)
+            responses = len(prompt.responses)
+        if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
+            continue
+        for what in left_out:
+            record.drop(*what)
+        record.read["prompts"] += 1
+        record.read["responses"] += responses
+        if prompt is not None:
+            yield prompt
+
+
+def _belongs(text: str, k: int, n: int) -> bool:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % n == k - 1
+
+
+def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
+    """Each record with the words that say where it stands."""
+    path = Path(source)
+    if not path.exists():
+        if is_hub_name(str(source)):
+            yield from _hub_records(str(source))
+            return
+        raise InputError(f"{path}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a JSONL or Parquet file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; expected one JSON object a line")
+    if path.suffix == ".parquet":
+        yield from _parquet_records(path)
+    else:
+        yield from _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{path}, line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+            if not text:
+                continue
+            try:
+                yield where, json.loads(text)
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"{where}: not JSON at column {error.colno} ({error.msg}); one object a line"
+                ) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+                raise InputError(f"{where}: JSON that cannot be read ({error})") from None
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    try:
+        number = 0
+        batches = pq.ParquetFile(path).iter_batches(1000)
+        for batch in batches:
+            for record in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", record
+    except UnicodeDecodeError:
+        raise InputError(f"{path}, near row {number + 1}: not UTF-8; save the text as UTF-8") from None
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
+
+
+def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
+    """A hub data set, every split in turn. Needs a network, or a copy in the Hugging Face cache."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        splits = load_dataset(name)
+    except (OSError, DatasetNotFoundError) as error:
+        raise InputError(
+            f"{name}: cannot be read from the hub ({type(error).__name__}); without a network give a local JSONL or "
+            "Parquet file, or leave the corpus out for the one in the package"
+        ) from None
+    for split, records in splits.items():
+        for number, record in enumerate(records, 1):
+            yield f"{name}, split {split}, row {number}", record
+
+
+def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> _Prompt | None:
+    title = _text(record, "post_title", where)
+    body = record.get("post_text") or ""
+    if not isinstance(body, str):
+        raise InputError(f"{where}, field `post_text`: expected text, got {_kind(body)}")
+    texts, scores = (_list(record, name, where, lone) for name in ("comment_texts", "comment_scores"))
+    if len(texts) != len(scores):
+        raise InputError(f"{where}: `comment_texts` has {len(texts)} entries and `comment_scores` {len(scores)}")
+    if body.strip() in REMOVED:
+        drop("removed posts", "the post's text is gone", len(texts))
+        return None
+    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), number)
+    if not prompt.text:
+        drop("removed posts", "the post's text is gone", len(texts))
+        return None
+    for i, (text, score) in enumerate(zip(texts, scores, strict=True), 1):
+        text = _value_text(text, f"{where}, field `comment_texts`, entry {i}")
+        score = _value_score(score, f"{where}, field `comment_scores`, entry {i}")
+        if any(mark.lower() in text.lower() for mark in MODERATION):
+            drop("moderation comments", "written by moderators, not a story")
+        elif text.strip() in REMOVED:
+            drop("removed comments", "the comment's text is gone")
+        else:
+            prompt.responses.append({"text": text.strip(), "score": score, "source": "comment"})
+    return prompt
+
+
+def _grouped_prompt(line: dict, number: int, where: str, record: _Record) -> _Prompt:
+    prompt = _Prompt(_text(line, "prompt", where), number)
+    for i, response in enumerate(_list(line, "responses", where, record.lone), 1):
+        at = f"{where}, field `responses`, entry {i}"
+        if not isinstance(response, dict):
+            raise InputError(f"{at}: expected an object with `text` and `score`, got {_kind(response)}")
+        text = _value_text(response.get("text"), f"{at}, field `text`").strip()
+        score = _value_score(response.get("score"), f"{at}, field `score`")
+        kept = {"text": text, "score": score, "source": str(response.get("source") or "")}
+        kept["finished"] = response.get("finished")
+        for flag in record.flags:
+            kept[flag] = _value_flag(response.get(flag, line.get(flag)), f"{at}, field `{flag}`")
+        prompt.responses.append(kept)
+    return prompt
+
+
+def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
+    """Prompts with the same text become one; so far nothing is dropped from them."""
+    merged: dict[str, _Prompt] = {}
+    for prompt in prompts:
+        if prompt.text in merged:
+            merged[prompt.text].responses += prompt.responses
+            drop("duplicate prompts", "merged into the first; no response is lost")
+        else:
+            merged[prompt.text] = prompt
+    return list(merged.values())
+
+
+def _select(
+    prompts: Iterator[_Prompt], held_out: float, seed: int, limits: Limits, keep_repeats: bool, record: _Record
+) -> list[_Prompt]:
+    """Clean, cap and split: whole prompts first, so that nothing is tokenised in vain; then tokens; then responses."""
+    kept = _merge(prompts, record.drop)
+    for prompt in kept if not keep_repeats else ():
+        _drop_unfit(prompt, record.drop)
+    kept = _cap_prompts(kept, seed, limits.prompts, record.drop)
+    for prompt in kept:
+        _cap_responses(prompt, seed, limits, record.drop)
+        prompt.split = side(prompt.text, held_out, seed) if prompt.responses else "test"
+    empty = sum(not prompt.responses for prompt in kept)
+    if empty and not record.lone:
+        log.info("%d prompts have no response and are passed over", empty)
+    return _cap_held_out(kept, seed, limits.held_out, record.drop)
+
+
+def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
+    """Leave out what nothing should learn from: blank and cut samples of a model, and repeats."""
+    written = [r for r in prompt.responses if not is_blank(r["text"])]
+    if len(written) < len(prompt.responses):
+        drop("blank samples", f'"{EMPTY}" stands for a sample without text', len(prompt.responses) - len(written))
+    finished = [r for r in written if r.get("finished") is not False]
+    if len(finished) < len(written):
+        drop("cut samples", "`finished` is false; one teaches to stop where it stops", len(written) - len(finished))
+    first: dict[str, dict] = {}
+    for response in finished:
+        first.setdefault(normalised(response["text"]), response)
+    if len(first) < len(finished):
+        drop("duplicate responses", "the same text under the same prompt", len(finished) - len(first))
+    prompt.responses = list(first.values())
+
+
+def _cap_prompts(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+    """Those with the lowest places; prompts without responses are not counted, and stay."""
+    answered = [prompt for prompt in prompts if prompt.responses]
+    if most is None or len(answered) <= most:
+        return prompts
+    over = sorted(answered, key=lambda prompt: place(seed, "prompts", prompt.text))[most:]
+    why = f"the profile keeps at most {most} prompts, chosen by a hash of their text"
+    drop(f"responses of {len(over)} prompts", why, sum(len(prompt.responses) for prompt in over))
+    gone = {prompt.number for prompt in over}
+    return [prompt for prompt in prompts if prompt.number not in gone]
+
+
+def _cap_responses(prompt: _Prompt, seed: int, limits: Limits, drop: Callable) -> None:
+    if limits.tokens is not None:
+        fit = [r for r in prompt.responses if limits.count_tokens(prompt.text, r["text"]) <= limits.tokens]
+        if len(fit) < len(prompt.responses):
+            why = f"prompt and response are over {limits.tokens} tokens; nothing is cut short"
+            drop("long responses", why, len(prompt.responses) - len(fit))
+            prompt.responses = fit
+    if limits.responses is not None and len(prompt.responses) > limits.responses:
+        places = [place(seed, prompt.text, r["text"]) for r in prompt.responses]
+        keep = np.sort(np.argsort(places, kind="stable")[: limits.responses])
+        why = f"the profile keeps at most {limits.responses} per prompt, chosen by a hash of their text"
+        drop("responses over the cap", why, len(prompt.responses) - limits.responses)
+        prompt.responses = [prompt.responses[i] for i in keep]
+
+
+def _cap_held_out(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+    """The training prompts, and the held-out ones with the lowest places, those with responses first."""
+    test = [prompt for prompt in prompts if prompt.split == "test"]
+    if most is None or len(test) <= most:
+        return prompts
+    over = sorted(test, key=lambda prompt: (not prompt.responses, place(seed, prompt.text)))[most:]
+    if cut := sum(len(prompt.responses) for prompt in over):
+        why = f"the profile keeps at most {most} held-out prompts, chosen by a hash of their text"
+        drop(f"responses of {sum(bool(prompt.responses) for prompt in over)} held-out prompts", why, cut)
+    gone = {prompt.number for prompt in over}
+    return [prompt for prompt in prompts if prompt.number not in gone]
+
+
+def _text(record: dict, name: str, where: str) -> str:
+    if name not in record:
+        raise InputError(f"{where}: no field `{name}`; it has {', '.join(map(repr, record)) or 'no fields'}")
+    return _value_text(record[name], f"{where}, field `{name}`").strip()
+
+
+def _list(record: dict, name: str, where: str, optional: bool = False) -> list:
+    value = record.get(name)
+    if optional and value is None:
+        return []
+    if not isinstance(value, list):
+        raise InputError(f"{where}, field `{name}`: expected a list, got {_kind(value)}")
+    return value
+
+
+def _value_text(value, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: expected text, got {'empty text' if isinstance(value, str) else _kind(value)}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{where}: half of a character (a lone surrogate); write the text anew as UTF-8")
+    return value
+
+
+def _value_score(value, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        got = value if isinstance(value, float) else _kind(value)
+        raise InputError(f"{where}: expected a finite number or null, got {got}")
+    return value
+
+
+def _value_flag(value, where: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{where}: expected true, false or null, got {_kind(value)}")
+    return value
+
+
+def _kind(value) -> str:
+    names = {type(None): "nothing", str: "text", bool: "a truth value", list: "a list", dict: "an object"}
+    return names.get(type(value), f"{type(value).__name__} {value!r}")

@@ -1,0 +1,47 @@
+"""Which prompts a model or a reward has learned from: a list of hashes beside it, so that it shows no prompt's text."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from ddpo_lib.base.files import write_json
+from ddpo_lib.data.corpus import normalised
+
+log = logging.getLogger(__name__)
+
+FILE = "seen_prompts.json"
+
+
+def fingerprint(prompt: str) -> str:
+    """SHA-256 of a prompt; white space counts as it does for the split (`corpus.place`)."""
+    return hashlib.sha256(normalised(prompt).encode()).hexdigest()
+
+
+def write(folder: Path, prompts: Iterable[str], start: Path | None = None) -> None:
+    """Keep the fingerprints, sorted, of the prompts and of all that `start` has seen in `folder/seen_prompts.json`.
+
+    Args:
+        folder: holds what was trained.
+        prompts: their texts; repeats count once.
+        start: folder of the trained model that training began with; None: an untrained one. Where it has no such list,
+            none is written, since it would be too short.
+    """
+    before = set() if start is None else read(start)
+    if before is None:
+        log.warning("%s: no %s, so it is not known on which prompts %s was trained", start, FILE, folder)
+        return
+    write_json(folder / FILE, sorted(before | {fingerprint(prompt) for prompt in prompts}))
+
+
+def read(folder: Path) -> set[str] | None:
+    """The fingerprints of the prompts that what is in a folder has learned from; None where that is not known."""
+    file = folder / FILE
+    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def count(folder: Path, prompts: Iterable[str]) -> int | None:
+    """How many of the prompts what is in a folder has learned from; None where that is not known."""
+    known = read(folder)
+    return None if known is None else sum(fingerprint(prompt) in known for prompt in prompts)

@@ -1,0 +1,172 @@
+"""The paper's numbers and claims, and verdicts on them computed from intervals; unknown stays unknown."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ddpo_lib.base.stats import ALPHA, holm, p_at, undecided
+
+CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
+
+
+@cache
+def published() -> dict:
+    """The content of `published.yaml`."""
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+
+
+def claims_of(twins: Mapping[str, str | None]) -> list[dict]:
+    """The claims on arms that a profile has, compared as the claims compare them.
+
+    Args:
+        twins: by arm, the arm that it is compared with (`profile.twins`).
+    """
+    return [claim for claim in published()["claims"] if twins.get(claim["arm"]) == claim["against"]]
+
+
+def quality_margin(results: dict, twin: str) -> tuple[float, str]:
+    """The loss of quality that counts as little, and why: half of what the unweighted twin gained over SFT here.
+
+    To keep half of an effect is the usual bar of a non-inferiority test. A gain that may be none gives no margin.
+
+    Args:
+        results: what `compare_arms.summarise` gives.
+        twin: the arm without weights, dpo or orpo.
+    """
+    gained = results["differences"].get(twin, {}).get("quality")
+    if gained is None or results["against"][twin] != "sft":
+        return 0.0, f"0: {twin} is not compared with sft here"
+    if gained["low"] is None or gained["low"] <= 0:
+        return 0.0, f"0: the interval of what {twin} gained over sft does not lie above zero"
+    return gained["mean"] / 2, f"half of what {twin} gained over sft"
+
+
+def judge_claims(
+    claims: list[dict], results: dict, reward: dict, *, blocked: Mapping[str, str] | None = None
+) -> list[dict]:
+    """The claims of `published.yaml` that a run can judge, each with its difference, p and verdict.
+
+    A claim is judged where the run has its arm, compared with the claim's own twin; p is corrected over those of one
+    family. What blocks a claim takes its verdict, and not its place in the family.
+
+    Args:
+        claims: entries of `claims`.
+        results: what `compare_arms.summarise` gives.
+        reward: the reward's report, with `better_than_chance`, `p_within_prompt` and its error: one that ranks held-out
+            responses no better than chance, or is too near to it, blocks claims on quality.
+        blocked: by id of a claim, another reason for which it gets no verdict.
+
+    Returns:
+        The claims, each with `difference`, `margin` and `margin_why` (None where quality is not the measure),
+        `blocked` (the reason, or None) and what `judge_family` adds.
+    """
+    blocked = blocked or {}
+    judged = []
+    for claim in claims:
+        arm, twin, measure = claim["arm"], claim["against"], claim["measure"]
+        if results["against"].get(arm) != twin or measure not in results["differences"][arm]:
+            continue
+        margin, why = quality_margin(results, twin) if measure == "quality" else (0.0, None)
+        reason = blocked.get(claim["id"]) or (_unfit(reward) if measure == "quality" else None)
+        found = {"difference": results["differences"][arm][measure], "margin": margin, "margin_why": why}
+        judged.append({**claim, **found, "blocked": reason})
+    together = {
+        family: iter(judge_family([c for c in judged if c["family"] == family])) for family in _families(judged)
+    }
+    return [next(together[claim["family"]]) for claim in judged]
+
+
+def _unfit(reward: dict) -> str | None:
+    """Why a reward cannot judge quality; None where it can."""
+    if not reward["better_than_chance"]:
+        return "the reward ranks held-out responses no better than chance"
+    near = undecided({"p": reward.get("p_within_prompt"), "p_error": reward.get("p_within_prompt_error")})
+    return near and f"the reward may rank held-out responses no better than chance: {near}"
+
+
+def _families(claims: list[dict]) -> list[str]:
+    return list(dict.fromkeys(claim["family"] for claim in claims))
+
+
+def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
+    """Verdicts on claims that are judged together, from intervals and from p of what each claim denies.
+
+    Args:
+        claims: each with `expect`, `difference` (the fields of `stats.Difference`), and where there is one `margin`
+            and `blocked`.
+        level: that a corrected p must be under.
+
+    Returns:
+        The claims, each with `p` (`claim_p`), `p_corrected` (Holm over all of them) and `verdict`: that of the
+        interval where the corrected p is under the level and nothing blocks it, else "not enough data".
+    """
+    p = np.array([claim_p(claim["difference"], claim["expect"], claim.get("margin", 0.0)) for claim in claims])
+    judged = []
+    for claim, own, corrected in zip(claims, p.tolist(), holm(p).tolist(), strict=True):
+        answer = "not enough data"
+        if corrected < level and not claim.get("blocked"):
+            ends = {end: claim["difference"][end] for end in ("mean", "low", "high")}
+            answer = verdict(ends, claim["expect"], claim.get("margin", 0.0))
+        tested = {"p": None, "p_corrected": None} if np.isnan(own) else {"p": own, "p_corrected": corrected}
+        judged.append({**claim, **tested, "verdict": answer})
+    return judged
+
+
+def claim_p(difference: dict, expect: str, margin: float) -> float:
+    """Two-sided p of the edge that a claim draws: zero, or its margin.
+
+    Of "higher" and "lower" the edge is 0, of "not lower" -margin, of "unchanged" the margin that is nearer to the mean:
+    where the mean is within the margins, p is twice that of equivalence, the larger of two one-sided tests (TOST).
+    Twice, since either verdict may follow: p is under 5% just where the 95% interval lies on one side of the edge.
+
+    Returns:
+        NaN where the data give no p.
+    """
+    mean, error, freedom = (difference[key] for key in ("mean", "error", "freedom"))
+    if mean is None or error is None or freedom is None:
+        return float("nan")
+    edge = {"not lower": -margin, "unchanged": float(np.copysign(margin, mean))}.get(expect, 0.0)
+    return float(p_at(mean, error, freedom, edge))
+
+
+def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0.05) -> str:
+    """What a difference says of a claim, by its interval and, where several arms were tested, its corrected p.
+
+    Args:
+        difference: `mean`, `low` and `high` of arm minus twin, None where too few prompts give no interval; and
+            `p_corrected` or None, and of a resampled p `p` and `p_error`.
+        expect: "higher", "lower", "not lower" by more than `margin`, or "unchanged", by no more than `margin`.
+        margin: what still counts as none; in the measure's units.
+        level: that a corrected p must be under for "higher" and "lower"; p asks whether there is any difference. A
+            resampled p must not be so near that more draws could change the answer (`stats.undecided`).
+
+    Returns:
+        "reproduced" or "not reproduced" where the interval lies on one side, and p is small where it counts; else
+        "not enough data".
+
+    Raises:
+        ValueError: another `expect`.
+    """
+    if expect not in ("higher", "lower", "not lower", "unchanged"):
+        raise ValueError(f'expect: "higher", "lower", "not lower" or "unchanged", got {expect!r}')
+    if difference["low"] is None:
+        return "not enough data"
+    low, high = difference["low"], difference["high"]
+    if expect == "unchanged":
+        inside, outside = -margin < low and high < margin, low > margin or high < -margin
+        return "reproduced" if inside else "not reproduced" if outside else "not enough data"
+    if expect == "lower":
+        low, high = -high, -low
+    corrected = difference.get("p_corrected")
+    tested = expect in ("higher", "lower")
+    if tested and ((corrected is not None and corrected >= level) or undecided(difference, level)):
+        return "not enough data"
+    bar = -margin if expect == "not lower" else 0.0
+    if low > bar:
+        return "reproduced"
+    if high < bar:
+        return "not reproduced"
+    return "not enough data"

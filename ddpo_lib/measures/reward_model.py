@@ -1,0 +1,226 @@
+"""The paper's reward model: a language model with LoRA and a head of one number, trained to predict upvotes.
+
+Imports torch: seconds on a small machine, so callers import this module where they use it.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from tqdm import tqdm
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import write_json
+from ddpo_lib.measures.quality import Reward
+from ddpo_lib.models import models
+from ddpo_lib.profiles.settings import Quality
+from ddpo_lib.training.train import QuietProgress, stay_on_one_device
+
+log = logging.getLogger(__name__)
+
+END = "</response>"
+EVALUATIONS = 4  # an epoch, on the prompts that early stopping looks at
+TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens scored at once
+
+
+def frame(prompt: str, text: str) -> str:
+    """What the model reads (paper, reward model)."""
+    return f"<prompt>{prompt}</prompt><response>{text}{END}"
+
+
+@dataclass
+class RewardModel(Reward):
+    """A trained reward model.
+
+    Attributes:
+        policy: a PEFT model of one label, on its device.
+        tokenizer: its tokenizer.
+        settings: of the profile.
+        facts: `responses` and `prompts` of the training part, `dev_prompts`, `steps`, `best_step`, `dev_loss` at that
+            step, and `cut`, the training and dev responses over `max_tokens`.
+    """
+
+    policy: PeftModel
+    tokenizer: object
+    settings: Quality
+    facts: dict
+
+    @property
+    def name(self) -> str:
+        return f"reward model ({self.settings.base.rstrip('/').rsplit('/', 1)[-1]})"
+
+    def predict(self, prompts: list[str], texts: list[str]) -> np.ndarray:
+        """Scores in batches of like length; a batch's other members change a score by rounding alone."""
+        most = self.settings.max_tokens
+        ids, cut = _encode(self.tokenizer, prompts, texts, most)
+        if cut:
+            log.warning("%s: %d of %d responses over %d tokens are cut", self.name, cut, len(ids), most)
+        scores = np.empty(len(ids))
+        self.policy.eval()
+        with torch.inference_mode():
+            for rows in tqdm(_batches([len(one) for one in ids], TOKENS[models.device()]), desc=self.name):
+                batch = self.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+                scores[rows] = self.policy(**batch.to(self.policy.device)).logits[:, 0].float().cpu().numpy()
+        return scores
+
+    def save(self, folder: Path) -> None:
+        self.policy.save_pretrained(folder / "adapter")
+        write_json(folder / "reward.json", {"settings": self.settings.model_dump(), "facts": self.facts})
+
+    @classmethod
+    def load(cls, folder: Path) -> "RewardModel":
+        kept = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
+        settings = Quality(**kept["settings"])
+        base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
+        policy = PeftModel.from_pretrained(base, str(folder / "adapter"))
+        return cls(policy, _tokenizer(settings), settings, kept["facts"])
+
+
+def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> RewardModel:
+    """Train on responses with their scores (paper, reward model: LoRA, L1 loss, early stop).
+
+    A share of the prompts is set aside; when the loss on their responses has not fallen for `patience` evaluations,
+    training stops, and the weights are those with the least loss on them.
+
+    Args:
+        train: a row a response, with `prompt_id`, `prompt`, `text` and a transformed `score`.
+        settings: of the profile.
+        seed: of the prompts set aside, of the adapter's and the head's start and of the order of the data.
+        folder: for checkpoints, which a call that was interrupted goes on from; `log.json` is left there.
+
+    Raises:
+        InputError: fewer than two prompts, or a base model that cannot be had.
+    """
+    dev = _draw_dev(train["prompt_id"], settings.dev, seed)
+    tokenizer = _tokenizer(settings)
+    parts = [_dataset(tokenizer, part, settings.max_tokens) for part in (train[~dev], train[dev])]
+    cut = sum(part_cut for _, part_cut in parts)
+    if cut:
+        log.warning("%d of %d scored responses over %d tokens are cut", cut, len(train), settings.max_tokens)
+    set_seed(seed)
+    base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
+    lora = LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, task_type="SEQ_CLS")  # trains the head too
+    policy, checkpoints = get_peft_model(base, lora), folder / "checkpoints"
+    arguments = _arguments(settings, len(parts[0][0]), seed, checkpoints)
+    stay_on_one_device(arguments)
+    trainer = Trainer(
+        policy,
+        args=arguments,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=parts[0][0],
+        eval_dataset=parts[1][0],
+        compute_loss_func=l1_loss,
+        callbacks=[EarlyStoppingCallback(settings.patience)],
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(QuietProgress)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
+    state = trainer.state
+    facts = {
+        "responses": int((~dev).sum()),
+        "prompts": int(train.loc[~dev, "prompt_id"].nunique()),
+        "dev_prompts": int(train.loc[dev, "prompt_id"].nunique()),
+        "steps": state.global_step,
+        "best_step": state.best_global_step,
+        "dev_loss": state.best_metric,
+        "cut": cut,
+    }
+    write_json(folder / "log.json", state.log_history)
+    shutil.rmtree(checkpoints)
+    return RewardModel(policy, tokenizer, settings, facts)
+
+
+def l1_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
+    """Mean absolute difference between the scores given, `outputs.logits` (B, 1), and those wanted, (B,).
+
+    With `num_items_in_batch`, the responses of a step, their sum over that number, as Trainer expects.
+    """
+    differences = (outputs.logits[:, 0].float() - labels.float()).abs()
+    return differences.mean() if num_items_in_batch is None else differences.sum() / num_items_in_batch
+
+
+def _arguments(settings: Quality, responses: int, seed: int, checkpoints: Path) -> TrainingArguments:
+    every = max(1, -(-responses // settings.batch_size) // EVALUATIONS)
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=4 * settings.batch_size,
+        warmup_steps=settings.warmup_steps,
+        seed=seed,
+        use_cpu=models.device() == "cpu",
+        gradient_checkpointing=torch.cuda.is_available(),
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other kind wants inputs with a gradient
+        train_sampling_strategy="group_by_length",
+        label_names=["labels"],
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,  # how long the loss has not fallen
+        logging_steps=1,
+        report_to="none",
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _draw_dev(prompt_ids: pd.Series, share: float, seed: int) -> np.ndarray:
+    """(n,) whether a response's prompt is set aside: that share of the prompts, at least one and not all."""
+    prompts = np.sort(prompt_ids.unique())
+    if len(prompts) < 2:
+        raise InputError("a reward model needs scored responses to two prompts: one to learn from, one to stop by")
+    number = min(max(1, round(share * len(prompts))), len(prompts) - 1)
+    return prompt_ids.isin(np.random.default_rng(seed).permutation(prompts)[:number]).to_numpy()
+
+
+def _tokenizer(settings: Quality):
+    tokenizer = models.load_tokenizer(settings.base, settings.revision)
+    tokenizer.padding_side = "right"  # the score is read at the last token; positions then start at the first
+    return tokenizer
+
+
+def _dataset(tokenizer, part: pd.DataFrame, max_tokens: int) -> tuple[Dataset, int]:
+    ids, cut = _encode(tokenizer, part["prompt"].tolist(), part["text"].tolist(), max_tokens)
+    return Dataset.from_dict({"input_ids": ids, "labels": part["score"].tolist()}), cut
+
+
+def _encode(tokenizer, prompts: list[str], texts: list[str], max_tokens: int) -> tuple[list[list[int]], int]:
+    """Token ids of each frame, and how many were over `max_tokens`: of those the end is cut, all but the last tag."""
+    end = tokenizer(END, add_special_tokens=False).input_ids
+    framed = [frame(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    ids = tokenizer(framed, verbose=False).input_ids
+    cut = [ids_ if len(ids_) <= max_tokens else ids_[: max_tokens - len(end)] + end for ids_ in ids]
+    return cut, sum(len(one) > max_tokens for one in ids)
+
+
+def _batches(lengths: list[int], budget: int) -> list[list[int]]:
+    """Rows in batches, longest first; a batch is as many as the budget of padded tokens lets in."""
+    batches, width = [], 0
+    for row in np.argsort(lengths, kind="stable")[::-1].tolist():
+        if batches and (len(batches[-1]) + 1) * width <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+            width = lengths[row]
+    return batches

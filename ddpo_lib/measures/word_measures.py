@@ -1,0 +1,287 @@
+"""A prompt's samples -> diversity measures that read their words. Lengths weigh on most of them: see `truncate`.
+
+Every measure takes texts and their groups and gives the group ids, ascending, and a float64 each; NaN for a group of
+fewer than two texts. The order of a group's texts changes nothing.
+"""
+
+import gzip
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rapidfuzz.distance import LCSseq
+from rouge_score.scoring import fmeasure
+from rouge_score.tokenize import tokenize
+
+from ddpo_lib.data.words import words
+from ddpo_lib.deviation.groups import by_group, index_groups
+
+LONGEST = 4  # n-grams of `ngram_diversity` and `self_bleu`, as published
+LEVEL = 9  # of gzip; the bytes also depend on the version of zlib that Python was built with
+
+
+def distinct_n(texts: list[str], groups: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct n-grams of a group over all its n-grams (Li et al. 2016, NAACL, "distinct-1" and "distinct-2").
+
+    Li et al. divide by the number of words; over n-grams, as is usual since, a group without repetition has 1.
+    Higher is more diverse; in [0, 1]. Longer texts repeat more and score lower: compare at matched length, or use
+    `ead`. Blank texts add nothing; a group without a single n-gram has 0.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+        n: words in an n-gram.
+
+    Returns:
+        The group ids, ascending, and their shares; NaN for a group of one.
+
+    Raises:
+        TypeError: a text that is not a string (names the row).
+        ValueError: n below 1, or groups of the wrong shape.
+    """
+    ids, distinct, total = _count(texts, groups, [n])
+    return ids, _share(distinct, total)[0]
+
+
+def ead(texts: list[str], groups: np.ndarray, n: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Expectation-adjusted distinct n-grams (Liu et al. 2022, ACL, "Rethinking and Refining the Distinct Metric").
+
+    With N distinct n-grams among C, EAD = N / (V (1 - ((V - 1) / V)^C)): N over what C draws from V equally likely
+    n-grams would give on average. Higher is more diverse; 0 or more, 1 for as many as such draws give, and above 1
+    for more. It corrects the length's share in `distinct_n` as far as n-grams are equally likely, which those of a
+    language are not. Blank texts add nothing; a group without a single n-gram has 0.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+        n: words in an n-gram.
+        vocabulary: V, how many n-grams there are to draw from. One number for all that is compared, such as
+            `count_vocabulary` of the texts of all arms together.
+
+    Returns:
+        The group ids, ascending, and their EAD; NaN for a group of one.
+
+    Raises:
+        TypeError, ValueError: as `distinct_n`; or a vocabulary smaller than the distinct n-grams of a group.
+    """
+    ids, distinct, total = _count(texts, groups, [n])
+    most = np.nanmax(distinct, initial=1)
+    if not vocabulary >= most:
+        raise ValueError(f"vocabulary: got {vocabulary}, but a group holds {most:.0f} distinct {n}-grams")
+    missed = ((vocabulary - 1) / vocabulary) ** total  # the chance that no draw gives a certain n-gram
+    return ids, _share(distinct, vocabulary * (1 - missed))[0]
+
+
+def ngram_diversity(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum over n = 1..4 of the distinct n-grams of a group over all its n-grams (Padmakumar & He 2024, ICLR,
+    arXiv:2309.05196; Shaib et al. 2024, arXiv:2403.00553).
+
+    Over a whole group, as published; no n-gram spans two texts. Higher is more diverse; in [0, 4]. Longer texts score
+    lower. An n of which a group has no n-gram adds 0, so does a group of blank texts.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+
+    Returns:
+        The group ids, ascending, and their sums; NaN for a group of one.
+
+    Raises:
+        TypeError, ValueError: as `distinct_n`.
+    """
+    ids, distinct, total = _count(texts, groups, range(1, LONGEST + 1))
+    return ids, _share(distinct, total).sum(axis=0)
+
+
+def count_vocabulary(texts: list[str], n: int) -> int:
+    """How many different n-grams the texts hold, at least 1: the `vocabulary` of `ead` for all that is compared."""
+    _check(texts)
+    code, _ = _ngrams(texts, n)[n]
+    return max(1, len(np.unique(code)))
+
+
+def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean BLEU of each text of a group against its other texts as references (Zhu et al. 2018, SIGIR, "Texygen").
+
+    sacrebleu's sentence score over 100: n-grams up to 4 of the tokens of its "13a" tokenizer, cased, clipped to the
+    reference that has most of each; exponential smoothing (the i-th n without a match counts as 2^-i of one), and 0 if
+    no word matches; effective order (only the n of which the text has n-grams); brevity penalty against the reference
+    nearest in length.
+    Lower is more diverse; in [0, 1], and 1 for identical texts. With more texts to a group there are more references
+    and the score rises: compare groups of one size. A blank text scores 1 if another is blank, else 0.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+
+    Returns:
+        The group ids, ascending, and their means; NaN for a group of one.
+
+    Raises:
+        TypeError, ValueError: a text that is not a string (names the row); groups of the wrong shape.
+    """
+    from sacrebleu.metrics import BLEU
+
+    _check(texts)
+    bleu = BLEU(smooth_method="exp", effective_order=True, force=True)  # force: no warning about tokenized input
+
+    def score(text: str, others: list[str]) -> float:
+        if not text.strip():
+            return float(any(not other.strip() for other in others))
+        return min(bleu.sentence_score(text, others).score / 100, 1.0)  # its exp(log(100)) is a hair above 100
+
+    def mean_score(group: list[str]) -> float:
+        return float(np.mean([score(text, group[:i] + group[i + 1 :]) for i, text in enumerate(group)]))
+
+    return by_group(lambda rows: [mean_score([texts[i] for i in group]) for group in rows], groups, len(texts))
+
+
+def rouge_l(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ROUGE-L homogenisation: mean over all pairs of a group of the F1 of their longest common subsequence (Lin 2004;
+    homogenisation after Padmakumar & He 2024, ICLR, arXiv:2309.05196).
+
+    With L words in the longest common subsequence of texts of a and b words, F1 = 2 L / (a + b). Equal to
+    rouge_score's "rougeL" without stemming, on its tokens: runs of a-z and 0-9 in lower case, so in another script
+    than the Latin it tells nothing. The released code leaves out the last text of a group; here every pair counts.
+    Lower is more diverse; in [0, 1]. Two texts without tokens count 1 if they are the same, white space around them
+    aside (rouge_score gives 0); a text without tokens and one with some count 0.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+
+    Returns:
+        The group ids, ascending, and their means; NaN for a group of one.
+
+    Raises:
+        TypeError, ValueError: a text that is not a string (names the row); groups of the wrong shape.
+    """
+    _check(texts)
+    tokens = [tokenize(text, None) for text in texts]
+    code = {token: i for i, token in enumerate(set(itertools.chain.from_iterable(tokens)))}
+    coded = [[code[token] for token in of] for of in tokens]
+
+    def f1(i: int, j: int) -> float:
+        one, two = coded[i], coded[j]
+        if not one or not two:
+            return float(not one and not two and texts[i].strip() == texts[j].strip())
+        common = LCSseq.similarity(one, two)
+        return fmeasure(common / len(two), common / len(one))
+
+    def mean_f1(group: np.ndarray) -> float:
+        return float(np.mean([f1(i, j) for i, j in itertools.combinations(group, 2)]))
+
+    return by_group(lambda rows: [mean_f1(group) for group in rows], groups, len(texts))
+
+
+def compression_ratio(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes of a group's texts over their bytes after gzip, all of them compressed together, once (Shaib et al. 2024,
+    arXiv:2403.00553, "CR").
+
+    The texts are joined by a space, as published, and in sorted order, so that the order of samples does not matter.
+    UTF-8, gzip at level 9 without a time stamp; gzip looks back 32,768 bytes, and sees no repetition beyond.
+    Lower is more diverse; above 0, about 1 for short texts, whose header weighs, and rising with length: compare at
+    matched length. NaN where all texts are blank.
+
+    Args:
+        texts: n texts. groups: (n,) integers, rows in any order.
+
+    Returns:
+        The group ids, ascending, and their ratios; NaN for a group of one.
+
+    Raises:
+        TypeError, ValueError: a text that is not a string (names the row); groups of the wrong shape.
+    """
+    _check(texts)
+
+    def ratio(group: list[str]) -> float:
+        together = " ".join(sorted(group)).encode("utf-8", "surrogatepass")
+        return len(together) / len(gzip.compress(together, LEVEL, mtime=0)) if together.strip() else np.nan
+
+    return by_group(lambda rows: [ratio([texts[i] for i in group]) for group in rows], groups, len(texts))
+
+
+def truncate(texts: list[str], words: int) -> list[str]:
+    """The first so many words of each text, words being what white space separates, which stays as it stood.
+
+    Args:
+        texts: n texts; one that has no more words comes back as it is.
+        words: how many to keep, 1 or more.
+
+    Raises:
+        TypeError, ValueError: a text that is not a string (names the row); words below 1.
+    """
+    _check(texts)
+    if words < 1:
+        raise ValueError(f"words: expected 1 or more, got {words}")
+
+    def cut(text: str) -> str:
+        last = next(itertools.islice(re.finditer(r"\S+", text), words - 1, None), None)
+        return text[: last.end()] if last else text
+
+    return [cut(text) for text in texts]
+
+
+def matched_length(texts_by_arm: dict[str, list[str]]) -> int:
+    """The words to `truncate` all arms to: the median over the texts of the arm whose median is the smallest.
+
+    Words are what white space separates; blank texts are passed over, and half a word is dropped.
+
+    Raises:
+        TypeError: a text that is not a string (names the row).
+        ValueError: no arm, or one without a text that is not blank (names it).
+    """
+    if not texts_by_arm:
+        raise ValueError("texts_by_arm: no arm")
+    medians = []
+    for arm, texts in texts_by_arm.items():
+        _check(texts)
+        lengths = [len(text.split()) for text in texts if text.strip()]
+        if not lengths:
+            raise ValueError(f"texts_by_arm: {arm} has no text that is not blank")
+        medians.append(int(np.median(lengths)))
+    return min(medians)
+
+
+def _check(texts: list[str]) -> None:
+    row = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+    if row is not None:
+        raise TypeError(f"texts: row {row} is {texts[row]!r}, not a string")
+
+
+def _count(texts: list[str], groups: np.ndarray, orders: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The group ids, ascending, and how many distinct n-grams and n-grams in all each has: two (orders, g) of floats,
+    NaN for a group of one."""
+    _check(texts)
+    groups = np.asarray(groups)
+    inverse, sizes = index_groups(groups, len(texts))
+    ngrams = _ngrams(texts, max(orders))
+    counts = np.full((2, len(orders), len(sizes)), np.nan)
+    several = sizes > 1
+    for row, n in enumerate(orders):
+        code, text = ngrams[n]
+        kinds = code.max(initial=0) + 1
+        found = inverse[text] * kinds + code
+        for count, of in zip(counts, (np.unique(found), found), strict=True):
+            count[row, several] = np.bincount(of // kinds, minlength=len(sizes))[several]
+    return np.unique(groups), *counts
+
+
+def _ngrams(texts: list[str], longest: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """For n = 1, 2, ... longest: a number for each n-gram, the same for the same n words, and the row of its text."""
+    if longest < 1:
+        raise ValueError(f"n: expected 1 or more, got {longest}")
+    found = [words(text) for text in texts]
+    row = np.repeat(np.arange(len(texts)), [len(of) for of in found])
+    word = pd.factorize(np.array(list(itertools.chain.from_iterable(found)), dtype=object))[0].astype(np.int64)
+    code, ngrams = word, {}
+    for n in range(1, longest + 1):
+        if n > 1:  # the n-gram that starts at a word: the one of n - 1 words, and the word after it
+            pair = code[: len(word) - n + 1] * (word.max(initial=0) + 1) + word[n - 1 :]
+            code = np.unique(pair, return_inverse=True)[1]
+        start = row[: len(code)]
+        inside = start == row[n - 1 :]
+        ngrams[n] = code[inside], start[inside]
+    return ngrams
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 0 where there is nothing of either."""
+    return np.divide(part, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)

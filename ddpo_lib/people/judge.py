@@ -1,0 +1,205 @@
+"""A language model as a second reader: both questions of the study for each item, in both orders.
+
+Any engine of `engines` and `server` will do. The wording is ours. What is not answered in the form that was asked for
+is counted, and never guessed. A judge is one annotator, whose answers `votes.analyse` takes: its intervals are then
+over items, and say nothing of other judges or of people; `compare_with_people` says how far it agrees with them.
+
+Of a study's folder, `judge_study` keeps:
+
+    FOLDER/judge-NAME.parquet   the table of answers, with the counts and the engine
+    FOLDER/judge-NAME.jsonl     what came back, as it came; the journal by which a judge goes on where it was stopped
+
+It takes a model that keeps to a form: SmolLM2-135M-Instruct, the embedded one, answered none of 12 requests in it.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.people.answers import COLUMNS, read_items
+from ddpo_lib.people.human_eval import SIDES
+from ddpo_lib.people.votes import QUESTIONS
+from ddpo_lib.profiles.settings import Sampling
+from ddpo_lib.sampling.generate import generate
+
+SAMPLING = Sampling(temperature=0.1, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=64)
+HARD = "hard to decide"
+ASK = """Two sets of stories were written for one prompt. Read all of them, then answer two questions.
+
+The prompt:
+{prompt}
+
+{stories}
+
+1. Which one of the {number} stories is the most interesting, of the highest quality?
+2. Which set of stories is more diverse: set A or set B?
+
+Answer in two lines and nothing else, in this form. Where you cannot decide, write "hard to decide" after the colon.
+Best story: <the number of the story>
+More diverse set: <A or B>"""
+LINE = r"^[ \t*]*{label}[ \t*]*:[ \t*]*(.*?)[\s*.]*$"
+
+
+class Judged(NamedTuple):
+    """What a judge said.
+
+    `table`: the columns of `votes`, a row an item and order, where both questions were answered. `counts`: how often it
+    was `asked` (twice an item), the `answers` in the table, how many were `cut` by the token limit, and how many left
+    `quality` and `diversity` without an answer in the form, cut ones included.
+    """
+
+    table: pd.DataFrame
+    counts: dict
+
+
+def judge(
+    engine, items: pd.DataFrame, *, name: str, seed: int, sampling: Sampling = SAMPLING, journal: Path | None = None
+) -> Judged:
+    """Ask an engine both questions for each item, once with the first arm's stories as set A and once as set B.
+
+    Args:
+        engine: one of `engines`.
+        items: a row an item: `item prompt_id prompt first second`, the last two lists of stories.
+        name: of the judge, its `annotator` in the table.
+        seed: of the draws.
+        sampling: how answers are drawn; one a request, whatever it says. A model that thinks aloud needs more tokens.
+        journal: as in `generate.generate`: what it holds is not asked again.
+
+    Raises:
+        InputError: items without a column, or with a set that is empty (names item and column); the engine fails.
+    """
+    _check(items)
+    asked = items.merge(pd.DataFrame({"first_side": SIDES}), how="cross")
+    sets = [_in_order(row) for row in asked.itertuples()]
+    texts = [write_question(prompt, *stories) for prompt, stories in zip(asked["prompt"], sets, strict=True)]
+    prompts = pd.DataFrame({"prompt_id": [f"{n:08d}" for n in range(len(asked))], "prompt": texts})
+    said = generate(engine, prompts, sampling.model_copy(update={"samples": 1}), seed, journal=journal)
+    counts = {"asked": len(asked), "cut": int((~said["finished"]).sum()), **dict.fromkeys(QUESTIONS, 0)}
+    rows = []
+    answers = said[["text", "finished"]].to_numpy()
+    for row, (left, right), (text, finished) in zip(asked.itertuples(), sets, answers, strict=True):
+        story, more = parse(text, len(left) + len(right)) if finished else (None, None)
+        counts["quality"] += story is None
+        counts["diversity"] += more is None
+        if story is None or more is None:
+            continue
+        best = "tie" if story == 0 else SIDES[story > len(left)]
+        rows.append(
+            {
+                "item": row.item,
+                "prompt_id": row.prompt_id,
+                "annotator": name,
+                "first_side": row.first_side,
+                "quality": _arm(best, row.first_side),
+                "quality_side": best,
+                "story": story or pd.NA,
+                "diversity": _arm(more, row.first_side),
+                "diversity_side": more,
+                "seconds": float("nan"),
+                "attention": False,
+                "passed": pd.NA,
+            }
+        )
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return Judged(table, counts | {"answers": len(table)})
+
+
+def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: Sampling = SAMPLING) -> Judged:
+    """`judge` for the items of a study, as its annotators see them; kept in the study's folder.
+
+    Asked a second time, it says what it said. One that was stopped goes on.
+
+    Args:
+        folder: of `human_eval.prepare`.
+        engine, name, seed, sampling: as in `judge`.
+
+    Raises:
+        InputError: no study, the engine fails, or another judge has that name.
+    """
+    folder = Path(folder)
+    items = read_items(folder)
+    safe = re.sub(r"[^\w.-]+", "-", name)
+    path = folder / f"judge-{safe}.parquet"
+    asked = {"name": name, "seed": seed, "sampling": sampling.model_dump(), **engine.facts()}
+    if path.exists() and (other := [key for key, value in asked.items() if _facts(path).get(key) != value]):
+        raise InputError(
+            f"{path}: holds the answers of another judge ({', '.join(other)}); give this one another --name"
+        )
+    judged = judge(engine, items, name=name, seed=seed, sampling=sampling, journal=folder / f"judge-{safe}.jsonl")
+    aside = path.with_name(f".{path.name}.partial")
+    table = judged.table.copy()
+    table.attrs = {"counts": judged.counts, "judge": asked}
+    table.to_parquet(aside)
+    aside.replace(path)
+    return judged
+
+
+def read_judged(path: Path) -> Judged:
+    """What `judge_study` kept.
+
+    Raises:
+        InputError: not such a file.
+    """
+    facts = _facts(path)
+    table = pd.read_parquet(path)
+    if "name" not in facts or list(table) != list(COLUMNS):
+        raise InputError(f"{path}: not what `ddpo annotate judge` writes")
+    return Judged(table, table.attrs["counts"])
+
+
+def _facts(path: Path) -> dict:
+    """Which judge a file is of."""
+    try:
+        return pd.read_parquet(path, columns=["item"]).attrs.get("judge", {})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not answers that can be read ({str(error).splitlines()[0]})") from None
+
+
+def write_question(prompt: str, left: list[str], right: list[str]) -> str:
+    """What the judge is told: the stories of both sets, numbered through, and the two questions."""
+    parts, number = [], 0
+    for letter, stories in (("A", left), ("B", right)):
+        parts.append(f"Set {letter}")
+        for story in stories:
+            number += 1
+            parts.append(f"Story {number}:\n{story.strip()}")
+    filled = {"prompt": prompt, "stories": "\n\n".join(parts), "number": str(number)}
+    return re.sub(r"\{(prompt|stories|number)\}", lambda field: filled[field[1]], ASK)
+
+
+def parse(said: str, stories: int) -> tuple[int | None, str | None]:
+    """The two answers in what a judge said: the story, 0 for a tie, and "left", "right" or "tie"; None where it is not
+    in the form that was asked for: no such line, more than one, or something else after the colon."""
+    best, more = (_after_colon(said, label) for label in ("Best story", "More diverse set"))
+    if best == HARD:
+        story = 0
+    else:
+        story = int(best) if best and re.fullmatch("[1-9][0-9]*", best) and int(best) <= stories else None
+    return story, {"a": "left", "b": "right", HARD: "tie"}.get(more)
+
+
+def _check(items: pd.DataFrame) -> None:
+    for column in ("item", "prompt_id", "prompt", "first", "second"):
+        if column not in items:
+            raise InputError(f"items: no column `{column}`; a row needs item, prompt_id, prompt, first and second")
+    for side in ("first", "second"):
+        for name, stories in zip(items["item"], items[side], strict=True):
+            if isinstance(stories, str) or not len(stories):
+                raise InputError(f"items: item {name}, `{side}`: expected a list of one story or more")
+
+
+def _in_order(row) -> tuple[list[str], list[str]]:
+    """The stories of set A, which stands left, and of set B."""
+    return (row.first, row.second) if row.first_side == "left" else (row.second, row.first)
+
+
+def _after_colon(said: str, label: str) -> str | None:
+    lines = re.findall(LINE.format(label=label), said, re.I | re.M)
+    return lines[0].lower() if len(lines) == 1 else None
+
+
+def _arm(side: str, first_side: str) -> str:
+    return "tie" if side == "tie" else "first" if side == first_side else "second"

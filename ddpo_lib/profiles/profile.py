@@ -1,0 +1,125 @@
+"""Every knob of a run in one typed, frozen object, read from YAML and checked once.
+
+A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `extends: NAME` starts from another
+profile and changes what it names; a mapping is merged, anything else is replaced.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.settings import Arm, Profile
+
+
+def swept(profile: Profile) -> tuple[str, ...]:
+    """The arms that are sampled at other temperatures too, sft first; none without temperatures."""
+    arms = [name for name, arm in profile.arms.items() if arm.swept]
+    return ("sft", *arms) if arms and profile.evaluation.temperatures else ()
+
+
+def seeds_of(profile: Profile, name: str) -> int:
+    """Trainings of an arm, or of "sft"."""
+    most = profile.arms[name].seeds if name in profile.arms else None
+    return min(most or profile.seeds, profile.seeds)
+
+
+def prompts_of(profile: Profile, name: str) -> int | None:
+    """Held-out prompts that "sft", an arm or a baseline is sampled for, at most; "sweep": at the other temperatures."""
+    if name in ("sft", "sweep"):
+        return profile.evaluation.sft_prompts if name == "sft" else profile.evaluation.sweep_prompts
+    sampled = {**profile.arms, **{name: online.arm for name, online in profile.online.items()}, **profile.baselines}
+    return sampled[name].prompts
+
+
+def twins(profile: Profile) -> dict[str, str | None]:
+    """For each arm, baseline and "gold" the arm that it is compared with; None where the profile has no such arm.
+
+    An arm's `against` comes first. Else a weighted arm is compared with the arm that has the same settings and no
+    weights, a DivPO arm with the one of the gap rule, and DPO and ORPO with sft. Which pairs are kept by the best
+    winners, and steps equal to those of the gap rule, need not be the same: they belong to what is tried. Baselines and
+    gold are compared with `evaluation.against`.
+    """
+    against = {name: arm.against or _twin(arm, profile.arms) for name, arm in profile.arms.items()}
+    others = dict.fromkeys(("gold", *profile.baselines), profile.evaluation.against)
+    return {"sft": None, **against, **others} if profile.arms else {}
+
+
+def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
+    """The first arm that differs in what makes this one special alone; arms that differ in nothing else come first."""
+    if not arm.weights and not arm.divpo:
+        return "sft"
+    free = {"swept", "seeds", "prompts", "against"}  # change nothing in a training
+    special, lenient = (
+        ({"weights", "scale", "floor", "power", "rescale"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+    )
+    for ignored in (free | special, free | special | {lenient}):
+        wanted = arm.model_dump(exclude=ignored)
+        for name, other in arms.items():
+            bare = not other.weights and (bool(arm.weights) or not other.divpo)
+            if bare and other.model_dump(exclude=ignored) == wanted:
+                return name
+    return None
+
+
+def names() -> list[str]:
+    """The profiles that come with the package."""
+    return sorted(file.stem for file in _folder().iterdir() if file.suffix == ".yaml")
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        name: a profile of the package, or the path of a YAML file.
+
+    Raises:
+        InputError: no such profile, not YAML, an unknown knob, or a value of the wrong type; names file and field.
+    """
+    file, content = _resolve(str(name))
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        knob = ".".join(map(str, first["loc"])) or "(top level)"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{file}, field `{knob}`: unknown knob; compare ddpo_lib/profiles/embedded.yaml") from None
+        got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f", got {first['input']!r}"
+        raise InputError(f"{file}, field `{knob}`: {first['msg']}{got}") from None
+
+
+def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]:
+    """A profile's file and its content, with what it extends merged in; a YAML file is sought beside its extender."""
+    where = f"{extended_by[-1]}, field `extends`" if extended_by else "profile"
+    if Path(name).suffix in (".yaml", ".yml"):
+        file = extended_by[-1].parent / name if extended_by else Path(name)
+    else:
+        file = Path(str(_folder() / f"{name}.yaml"))
+    if not file.exists():
+        raise InputError(f"{where} {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
+    if file in extended_by:
+        raise InputError(f"{where}: {name} extends itself")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected a mapping of knobs, got {type(content).__name__}")
+    base = content.pop("extends", None)
+    if base is None:
+        return file, content
+    return file, _merge(_resolve(str(base), (*extended_by, file))[1], content)
+
+
+def _merge(base: dict, change: dict) -> dict:
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others")
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _folder():
+    return resources.files("ddpo_lib") / "profiles"

@@ -1,0 +1,124 @@
+"""Chapters -> executed notebooks -> the HTML book, through jupytext, papermill and Jupyter Book 1.x."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ddpo_lib.base.extras import require
+
+BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
+SPEED = Path("results") / "gpu" / "speed.md"  # at its end, where `python -m benchmarks.gpu` has written it
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
+    """Run a MyST Markdown notebook with papermill.
+
+    Args:
+        notebook: the source.
+        folder: where the executed notebook lands, under the source's name with `.ipynb`.
+        parameters: for its parameters cell.
+
+    Returns:
+        The executed notebook.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed; the notebook with the traceback stays in `folder`.
+    """
+    import jupytext
+    import nbformat
+    import papermill
+
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = folder / f"{notebook.stem}.ipynb"
+    jupytext.write(jupytext.read(notebook), executed)
+    papermill.execute_notebook(
+        executed,
+        executed,
+        parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=notebook.parent,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warning on TCP would greet every chapter
+    )
+    done = nbformat.read(executed, as_version=4)
+    for cell in done.cells:  # the values that papermill put in are in the provenance; paths mean nothing to a reader
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    done.metadata.pop(
+        "widgets", None
+    )  # progress bars: a page has no kernel for them, and would ask a network for scripts
+    nbformat.write(done, executed)
+    return executed
+
+
+def build(project: Path, executed: list[Path], folder: Path) -> None:
+    """Build the HTML from prose pages and executed notebooks; any warning is an error.
+
+    Args:
+        project: the checkout, with `book/`, `_config.yml` and what `make bench` wrote.
+        executed: executed notebooks, one a chapter.
+        folder: the pages land in its `_build/html`.
+
+    Raises:
+        RuntimeError: the build failed; the message is Sphinx's.
+    """
+    from ddpo_lib.report.interactive import LOOK, assets
+
+    require("jupyter_book")
+    source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
+    for notebook in executed:
+        shutil.copy(notebook, source)
+    parts = [path.read_text(encoding="utf-8") for path in benchmark_files(project)]
+    (source / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
+    scripts = assets()
+    (source / "_static" / LOOK.name).write_bytes(scripts.pop(LOOK.name))
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(source),
+        "--warningiserror",
+        "--keep-going",
+    ]
+    command += ["--config", str(project / "_config.yml"), "--path-output", str(folder), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
+    if done.returncode:
+        raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    for name, content in scripts.items():  # afterwards: Jupyter Book loads every script of the source on every page
+        (folder / "_build" / "html" / "_static" / name).write_bytes(content)
+
+
+def benchmark_files(project: Path) -> list[Path]:
+    """What the page of benchmarks is made of."""
+    return [project / BENCHMARKS, *([project / SPEED] if (project / SPEED).is_file() else [])]
+
+
+def setup(app) -> dict:
+    """As an extension of Sphinx: pages go without Thebe, which would run cells on a server of others.
+
+    Jupyter Book puts its settings on each page twice, and the browser calls the second an error.
+    """
+    app.connect("html-page-context", _drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _drop_thebe(app, page: str, template: str, context: dict, doctree) -> None:
+    scripts = context["script_files"]
+    context["script_files"] = [s for s in scripts if "thebe" not in f"{s.filename} {s.attributes.get('body')}"]
+
+
+def publish(html: Path, project: Path) -> Path:
+    """Copy built pages to `book/_build/html` of the checkout, where a reader looks; returns the first page."""
+    place = project / "book" / "_build" / "html"
+    aside = place.with_name("html.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(html, aside)
+    shutil.rmtree(place, ignore_errors=True)
+    aside.replace(place)
+    return place / "index.html"

@@ -1,0 +1,222 @@
+"""One look for every chapter: an arm has one colour and one mark; figures carry what they show in words.
+
+For notebooks: the functions display; only `later` returns something, the place that it keeps free.
+"""
+
+import base64
+import html
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, DisplayHandle, Markdown, display
+
+from ddpo_lib.base.wording import interval as interval  # these three too for notebooks, as `wording.interval`
+from ddpo_lib.base.wording import name as name
+from ddpo_lib.base.wording import p_value as p_value
+
+# Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
+COLOURS = {
+    "gold": "#6b6b6b",
+    "base": "#b8b8b8",
+    "sft": "#b8b8b8",
+    "dpo": "#0072b2",
+    "orpo": "#56b4e9",
+    "ddpo": "#d55e00",
+    "dorpo": "#e69f00",
+    "divpo": "#009e73",
+    "instruct": "#cc79a7",
+}
+MARKS = {"semantic": "o", "style": "s", "both": "D"}
+PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
+ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"}
+SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
+MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
+SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
+VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
+
+
+def colour(arm: str) -> str:
+    return COLOURS.get(arm.split("-")[0], "#000000")
+
+
+def mark(arm: str) -> str:
+    method, _, space = arm.partition("-")
+    return ASKED_MARKS.get(arm) or MARKS.get(space) or PLAIN_MARKS.get(method, "o")
+
+
+def quality_name(report: dict) -> str:
+    """What quality is in this run, with a warning wherever it says nothing: for axes, columns and captions."""
+    return report["name"] + ("" if report["better_than_chance"] else ", NO BETTER THAN CHANCE")
+
+
+def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
+    """On a map, the mark of each split or arm and whether it is open; no two are the same while there are marks.
+
+    Circles are the corpus, open where held out; an arm has its own mark of the book, or another where that is taken.
+    """
+    given = {"train": ("o", False), "test": ("o", True)}
+    free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
+    for arm in sorted(set(names) - set(given), key=lambda arm: (mark(arm) not in MAP_MARKS, names.index(arm))):
+        given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
+        if len(free) > 1:
+            free.remove(given[arm])
+    return {arm: given[arm] for arm in names}
+
+
+def use_style() -> None:
+    """Set matplotlib for the book: vector output, readable type, no frame."""
+    mpl.rcParams.update(
+        {
+            "svg.fonttype": "path",
+            "svg.hashsalt": "ddpo",
+            "font.size": 10.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "figure.dpi": 100,
+        }
+    )
+
+
+def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
+    """Display a figure as SVG with alternative text that states the finding and a caption that says where to look."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue().encode()).decode()
+    image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+    _framed(image, caption)
+
+
+def later() -> DisplayHandle:
+    """Keep a place on the page free for a sentence or a table whose numbers are computed further down."""
+    return display(HTML(""), display_id=True)
+
+
+def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), place: DisplayHandle | None = None) -> None:
+    """Display a table that scrolls on a phone: columns in `text` on the left, the rest right-aligned.
+
+    Cells are strings as they should be read. They are escaped. With `place`, it goes where `later` kept one free.
+    """
+    head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
+    rows = [
+        "".join(f"<td{_side(c, text)}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
+        for row in frame.itertuples(index=False)
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    _framed(grid, caption, place)
+
+
+def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
+    """Draw responses at their places in a space's map; with `own`, in the map of their own prompt.
+
+    Colour is deviation, size the score, and the mark says which split or arm a response is of.
+
+    Args:
+        axes: to draw on.
+        points: of `explore.make_points`.
+        space: the name of one of its spaces.
+        own: the points are of one prompt, and it has a map.
+    """
+    x, y = (f"{'prompt ' if own else ''}{axis} {space}" for axis in "xy")
+    score = points["score"]
+    span = score.max() - score.min()
+    size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
+    most = 110 if own else float(np.clip(40_000 / len(points), 6, 60))
+    deviation = points[f"deviation {space}"]
+    palette = mpl.colormaps["cividis"].with_extremes(bad=COLOURS["gold"])  # a response alone under its prompt
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), palette)
+    for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
+        rows = points[points["who"] == who]
+        painted = colours.to_rgba(rows[f"deviation {space}"])
+        axes.scatter(
+            rows[x],
+            rows[y],
+            s=most * size[rows.index],
+            facecolors="none" if is_open else painted,
+            edgecolors=painted,
+            linewidths=1.1 if is_open else 0,
+            marker=sign,
+            label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
+            rasterized=len(points) > VECTOR_MARKS,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.figure.colorbar(colours, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")
+
+
+def people_first(who: str) -> tuple[bool, bool, str]:
+    """A key to sort by: the corpus to train on, what is held out, then arms by name."""
+    return who not in SPLIT_NAMES, who != "train", who
+
+
+def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
+    """Display stories as prose side by side, each under a line of facts; everything is escaped."""
+    cards = []
+    for facts, text in items:
+        paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines() if line.strip())
+        cards.append(f'<div class="ddpo-story"><div class="ddpo-facts">{html.escape(facts)}</div>{paragraphs}</div>')
+    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    display(HTML(f'<figure><div class="ddpo-stories">{"".join(cards)}</div>{note}</figure>'))
+
+
+def say(text: str, place: DisplayHandle | None = None) -> None:
+    """Display a sentence as prose, here or in a `place` of `later`; for sentences whose numbers come from the run."""
+    _put(Markdown(text), place)
+
+
+def ends(values: dict) -> tuple[float, float]:
+    """The ends of an interval for a drawing; NaN, which is not drawn, where there is none."""
+    return tuple(np.nan if values[end] is None else values[end] for end in ("low", "high"))
+
+
+def count(number: int, noun: str) -> str:
+    """`one seed`, `6 seeds`: a number that a sentence takes from the run."""
+    return f"one {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def space_name(model: str) -> str:
+    """A space's model as prose writes it."""
+    return SPACE_NAMES.get(model, model)
+
+
+def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
+    """A value of a row of findings and its ends, `name`, `name_low` and `name_high`, as `interval` writes them."""
+    return interval({"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}, digits, sign)
+
+
+def provenance(run, artifacts: list[str]) -> None:
+    """The footer of a chapter: what it was computed from, where and how long that took."""
+    rows = []
+    for artifact in artifacts:
+        m = run.manifest(artifact)
+        hardware = m["hardware"]
+        machine = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} of {hardware['cores']} cores"
+        made = {"artifact": artifact, "made on": m["made"], "seconds": f"{m['seconds']:.0f}", "machine": machine}
+        rows.append(made | {"commit": m["commit"] or "", "key": m["key"][:12]})
+    versions = ", ".join(f"{package} {version}" for package, version in m["versions"].items())
+    table(
+        pd.DataFrame(rows), caption=f"Provenance. {versions}.", text=("artifact", "made on", "machine", "commit", "key")
+    )
+
+
+def _framed(content: str, caption: str, place: DisplayHandle | None = None) -> None:
+    caption = html.escape(caption)
+    framed = f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'
+    _put(HTML(framed), place)
+
+
+def _put(content: HTML | Markdown, place: DisplayHandle | None) -> None:
+    place.update(content) if place else display(content)
+
+
+def _side(column: str, text: tuple[str, ...]) -> str:
+    return ' class="left"' if column in text else ""

@@ -1,0 +1,177 @@
+"""Arms that learn from their own samples: sample, score, pick, train, and again (online DivPO, and any other arm so).
+
+A round is two artifacts. Its pool: samples to some of the training prompts by the model as it is, scored by the
+teacher. And what was trained on pairs from it, beginning with that model, which is the frozen reference too.
+
+Two rewards are fitted on halves of the training prompts. The teacher's scores pick the pairs; the grader, which has
+read none of the teacher's prompts, says what the arms came to.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import write_json
+from ddpo_lib.base.run_folder import Run
+from ddpo_lib.measures.from_profile import fit_reward, load_reward, space
+from ddpo_lib.profiles.settings import Online, Profile
+
+if TYPE_CHECKING:
+    from ddpo_lib.measures.quality import (
+        Reward,  # with scipy.stats, whose import takes longer than all others of every process
+    )
+
+TEACHER, GRADER = "teacher", "grader"  # folders of the artifact `graders`
+GAP = 0  # between the scores of a pair: a reward tells any two samples apart, and its unit is not the upvote
+
+
+def make_graders(profile: Profile, folder: Path, run: Run) -> None:
+    """The teacher and the grader, each in its folder, with the report of each."""
+    for name, part in zip((TEACHER, GRADER), halve(run.table("corpus", "corpus.parquet"), profile.seed), strict=True):
+        (folder / name).mkdir(exist_ok=True)
+        _, _, report = fit_reward(profile, part, folder / name)
+        write_json(folder / f"{name}.json", report)
+
+
+def halve(corpus: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two corpora with half of the training prompts each, at random; what is held out is in both.
+
+    Raises:
+        InputError: fewer than two training prompts.
+    """
+    train = corpus[corpus["split"] == "train"]
+    prompts = np.random.default_rng(seed).permutation(np.sort(train["prompt_id"].unique()))
+    if len(prompts) < 2:
+        raise InputError("online: a teacher and a grader need a training prompt each; give more prompts")
+    parts = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
+    others = corpus["split"] != "train"
+    return tuple(corpus[others | corpus["prompt_id"].isin(part)] for part in parts)
+
+
+def make_pool(profile: Profile, online: Online, number: int, start: str, folder: Path, run: Run) -> None:
+    """Samples of a round and their scores, a table as `corpus.read_corpus` gives one, in `pool.parquet`.
+
+    Args:
+        number: of the round, from 1.
+        start: the artifact whose model is sampled.
+    """
+    from ddpo_lib.sampling.engines import open_trained
+    from ddpo_lib.sampling.generate import generate
+
+    prompts = draw_prompts(run.table("corpus", "corpus.parquet"), online.prompts, number, profile.seed)
+    engine = open_trained(profile.model, run.path(start) / "trained")
+    limits = {"samples": online.samples, "max_new_tokens": online.max_new_tokens}
+    journal = folder / "journal.jsonl"
+    samples = generate(
+        engine, prompts, profile.sampling.model_copy(update=limits), profile.seed + number, journal=journal
+    )
+    score_pool(samples, load_reward(profile, run.path("graders") / TEACHER)).to_parquet(folder / "pool.parquet")
+    journal.unlink(missing_ok=True)
+
+
+def make_round(profile: Profile, online: Online, number: int, start: str, pool: str, folder: Path, run: Run) -> None:
+    """What a round picks from its pool and what is trained on that, from the model that the pool was sampled from.
+
+    `picked.parquet` holds the samples that can be picked, with `surprisal` where the arm reads it; `pairs.parquet` the
+    pairs.
+    """
+    from ddpo_lib.pairs.arms import training_pairs
+    from ddpo_lib.spaces.embed import embed
+    from ddpo_lib.training.surprisal import mean_surprisal
+    from ddpo_lib.training.train import train_preferences
+
+    sampled, trained, arm = run.table(pool, "pool.parquet"), run.path(start) / "trained", online.arm
+    picked = whole(sampled)
+    if len(picked) and arm.picks_by_probability():
+        picked["surprisal"] = mean_surprisal(picked, profile.model, trained)
+    picked.to_parquet(folder / "picked.parquet")
+    vectors = {name: embed(picked["text"].tolist(), space(profile, name)) for name in arm.spaces() if len(picked)}
+    surprisal = picked["surprisal"].to_numpy() if "surprisal" in picked else None
+    try:
+        if picked.empty:
+            raise InputError("nothing is left to make pairs of")
+        pairs = training_pairs(picked, vectors, arm, GAP, profile.seed + number, surprisal)
+    except InputError as error:
+        raise InputError(
+            f"online, {pool}: {len(picked)} of {len(sampled)} samples are whole and not blank. {error}. In the "
+            "profile, raise the arm's `samples` or `max_new_tokens` under `online`"
+        ) from None
+    pairs.to_parquet(folder / "pairs.parquet")
+    write_json(folder / "dropped.json", pairs.attrs.get("dropped", []))
+    settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + number
+    train_preferences(pairs, arm, trained, *settings, folder)
+
+
+def make_results(profile: Profile, folder: Path, run: Run) -> None:
+    """Measures of the arms that learned online and of those that they are compared with, by held-out prompt and the
+    grader, in `by_prompt.parquet`; what their samples are like, in `samples.json`; what they took, in
+    `rounds.parquet`."""
+    from ddpo_lib.evaluation.compare_arms import describe_samples, score_by_prompt
+
+    samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in (*offline(profile), *profile.online)}
+    spaces = {name: space(profile, name) for name in ("semantic", "style")}
+    options = {"baseline": "sft", "to_match": list(samples)}
+    by_prompt, _ = score_by_prompt(samples, load_reward(profile, run.path("graders") / GRADER), spaces, **options)
+    by_prompt.to_parquet(folder / "by_prompt.parquet")
+    write_json(folder / "samples.json", {name: describe_samples(table) for name, table in samples.items()})
+    rows = [
+        {"arm": name, **describe_round(run, name, number)}
+        for name, online in profile.online.items()
+        for number in range(1, online.rounds + 1)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "rounds.parquet")
+
+
+def offline(profile: Profile) -> tuple[str, ...]:
+    """What the arms that learn online are compared with: the model that they start from, and DivPO on the corpus."""
+    return ("sft", *(name for name in ("divpo",) if name in profile.arms))
+
+
+def describe_round(run: Run, name: str, number: int) -> dict:
+    """Counts of a round, and the seconds of its two artifacts by their manifests."""
+    pool, trained = f"pool-{name}-{number}", f"round-{name}-{number}"
+    sampled, pairs = run.table(pool, "pool.parquet"), run.table(trained, "pairs.parquet")
+    log = run.json(trained, "log.json")
+    return {
+        "round": number,
+        "prompts": sampled["prompt_id"].nunique(),
+        "samples": len(sampled),
+        "whole": len(whole(sampled)),
+        "tokens": int(sampled["tokens"].sum()),
+        "score": float(sampled["score"].mean()),
+        "pairs": len(pairs),
+        "steps": max(entry["step"] for entry in log),
+        "seconds_to_sample": run.manifest(pool)["seconds"],
+        "seconds_to_train": run.manifest(trained)["seconds"],
+    }
+
+
+def draw_prompts(corpus: pd.DataFrame, prompts: int, number: int, seed: int) -> pd.DataFrame:
+    """The training prompts of a round, `prompt_id prompt`, at random; none comes again before all have come.
+
+    Args:
+        corpus: of `corpus.read_corpus`.
+        prompts: a round; all there are, if they are fewer.
+        number: of the round, from 1.
+        seed: of their order, the same for every round.
+    """
+    known = corpus[corpus["split"] == "train"].drop_duplicates("prompt_id").sort_values("prompt_id")
+    known = known[["prompt_id", "prompt"]].reset_index(drop=True)
+    order = np.random.default_rng(seed).permutation(len(known))
+    places = np.arange((number - 1) * prompts, number * prompts) % len(known)
+    return known.iloc[np.sort(order[places[: len(known)]])].reset_index(drop=True)
+
+
+def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
+    """Samples of `generate.generate` as a corpus: `prompt_id prompt response_id text score`, and `tokens finished`."""
+    pool = samples[["prompt_id", "prompt", "text", "tokens", "finished"]].copy()
+    pool["response_id"] = samples["prompt_id"] + "-" + samples["sample"].astype(str).str.zfill(4)
+    return pool.assign(score=reward.score(pool["prompt"].tolist(), pool["text"].tolist()))
+
+
+def whole(pool: pd.DataFrame) -> pd.DataFrame:
+    """The samples that can be learned from: one that the limit cut would teach to stop where it stops."""
+    return pool[pool["finished"] & (pool["text"].str.strip() != "")].reset_index(drop=True)

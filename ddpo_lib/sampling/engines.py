@@ -1,0 +1,316 @@
+"""Conversations -> completions, by three engines: transformers here, vLLM, or a server (`server.py`).
+
+A conversation is a list of `{"role": ..., "content": ...}`. An engine has `facts()`, a dict for manifests and
+journals with no secret in it, and
+
+    sample(conversations, samples, sampling, seed, skip) -> yields (position, [Completion, ...]) as they are ready
+
+where `skip` holds the positions of conversations that are not asked again, and `seed` is any text.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.models import models
+from ddpo_lib.profiles.settings import Baseline, Model, Sampling
+from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike, pad_left
+from ddpo_lib.sampling.completions import Completion, Conversation
+from ddpo_lib.sampling.decoding import Request, decode, takes_slots
+from ddpo_lib.sampling.draws import Draw, sample_keys
+
+log = logging.getLogger(__name__)
+
+
+if TYPE_CHECKING:
+    from ddpo_lib.sampling.server import Server
+
+VLLM_AT_ONCE = 1024  # conversations; what a kill costs
+FINGERPRINT = 1024  # numbers of each parameter
+
+Render = Callable[[Conversation], str]
+
+
+def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
+    """The engine of a baseline, its model loaded.
+
+    Args:
+        baseline: what to sample from, and by which engine.
+        model: the profile's model, used without an adapter where the baseline names none.
+
+    Raises:
+        InputError: a model that cannot be had, or vLLM that is not installed.
+    """
+    if baseline.engine == "server":
+        from ddpo_lib.sampling.server import Server
+
+        return Server(baseline.url, baseline.model, baseline.key, baseline.sends)
+    name, revision = (baseline.model, baseline.revision) if baseline.model else (model.name, model.revision)
+    if baseline.engine == "vllm":
+        return VLLM(name, revision=revision, dtype=model.dtype)
+    tokenizer = models.load_tokenizer(name, revision)
+    return Local(models.load_model(name, revision=revision, dtype=model.dtype), tokenizer, chat(tokenizer))
+
+
+def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "Local | VLLM":
+    """The engine of a trained arm: the profile's model as it was trained, asked by the template that it was trained on.
+
+    Raises:
+        InputError: a model that cannot be had, or vLLM that is not installed.
+    """
+    render = fill_template(model.template)
+    if engine == "vllm":
+        place, adapter = (model.name, trained) if models.is_adapter(trained) else (str(trained), None)
+        return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
+    loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
+    return Local(loaded, models.load_tokenizer(model.name, model.revision), render)
+
+
+def chat(tokenizer) -> Render:
+    """Conversation -> text that the model continues: by its chat template, or plainly where it has none."""
+    if tokenizer.chat_template is None:
+        return lambda messages: "".join(message["content"] + "\n\n" for message in messages)
+    return lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def fill_template(template: str) -> Render:
+    """Conversation of one message -> the template with that message for its `{prompt}`, as arms are trained."""
+    return lambda messages: template.replace("{prompt}", messages[-1]["content"])
+
+
+class Local:
+    """A model in this process, sampled by `decoding.decode`, or where its cache is no plain one by `model.generate`.
+
+    The repetition penalty counts the tokens of the response alone, and spares end tokens. With `model.generate`'s own,
+    an end token in a template would count, and few texts would end.
+
+    Args:
+        model: a causal language model on its device; its linear layers are replaced where that is faster.
+        tokenizer: its tokenizer.
+        render: conversation -> text that the model continues.
+    """
+
+    def __init__(self, model, tokenizer, render: Render):
+        self.tokenizer = tokenizer
+        self.render = render
+        self._weights = _fingerprint(model)
+        self.model = models.faster_linears(model.eval())
+        ends = model.generation_config.eos_token_id
+        self._ends = sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+
+    def facts(self) -> dict:
+        return {
+            "engine": "transformers",
+            "model": Path(self.model.name_or_path).name,
+            "weights": self._weights,
+            "template": self.render([{"role": "user", "content": "{prompt}"}]),
+            "penalty_counts": "tokens of the response, without end tokens",
+        }
+
+    def sample(
+        self,
+        conversations: list[Conversation],
+        samples: int,
+        sampling: Sampling,
+        seed: str,
+        skip: AbstractSet[int] = frozenset(),
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Each sample has noise of its own, which depends on the seed, its conversation and its number. What else is
+        sampled, and so `skip` and `sampling.batch_tokens`, changes the rounding of logits and nothing else.
+
+        Raises:
+            InputError: a conversation that leaves the model's context no room for an answer.
+        """
+        texts = [self.render(conversation) for conversation in conversations]
+        requests = [
+            Request(ids, keys, self._room(len(ids), sampling.max_new_tokens))
+            for ids, keys in zip(self._encode(texts), sample_keys(texts, samples, seed), strict=True)
+        ]
+        wanted = [i for i in range(len(requests)) if i not in skip]
+        draw = Draw(sampling, tuple(self._ends), getattr(self.model.generation_config, "min_new_tokens", None) or 0)
+        work = self._in_slots if takes_slots(self.model.config) else self._in_batches
+        made = work([requests[i] for i in wanted], samples, draw)
+        for number, tokens in tqdm(made, desc="sampling", total=len(wanted), disable=not wanted):
+            yield wanted[number], [self._read(np.array(t)) for t in tokens]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [encode(self.tokenizer, text) for text in texts]
+
+    def _in_slots(self, requests: list[Request], samples: int, draw: Draw) -> Iterator[tuple[int, list[list[int]]]]:
+        for group in group_alike([request.need for request in requests]):
+            slots = count_at_once(requests[group[0]].need, samples, draw.sampling) * samples
+            made = decode(self.model, [requests[i] for i in group], draw, min(slots, len(group) * samples))
+            yield from ((group[number], tokens) for number, tokens in made)
+
+    def _in_batches(self, requests: list[Request], samples: int, draw: Draw) -> Iterator[tuple[int, list[list[int]]]]:
+        for batch in fill_batches([request.need for request in requests], samples, draw.sampling):
+            yield from zip(batch, self._generate([requests[i] for i in batch], samples, draw), strict=True)
+
+    @torch.inference_mode()
+    def _generate(self, requests: list[Request], samples: int, draw: Draw) -> list[list[list[int]]]:
+        ids, mask = (t.to(self.model.device) for t in pad_left([request.ids for request in requests]))
+        keys = torch.tensor([request.keys for request in requests], device=self.model.device).flatten()
+        # all but the last token of each prompt is read once, and not once a sample as `num_return_sequences` would
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        if ids.shape[1] > 1:
+            read = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1], "position_ids": positions[:, :-1]}
+            self.model(**read, past_key_values=cache, logits_to_keep=1)
+            cache.batch_repeat_interleave(samples)
+        output = self.model.generate(
+            input_ids=ids.repeat_interleave(samples, 0),
+            attention_mask=mask.repeat_interleave(samples, 0),
+            past_key_values=cache,
+            do_sample=False,  # `Force` leaves one token, which is then the most probable
+            repetition_penalty=1.0,
+            logits_processor=LogitsProcessorList([Force(draw, keys, ids.shape[1])]),
+            max_new_tokens=min(request.limit for request in requests),
+            eos_token_id=self._ends,
+            pad_token_id=self._ends[0],
+        )
+        made = output[:, ids.shape[1] :].tolist()
+        return [made[i : i + samples] for i in range(0, len(made), samples)]
+
+    def _room(self, prompt: int, asked: int) -> int:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        if context is None or prompt + asked <= context:
+            return asked
+        if prompt >= context:
+            raise InputError(f"a prompt of {prompt} tokens leaves no room in the model's context of {context}")
+        log.warning("at most %d new tokens for a prompt of %d: the model's context ends", context - prompt, prompt)
+        return context - prompt
+
+    def _read(self, tokens: np.ndarray) -> Completion:
+        ends = np.flatnonzero(np.isin(tokens, self._ends))
+        length = int(ends[0]) if len(ends) else len(tokens)
+        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+        return Completion(text, length, "stop" if len(ends) else "length")
+
+
+class Force(LogitsProcessor):
+    """Leaves `model.generate` the tokens that a `Draw` draws, and no other; prompts end at `start`."""
+
+    def __init__(self, draw: Draw, keys: torch.Tensor, start: int):
+        self.draw, self.keys, self.start = draw, keys, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(n, V) logits -> (n, V): 0 at the token drawn, minus infinity elsewhere."""
+        said = input_ids[:, self.start :]
+        steps = torch.full_like(self.keys, said.shape[1])
+        drawn = self.draw(scores.clone(), said, self.keys, steps)
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
+
+
+class VLLM:
+    """A model in vLLM, with a LoRA adapter where one is given. Written by vLLM's documentation; it has not been run.
+
+    Its repetition penalty counts the prompt's tokens too, and end tokens. Where a template contains an end token, that
+    makes texts longer than `Local`'s; a penalty of 1 avoids it.
+
+    Args:
+        name: a folder, or a hub model.
+        adapter: folder of a PEFT adapter that was trained on it.
+        render: conversation -> text; None: by the model's chat template.
+
+    Raises:
+        InputError: vLLM is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        adapter: Path | None = None,
+        render: Render | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str = "bfloat16",
+    ):
+        if find_spec("vllm") is None:
+            raise InputError(
+                "engine vllm: vLLM is not installed; `pip install vllm` on a machine with a GPU it supports, "
+                "or use the engine transformers"
+            )
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+
+        rank = json.loads((adapter / "adapter_config.json").read_text())["r"] if adapter else None
+        lora = {"enable_lora": True, "max_lora_rank": rank} if adapter else {}
+        self.name = name
+        self.adapter = adapter
+        self.llm = LLM(model=str(models.model_place(name)), revision=revision, dtype=dtype, **lora)
+        self.lora = LoRARequest("adapter", 1, str(adapter)) if adapter else None
+        self.tokenizer = models.load_tokenizer(name, revision)
+        self.render = render or chat(self.tokenizer)
+
+    def facts(self) -> dict:
+        digest = hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()) if self.adapter else None
+        return {
+            "engine": "vllm",
+            "model": Path(self.name).name,
+            "adapter": digest and digest.hexdigest()[:16],
+            "template": self.render([{"role": "user", "content": "{prompt}"}]),
+            "penalty_counts": "tokens of the prompt and of the response, with end tokens",
+        }
+
+    def sample(
+        self,
+        conversations: list[Conversation],
+        samples: int,
+        sampling: Sampling,
+        seed: str,
+        skip: AbstractSet[int] = frozenset(),
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Each conversation has a seed of its own."""
+        from vllm import SamplingParams
+
+        wanted = [i for i in range(len(conversations)) if i not in skip]
+        for start in range(0, len(wanted), VLLM_AT_ONCE):
+            part = wanted[start : start + VLLM_AT_ONCE]
+            texts = [self.render(conversations[i]) for i in part]
+            settings = [
+                SamplingParams(
+                    n=samples,
+                    temperature=sampling.temperature,
+                    top_k=sampling.top_k,
+                    top_p=sampling.top_p,
+                    repetition_penalty=sampling.repetition_penalty,
+                    max_tokens=sampling.max_new_tokens,
+                    seed=hash_seed(f"{seed}-{i}"),
+                )
+                for i in part
+            ]
+            prompts = [{"prompt_token_ids": encode(self.tokenizer, text)} for text in texts]
+            for i, request in zip(part, self.llm.generate(prompts, settings, lora_request=self.lora), strict=True):
+                yield i, [Completion(o.text.strip(), len(o.token_ids), o.finish_reason) for o in request.outputs]
+
+
+def encode(tokenizer, text: str) -> list[int]:
+    """The tokens of a rendered text, with a begin token once: chat templates often write it themselves."""
+    begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
+    return tokenizer(text, add_special_tokens=not begun).input_ids
+
+
+def hash_seed(seed: str) -> int:
+    """A seed of 31 bits."""
+    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) >> 1
+
+
+def _fingerprint(model) -> str:
+    """Words that change when weights do, training included: a hash of some numbers of every parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        numbers = parameter.detach().flatten()
+        numbers = numbers[:: max(1, len(numbers) // FINGERPRINT)]
+        digest.update(name.encode() + numbers.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

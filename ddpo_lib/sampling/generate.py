@@ -1,0 +1,181 @@
+"""Prompts -> several samples each, from any engine (paper, evaluation: 4 samples a prompt); resumes after a kill."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.settings import Sampling
+from ddpo_lib.sampling.completions import Completion
+from ddpo_lib.sampling.prompting import conversation, parse_answers
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ["prompt_id", "prompt", "sample", "text", "tokens", "finished", "probability"]
+CUT = ("length", "content_filter")  # reasons for which a text is not whole
+
+
+def generate(
+    engine,
+    prompts: pd.DataFrame,
+    sampling: Sampling,
+    seed: int,
+    *,
+    how: str = "plain",
+    instruction: str = "{prompt}",
+    journal: Path | None = None,
+) -> pd.DataFrame:
+    """Sample responses.
+
+    Args:
+        engine: one of `engines`; it loads nothing more than it has.
+        prompts: a row a prompt, with `prompt_id` and `prompt`.
+        sampling: temperature, top-k, top-p, repetition penalty, most new tokens of a sample, samples a prompt.
+        seed: of the draws. With `engines.Local` the same seed gives a prompt's samples the same noise, whatever the
+            model, the other prompts and the batches are. A run that was killed and resumed so gives the same texts,
+            except where the rounding of logits decides a draw; a server promises nothing.
+        how: "plain", "iter" or "verbalized"; see `prompting`.
+        instruction: what the model is told, with `{prompt}` in it.
+        journal: a file that keeps every answer as it comes. What it holds is not asked again; one that was begun with
+            other settings is set aside. The caller removes it when the samples are safe.
+
+    Returns:
+        A row a sample: `prompt_id prompt sample text tokens finished probability`, sorted by prompt_id and sample.
+        `tokens` is missing where the engine does not say; `finished` is False where the token limit or a filter cut
+        the text; `probability` is what "verbalized" was told, else NaN. "verbalized" may give a prompt fewer samples.
+
+    Raises:
+        InputError: the engine fails; the message says how much of the work is kept.
+    """
+    asked = [instruction.replace("{prompt}", prompt) for prompt in prompts["prompt"]]
+    rounds = sampling.samples if how == "iter" else 1
+    each = sampling.samples if how == "plain" else 1
+    limits = sampling
+    if how == "verbalized":
+        limits = sampling.model_copy(update={"max_new_tokens": sampling.samples * sampling.max_new_tokens})
+    settings = {"engine": engine.facts(), "sampling": sampling.model_dump(), "seed": seed, "how": how}
+    kept = Journal(journal, settings | {"prompts": _digest([prompts["prompt_id"].tolist(), asked])})
+    said: list[list[Completion]] = [[] for _ in asked]
+    for r in range(rounds):
+        talks = [
+            conversation(how, text, [c.text for c in before], sampling.samples)
+            for text, before in zip(asked, said, strict=True)
+        ]
+        found = kept.round(r)
+        try:
+            for i, completions in engine.sample(talks, each, limits, f"{seed}-{r}", found.keys()):
+                kept.add(r, i, completions)
+        except InputError as error:
+            raise InputError(f"{error}{kept.remedy(r, len(asked))}") from None
+        for i, completions in kept.round(r).items():
+            said[i] += completions
+    _report(said)
+    rows = [
+        (prompt_id, prompt, *row)
+        for prompt_id, prompt, completions in zip(prompts["prompt_id"], prompts["prompt"], said, strict=True)
+        for row in _samples(completions, how, sampling.samples)
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"tokens": "Int64", "probability": float})
+    if how == "verbalized" and (few := len(asked) - int((table.groupby("prompt_id").size() == sampling.samples).sum())):
+        log.warning("verbalized: %d of %d prompts gave fewer than %d answers", few, len(asked), sampling.samples)
+    return table.sort_values(["prompt_id", "sample"], ignore_index=True)
+
+
+def _samples(completions: list[Completion], how: str, samples: int) -> Iterator[tuple]:
+    """Rows `sample text tokens finished probability` of a prompt."""
+    if how != "verbalized":
+        for s, c in enumerate(completions):
+            yield s, c.text, c.tokens, c.reason not in CUT, float("nan")
+        return
+    (whole,) = completions
+    answers = parse_answers(whole.text, samples)
+    for s, (text, probability) in enumerate(answers):
+        yield s, text, None, whole.reason not in CUT or s + 1 < len(answers), probability
+
+
+def _report(said: list[list[Completion]]) -> None:
+    reasons = [c.reason for completions in said for c in completions]
+    for reason in sorted(set(reasons) - {"stop", "length"}):
+        log.warning(
+            '%d of %d answers ended with "%s"; they are kept as they came', reasons.count(reason), len(reasons), reason
+        )
+
+
+class Journal:
+    """Answers as they came, on disk at once: a line of settings, then a line for each prompt and round.
+
+    A last line that a kill left half written is dropped. With no path, it is kept in memory alone.
+    """
+
+    def __init__(self, path: Path | None, settings: dict):
+        self.path = path
+        self._answers: dict[tuple[int, int], list[Completion]] = {}
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = _whole_lines(path)
+        if lines and lines[0] != (settings := json.loads(json.dumps(settings))):
+            changed = [key for key in settings if lines[0].get(key) != settings[key]]
+            aside = path.with_name(f"{path.name}.other")
+            path.replace(aside)
+            log.warning(
+                "%s: begun with another %s; begun anew, and the old one kept as %s", path, ", ".join(changed), aside
+            )
+            lines = []
+        if not lines:
+            self._write(settings)
+        for line in lines[1:]:
+            self._answers[line["round"], line["prompt"]] = [Completion(**c) for c in line["completions"]]
+        if len(lines) > 1:
+            log.info("%s: %d answers are kept from before", path, len(lines) - 1)
+
+    def round(self, r: int) -> dict[int, list[Completion]]:
+        """Position of a prompt -> its completions of round `r`."""
+        return {i: completions for (of, i), completions in self._answers.items() if of == r}
+
+    def add(self, r: int, i: int, completions: list[Completion]) -> None:
+        self._answers[r, i] = completions
+        if self.path:
+            self._write({"round": r, "prompt": i, "completions": [asdict(c) for c in completions]})
+
+    def remedy(self, r: int, prompts: int) -> str:
+        if self.path is None:
+            return ""
+        return (
+            f"; {len(self.round(r))} of {prompts} prompts are kept in {self.path}: the same command goes on from there"
+        )
+
+    def _write(self, line: dict) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _whole_lines(path: Path) -> list[dict]:
+    """The lines of a journal up to the first that is not whole; the file is cut there."""
+    if not path.exists():
+        return []
+    lines, end = [], 0
+    with path.open("rb+") as file:
+        for line in file:
+            try:
+                content = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                content = None
+            if not isinstance(content, dict):
+                break
+            lines.append(content)
+            end += len(line)
+        file.truncate(end)
+    return lines
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,199 @@
+"""Texts -> unit vectors in a space; every distinct text once, kept on disk.
+
+A text's vector is the same, bit for bit on a CPU, whatever else is embedded with it: a batch holds only texts that are
+padded to one length, and that length follows from the text alone. So shards of a corpus give what the whole would.
+"""
+
+import itertools
+import json
+import logging
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.store import Store, content_key
+from ddpo_lib.models import models
+from ddpo_lib.spaces import counted
+
+log = logging.getLogger(__name__)
+
+COUNTED = {
+    "stylometric": counted.stylometric_vectors,
+    "delta": counted.delta_vectors,
+    "lexical": counted.lexical_vectors,
+}
+STEP = 8  # tokens: texts are padded to a multiple of it
+TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # a batch's budget: what a core's cache holds, what fills a GPU
+KEEP = 32  # batches between two writes to disk: what a kill can lose
+
+
+@dataclass(frozen=True)
+class Space:
+    """An embedding space: a sentence-transformers model (embedded, local or on the hub), or one of `COUNTED`.
+
+    `trust_remote_code` lets the model's own Python code run on this machine; it needs a `revision` that is a
+    commit, 40 digits. Code that a model fetches from yet another repository is not pinned by it.
+    """
+
+    model: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self):
+        if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
+            raise InputError(
+                f"space {self.model}: trust_remote_code runs code from the hub; pin its revision to a commit"
+            )
+
+
+def embed(texts: list[str], space: Space | str) -> np.ndarray:
+    """Unit vectors of texts (paper: jina-embeddings-v3 for the semantic space, Style-Embedding for style).
+
+    What is not on disk yet is computed, longest first, in batches filled to a budget of tokens, and kept as it comes,
+    so that a killed call goes on where it was. Processes that `accelerate launch` started share the work; they need
+    one cache folder.
+
+    Args:
+        texts: n texts, none of them blank; repeated texts cost nothing.
+        space: "minilm" (embedded), "stylometric", "delta" or "lexical" (counted), or the name of any
+            sentence-transformers model; a `Space` where a revision or remote code matters.
+
+    Returns:
+        (n, d) float32, rows of unit length, equal for equal texts.
+
+    Raises:
+        InputError: a blank text (names its position), or a model that cannot be had.
+    """
+    space = Space(space) if isinstance(space, str) else space
+    for i, text in enumerate(texts):
+        if not text.strip():
+            raise InputError(f"texts: entry {i} is blank and has no direction in any space")
+    store = Store("vectors-" + content_key(space.model)[:16])
+    version = _version(space)
+    keys = [content_key(version, text) for text in texts]
+    distinct = dict(zip(keys, texts, strict=True))
+    vectors = store.get(list(distinct))
+    _fill(store, {key: text for key, text in distinct.items() if key not in vectors}, space)
+    vectors.update(store.get([key for key in distinct if key not in vectors]))
+    return np.stack([vectors[key] for key in keys])
+
+
+def count_overlong(texts: list[str], space: Space | str) -> int:
+    """How many texts are longer than the model reads; what stands beyond does not touch their vectors."""
+    space = Space(space) if isinstance(space, str) else space
+    if space.model in COUNTED:
+        return 0
+    encoder = _encoder(space)
+    longest = encoder.max_seq_length or float("inf")
+    return sum(length > longest for length in _lengths(texts, encoder, truncate=False))
+
+
+def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
+    """Compute and keep what is missing; of several processes, each does the texts whose keys fall to it."""
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if shared:
+        from accelerate import PartialState
+
+        state = PartialState()
+        mine = (key for key in missing if int(key[:8], 16) % state.num_processes == state.process_index)
+        missing = {key: missing[key] for key in mine}
+    if missing:
+        fill = _count_all if space.model in COUNTED else _encode_all
+        fill(store, missing, space)
+    if shared:
+        state.wait_for_everyone()
+
+
+def _count_all(store: Store, missing: dict[str, str], space: Space) -> None:
+    for keys in tqdm(_parts(list(missing), 1024), desc=f"embedding ({space.model})"):
+        store.put(zip(keys, COUNTED[space.model]([missing[key] for key in keys]), strict=True))
+
+
+def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
+    """On a CPU each core encodes batches of its own, which is faster than all cores at one batch."""
+    import torch
+
+    encoder = _encoder(space)
+    keys, texts = list(missing), list(missing.values())
+    longest = encoder.max_seq_length
+    step = STEP if longest and longest % STEP == 0 else 1  # padding must not outgrow the model's positions
+    padded = [-(-length // step) * step for length in _lengths(texts, encoder, truncate=True)]
+
+    def encode(batch: list[int]) -> np.ndarray:
+        return encoder.encode(
+            [texts[i] for i in batch],
+            batch_size=len(batch),
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            processing_kwargs={"text": {"pad_to_multiple_of": step}},
+        )
+
+    encode([0])  # tells the tokenizer how to pad, which threads must not do at the same time
+    device = models.device()
+    cores = torch.get_num_threads() if device == "cpu" else 1
+    with (
+        ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        tqdm(total=sum(padded), desc=f"embedding ({space.model})", unit=" tokens", unit_scale=True) as progress,
+    ):
+        for batches in _parts(_batches(padded, TOKENS[device]), KEEP):
+            made = np.concatenate(list(pool.map(encode, batches)))
+            done = [i for batch in batches for i in batch]
+            store.put(zip([keys[i] for i in done], made, strict=True))
+            progress.update(sum(padded[i] for i in done))
+
+
+def _batches(padded: list[int], budget: int) -> list[list[int]]:
+    """Positions of texts, longest first: each batch of one padded length, with as many tokens as the budget lets in."""
+    order = sorted(range(len(padded)), key=lambda i: -padded[i])
+    by_length = itertools.groupby(order, key=lambda i: padded[i])
+    return [batch for length, same in by_length for batch in _parts(list(same), max(1, budget // length))]
+
+
+def _lengths(texts: list[str], encoder, *, truncate: bool) -> list[int]:
+    """Tokens of each text, special ones included."""
+    cut = truncate and encoder.max_seq_length
+    options = {"truncation": True, "max_length": encoder.max_seq_length} if cut else {"verbose": False}
+    return [len(ids) for part in _parts(texts, 1024) for ids in encoder.tokenizer(part, **options).input_ids]
+
+
+def _parts(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+@cache
+def _encoder(space: Space):
+    from sentence_transformers import SentenceTransformer
+
+    place = models.encoder_place(space.model)
+    try:
+        encoder = SentenceTransformer(
+            str(place), revision=space.revision, trust_remote_code=space.trust_remote_code, device=models.device()
+        )
+    except ValueError as error:
+        if space.trust_remote_code or "trust_remote_code" not in str(error):
+            raise
+        raise InputError(
+            f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub; "
+            "to let it run, set the space's `trust_remote_code: true` and its `revision`, the commit that you read, "
+            "in a profile of yours"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network use "
+            f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
+        ) from None
+    return encoder if space.trust_remote_code else models.faster_linears(encoder)
+
+
+def _version(space: Space) -> str:
+    """What a vector depends on besides its text."""
+    if space.model in COUNTED:
+        return f"{space.model} {json.dumps(code_key(COUNTED[space.model]), sort_keys=True)}"
+    return f"{space.model} {models.weights_version(space.model, space.revision)} in steps of {STEP}"

@@ -1,0 +1,323 @@
+"""A policy and a batch -> log-probabilities of its responses, with nothing computed twice and nothing for padding.
+
+A padded batch is laid out as one row: each distinct prompt once, and its responses after it. A response attends to its
+prompt and to itself, through a variable-length kernel where there is one (bfloat16 or float16 on CUDA) and sequence by
+sequence elsewhere. The LM head runs on response tokens alone.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
+from peft import PeftModel
+from torch.autograd.function import once_differentiable
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from trl.kernels.chunked_logprob import _use_triton
+from trl.trainer.utils import add_fused_lm_head
+
+log = logging.getLogger(__name__)
+
+PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+AT_ONCE = 64  # tokens whose logits fit in a cache
+_GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.11 has no such option
+
+
+class NotToldError(ValueError):
+    """The model does not pass on to its attention what it was called with."""
+
+
+@dataclass
+class Packed:
+    """Sequences without padding in one row of T tokens: for each distinct prompt its tokens, then its responses.
+
+    A response's piece begins with the prompt's last token, which predicts its first; that token is not in the prompt's.
+
+    Attributes:
+        tokens, positions: (1, T) token ids, and their places in their sequences.
+        predicting: (R,) places in the row whose next token is one of a response, row by row of the batch.
+        predicted: (R,) those next tokens.
+        row: (R,) the row of the batch that each belongs to.
+        pieces: (context, start, stop), each place from start to stop in the row following the sequence's first
+            `context` = (start, stop) places; an empty context for a prompt.
+        queries: as `pieces`, with a prompt and its first response, which stand side by side, as one.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    predicting: torch.Tensor
+    predicted: torch.Tensor
+    row: torch.Tensor
+    pieces: list[tuple[tuple[int, int], int, int]]
+    queries: list[tuple[tuple[int, int], int, int]]
+
+    @cached_property
+    def spans(self) -> tuple:
+        """For a variable-length kernel: ends of queries and keys, most of each, and the places of the keys."""
+        own = [stop - start for _, start, stop in self.queries]
+        seen = [high - low + n for ((low, high), _, _), n in zip(self.queries, own, strict=True)]
+        places = [i for (low, high), start, stop in self.queries for i in (*range(low, high), *range(start, stop))]
+        device = self.tokens.device
+        ends = (F.pad(torch.tensor(n, device=device).cumsum(0), (1, 0)).to(torch.int32) for n in (own, seen))
+        return *ends, max(own), max(seen), torch.tensor(places, device=device)
+
+    def inputs(self) -> dict:
+        """For the model. The mask of one cell tells transformers that there is nothing for it to mask."""
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
+        inputs = {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
+        return inputs | {"packed": self, "use_cache": False}
+
+
+class Scored(NamedTuple):
+    """What a model says of the responses of a batch: two values a response, (B,), and the others a token of one, (R,).
+
+    Attributes:
+        logps: (B,) float32 sums of log-probabilities, with their gradient.
+        counts: (B,) tokens that were predicted.
+        row: (R,) the response that a token belongs to.
+        entropy, mean_logits, top1: (R,) of the distribution in a token's place: its entropy in nats, its mean logit,
+            and whether the token is the likeliest; no gradient. None where TRL's head was not asked for it.
+    """
+
+    logps: torch.Tensor
+    counts: torch.Tensor
+    row: torch.Tensor
+    entropy: torch.Tensor | None
+    mean_logits: torch.Tensor | None
+    top1: torch.Tensor | None
+
+
+def with_fused_head(model):
+    """The model itself, ready for `score_responses` outside of a trainer: TRL's trainers fuse the LM head of theirs."""
+    add_fused_lm_head(_causal_model(model))
+    return model
+
+
+def score_responses(model, batch: dict, response: torch.Tensor, trunk=None) -> Scored:
+    """Log-probability of each row's response.
+
+    Args:
+        model: a causal language model that a TRL trainer holds or that comes of `with_fused_head`; plain, PEFT or
+            wrapped for several devices.
+        batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
+        response: (B, L), true on response tokens, which follow the prompt's.
+        trunk: lower layers whose output is kept (`frozen_layers.Trunk`), or None.
+    """
+    response = response.bool() & batch["attention_mask"].bool()
+    if can_pack(model):
+        packed = pack(batch["input_ids"], batch["attention_mask"], response)
+        try:
+            return _score_packed(model, packed, len(response), trunk)
+        except NotToldError:
+            if trunk is not None:
+                raise
+            log.warning("%s cannot run packed batches; it runs padded ones", type(_causal_model(model)).__name__)
+            _causal_model(model).set_attn_implementation("eager")
+    labels = batch["input_ids"].masked_fill(~response, -100)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
+    predicted = response[:, 1:]  # nothing predicts a first token
+    width = predicted.shape[1]  # prompt-learning adapters put more before it
+    return _fused(outputs, lambda values: values[:, -width:][predicted], predicted.nonzero()[:, 0], len(response))
+
+
+def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
+    inputs = packed.inputs()
+    if trunk is not None:
+        inputs["inputs_embeds"] = trunk(packed)
+        del inputs["input_ids"]
+    if _use_triton(packed.tokens.device):  # there TRL's fused head sees these tokens alone, and never holds all logits
+        labels = torch.full_like(packed.tokens, -100)
+        labels[0, packed.predicting] = packed.predicted
+        outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
+        return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
+    logits = model(**inputs, logits_to_keep=packed.predicting).logits.squeeze(0).float()
+    logps, *statistics = _LogProbs.apply(logits, packed.predicted)
+    return _summed(logps, packed.row, rows, *statistics)
+
+
+class _LogProbs(torch.autograd.Function):
+    """(R, V) logits and (R,) tokens -> their log-probabilities, entropy, mean logit, and whether each is the likeliest.
+
+    Of all values as many as logits, one array is made: probabilities, which backward turns into the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, tokens: torch.Tensor):
+        room = torch.empty_like(logits[:AT_ONCE])
+        kept = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        parts = []
+        for start in range(0, max(len(logits), 1), AT_ONCE):
+            part, token = logits[start : start + AT_ONCE], tokens[start : start + AT_ONCE, None]
+            shares = room[: len(part)] if kept is None else kept[start : start + AT_ONCE]
+            largest = part.amax(dim=-1, keepdim=True)
+            torch.sub(part, largest, out=shares).exp_()
+            # on the CPU log_softmax is off by 1e-5 over a vocabulary, always to one side; the logarithm of a sum is not
+            whole = shares.sum(dim=-1, keepdim=True)
+            total = largest + whole.log()
+            logit = part.gather(1, token)
+            expected = torch.mul(shares, part, out=room[: len(part)]).sum(dim=-1, keepdim=True) / whole
+            parts.append((logit - total, total - expected, part.mean(dim=-1, keepdim=True), logit == largest, whole))
+        columns = [torch.cat(column)[:, 0] for column in zip(*parts, strict=True)]
+        ctx.save_for_backward(kept, tokens, columns.pop())
+        ctx.mark_non_differentiable(*columns[1:])
+        return tuple(columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor, *_):
+        shares, tokens, whole = ctx.saved_tensors
+        # in place: the next use of what was saved is an error of autograd's
+        shares.mul_((-gradient / whole)[:, None]).scatter_add_(1, tokens[:, None], gradient[:, None])
+        return shares, None
+
+
+def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:
+    """From what TRL's fused head gives; `at` takes the response tokens out of it."""
+    parts = (outputs.entropy, outputs.mean_logits, outputs.is_top1)
+    statistics = (None if part is None else at(part).detach() for part in parts)
+    return _summed(at(outputs.log_probs).float(), row, rows, *statistics)
+
+
+def _summed(logps: torch.Tensor, row: torch.Tensor, rows: int, *statistics) -> Scored:
+    sums = torch.zeros(rows, device=logps.device).index_add(0, row, logps)
+    return Scored(sums, row.bincount(minlength=rows), row, *statistics)
+
+
+def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.Tensor) -> Packed:
+    """Lay out (B, L) padded tokens as one row; rows of equal prompts share it."""
+    lengths = attention_mask.sum(dim=1).tolist()
+    prompt_lengths = (attention_mask.sum(dim=1) - response.sum(dim=1)).tolist()
+    rows_of: dict[tuple, list[int]] = {}
+    sequences = [ids[:length] for ids, length in zip(input_ids.tolist(), lengths, strict=True)]
+    for row, (sequence, prompt) in enumerate(zip(sequences, prompt_lengths, strict=True)):
+        rows_of.setdefault(tuple(sequence[:prompt]), []).append(row)
+
+    tokens, positions, pieces, queries = [], [], [], []
+    places: list[range] = [range(0)] * len(sequences)
+    for prompt, rows in rows_of.items():
+        shared = max(len(prompt) - 1, 0)
+        start = len(tokens)
+        context = (start, start + shared)
+        if shared:
+            tokens += prompt[:shared]
+            positions += range(shared)
+            pieces.append(((start, start), *context))
+        for row in rows:
+            begin = len(tokens)
+            own = sequences[row][shared:]
+            tokens += own
+            positions += range(shared, shared + len(own))
+            pieces.append((context, begin, len(tokens)))
+            first = begin == start + shared
+            queries.append(((start, start), start, len(tokens)) if first else (context, begin, len(tokens)))
+            places[row] = range(begin + max(len(prompt), 1) - 1 - shared, len(tokens) - 1)
+
+    predicting = [place for part in places for place in part]
+    device = input_ids.device
+
+    def tensor(values):
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Packed(
+        tokens=tensor([tokens]),
+        positions=tensor([positions]),
+        predicting=tensor(predicting),
+        predicted=tensor([tokens[place + 1] for place in predicting]),
+        row=tensor([row for row, part in enumerate(places) for _ in part]),
+        pieces=pieces,
+        queries=queries,
+    )
+
+
+def packed_attention(
+    module, query, key, value, attention_mask, *, packed: Packed | None = None, dropout: float = 0.0, **kwargs
+):
+    """Attention within each sequence of a packed row; torch's own where nothing is packed.
+
+    Args:
+        query, key, value: (1, H, T, d), with fewer heads in key and value where they are grouped.
+        packed: the layout; None for an ordinary batch.
+        dropout: of attention weights, 0 outside training.
+        kwargs: `scaling` among them.
+
+    Returns:
+        (1, T, H, d), and None for the attention weights.
+
+    Raises:
+        NotToldError: a packed batch comes without its layout.
+    """
+    if packed is None:
+        if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:  # the mask of one cell
+            raise NotToldError(f"{type(module).__name__} is not told where the sequences of a packed batch begin")
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+    scale = kwargs.get("scaling")
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0:
+        return _attend_at_once(query, key, value, packed, scale), None
+    return _attend_in_turn(query, key, value, packed, scale, dropout), None
+
+
+def _attend_in_turn(query, key, value, packed, scale, dropout):
+    # each tensor is split once: a slice apiece would fill a gradient of the whole row with zeros, for every slice
+    starts, lengths = zip(*((start, stop - start) for _, start, stop in packed.pieces), strict=True)
+    keys, values = (dict(zip(starts, x.split(lengths, dim=2), strict=True)) for x in (key, value))
+    queries = query.split([stop - start for _, start, stop in packed.queries], dim=2)
+    parts = []
+    for q, ((low, high), start, stop) in zip(queries, packed.queries, strict=True):
+        seen = [at for at in starts if low <= at < high or start <= at < stop]
+        k, v = (torch.cat([x[at] for at in seen], dim=2) for x in (keys, values))
+        mask = None
+        if high > low:
+            mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
+        options = {"attn_mask": mask, "is_causal": mask is None, "dropout_p": dropout, "scale": scale}
+        parts.append(F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **options))
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _attend_at_once(query, key, value, packed, scale):
+    *spans, places = packed.spans
+    k, v = (x[0].index_select(1, places).transpose(0, 1) for x in (key, value))
+    # causal from the right: the last query of a piece sees the last key
+    options = {"scale": scale, "window_size": (-1, 0)}
+    if _GROUPED:
+        options["enable_gqa"] = True
+    else:  # the kernel does not promise to share key and value heads among queries
+        k, v = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    return varlen_attn(query[0].transpose(0, 1), k, v, *spans, **options)[None]
+
+
+def can_pack(model) -> bool:
+    """Whether the model's attention can be told where sequences begin and end; if so, it is from now on."""
+    configs = getattr(extract_model_from_parallel(model, recursive=True), "peft_config", {}).values()
+    if any(config.is_prompt_learning for config in configs):
+        return False  # virtual tokens stand before the first
+    model = _causal_model(model)
+    config = model.config.get_text_config()
+    if config._attn_implementation == PACKED_ATTENTION:
+        return True
+    whole = getattr(config, "sliding_window", None) is None and getattr(config, "attn_logit_softcapping", None) is None
+    plain = {"full_attention"}.issuperset(getattr(config, "layer_types", None) or ())
+    placed = "position_ids" in inspect.signature(type(model).forward).parameters
+    settable = config._attn_implementation == "sdpa" and model._can_set_attn_implementation()
+    if not (whole and plain and placed and settable):
+        return False
+    model.set_attn_implementation(PACKED_ATTENTION)
+    return True
+
+
+def _causal_model(model):
+    """The transformers model within what wraps it for several devices and for PEFT."""
+    model = extract_model_from_parallel(model, recursive=True)
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+AttentionMaskInterface.register(PACKED_ATTENTION, sdpa_mask)

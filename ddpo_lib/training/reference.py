@@ -1,0 +1,102 @@
+"""Pairs and a frozen reference -> its log-probabilities, computed once for each sequence and kept on disk.
+
+Arms and ablations that start from one model share them, whatever their weights and whichever process comes first.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from filelock import FileLock
+from peft import PeftModel
+from trl.trainer.utils import use_adapter
+
+from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.store import Store, content_key
+from ddpo_lib.training import logps
+
+SIDES = ("chosen", "rejected")
+AT_ONCE = 4096  # rows; what a kill costs
+
+
+def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset], list[np.ndarray]]) -> Dataset:
+    """Add `ref_chosen_logps` and `ref_rejected_logps`, float32 sums over response tokens.
+
+    Args:
+        data: rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
+        version: a key of all that the log-probabilities depend on besides the tokens.
+        compute: gives both sides, (n,) each, for rows that are not known in full. It is called with `AT_ONCE` of them
+            at most, and what it gives is kept before it is called again. With several processes all of them call it,
+            with the same rows.
+    """
+    version = _from_main(version)
+    keys = {}
+    for side in SIDES:
+        texts = zip(data["prompt_ids"], data[f"{side}_ids"], strict=True)
+        keys[side] = [content_key(version, str(prompt), str(response)) for prompt, response in texts]
+    store = Store("reference-logps")
+    processes = PartialState()
+    # a second job waits here and then finds the work done; processes of one job must not wait for each other
+    with FileLock(f"{store.path}.lock") if processes.num_processes == 1 else nullcontext():
+        known = _from_main(store.get(list({*keys["chosen"], *keys["rejected"]})))
+        rows = [row for row, both in enumerate(zip(*keys.values(), strict=True)) if not known.keys() >= set(both)]
+        for start in range(0, len(rows), AT_ONCE):
+            part, new = rows[start : start + AT_ONCE], {}
+            for side, values in zip(SIDES, compute(data.select(part)), strict=True):
+                new |= {keys[side][row]: values[i : i + 1] for i, row in enumerate(part)}
+            if processes.is_local_main_process:
+                store.put(new.items())
+            known |= new
+    for side in SIDES:
+        column = np.array([known[key][0] for key in keys[side]], dtype=np.float32)
+        data = data.add_column(f"ref_{side}_logps", column)
+    return data
+
+
+def version_of(model, weights: str, below: str) -> str:
+    """What a reference log-probability depends on besides the tokens; the code that computes it counts too.
+
+    Args:
+        model: whose adapters' settings count.
+        weights: a hash of its weights.
+        below: a hash of layers that were taken out of it, or "".
+    """
+    adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
+    code = code_key(logps.score_responses)["code"]
+    return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain), code)
+
+
+@contextmanager
+def as_reference(model, policy):
+    """`model` without dropout, and with the adapter that `policy` had before training, also when asked for after.
+
+    Args:
+        model: as it is called, perhaps wrapped for several devices.
+        policy: the same unwrapped; None where the reference is a model of its own.
+    """
+    initial = nullcontext()
+    if isinstance(policy, PeftModel):
+        initial = use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
+    training = model.training
+    model.eval()
+    try:
+        with initial:
+            yield
+    finally:
+        model.train(training)
+
+
+def _plain(value):
+    """For JSON: sets in a fixed order, anything else by its words."""
+    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
+
+
+def _from_main(value):
+    """The main process's value, on every process."""
+    box = [value]
+    broadcast_object_list(box)
+    return box[0]

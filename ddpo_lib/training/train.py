@@ -1,0 +1,224 @@
+"""A profile's settings and a table -> a trained model in a folder; goes on from a checkpoint where there is one.
+
+What trains is an adapter, or with `lora_r: null` every parameter; it lands in `trained/` within the folder.
+
+With several processes (`accelerate launch`) all of them call the same function; the main one writes. Imports torch:
+seconds on a small machine, so callers import this module where they use it.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import ProgressCallback, TrainerCallback, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig
+
+from ddpo_lib.base.files import write_json
+from ddpo_lib.data import seen_prompts
+from ddpo_lib.models import models
+from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
+from ddpo_lib.training.frozen_layers import Trunk
+from ddpo_lib.training.frozen_linears import fast_frozen_linears
+from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
+
+log = logging.getLogger(__name__)
+
+
+def train_sft(
+    corpus: pd.DataFrame, model: Model, optimiser: Optimiser, max_tokens: int, seed: int, folder: Path
+) -> None:
+    """Supervised fine-tuning on the responses alone; it lands in `folder/trained`, its log in `log.json`.
+
+    `trained/seen_prompts.json` lists the prompts it has seen, see `seen_prompts`.
+
+    Args:
+        corpus: rows with `prompt` and `text`.
+        model, optimiser: of the profile.
+        max_tokens: most tokens of prompt and response; the corpus was cut to it when it was read.
+        seed: of the adapter's start and of the order of the data.
+        folder: to fill; a checkpoint found there is gone on from.
+    """
+    data = Dataset.from_dict({"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()})
+    config = SFTConfig(
+        **_arguments(optimiser, model, seed, folder),
+        max_length=max_tokens,
+        train_sampling_strategy="group_by_length",
+        loss_type="nll",
+    )
+    stay_on_one_device(config)
+
+    def build(policy, tokenizer, trunk):
+        return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+
+    _train(build, model, None, seed, folder)
+    _note_prompts(corpus["prompt"], None, model, folder)
+
+
+def train_preferences(
+    pairs: pd.DataFrame,
+    arm: Arm,
+    start: Path | None,
+    model: Model,
+    preference: Preference,
+    max_tokens: int,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Train one arm; it lands in `folder/trained`, its log in `log.json`.
+
+    `trained/seen_prompts.json` lists the prompts it has seen, those of `start` among them, see `seen_prompts`.
+
+    Args:
+        pairs: rows with `prompt`, `chosen`, `rejected`, and `weight` for a weighted arm.
+        arm: its loss and start.
+        start: folder of what SFT trained, to start from and the frozen reference; None: the base model.
+        model, preference: of the profile.
+        max_tokens: most tokens of prompt and response; a longer pair is an error.
+        seed: of the adapter's start and of the order of the data.
+        folder: to fill; a checkpoint found there is gone on from.
+        callbacks: told of every step.
+    """
+    optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
+    columns = {
+        "prompt": _templated(pairs["prompt"], model),
+        "chosen": pairs["chosen"].tolist(),
+        "rejected": pairs["rejected"].tolist(),
+    }
+    if "weight" in pairs:
+        columns["weight"] = pairs["weight"].tolist()
+    if arm.epochs:
+        optimiser = optimiser.model_copy(update={"epochs": arm.epochs})
+    config = DeviationConfig(
+        **_arguments(optimiser, model, seed, folder),
+        loss=arm.loss,
+        beta=arm.beta or preference.beta,
+        lam=preference.lam,
+        max_length=max_tokens,
+        precompute_ref_batch_size=8,
+    )
+    stay_on_one_device(config)
+
+    def build(policy, tokenizer, trunk):
+        data = Dataset.from_dict(columns)
+        return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+
+    _train(build, model, start, seed, folder, callbacks)
+    _note_prompts(pairs["prompt"], start, model, folder)
+
+
+def _train(
+    build: Callable,
+    model: Model,
+    start: Path | None,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    tokenizer = models.load_tokenizer(model.name, model.revision)
+    whole = model.lora_r is None
+    base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
+    depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
+    # where processes share a model's weights out, none has a layer's whole
+    shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
+    trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
+    set_seed(seed)
+    one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters beside a bfloat16 base
+    if whole:
+        policy = base
+    elif start is None:
+        lora = _lora(model, base.config.num_hidden_layers)
+        policy = get_peft_model(base, lora, autocast_adapter_dtype=not one_dtype)
+    else:
+        policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
+    frozen = [policy, trunk.layers] if trunk else [policy]
+    with nullcontext() if shared_out else fast_frozen_linears(*frozen):
+        trainer = build(policy, tokenizer, trunk)
+        trainer.remove_callback(ProgressCallback)
+        for callback in (QuietProgress, *callbacks):
+            trainer.add_callback(callback)
+        checkpoints = folder / "checkpoints"
+        last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+        if last:
+            log.info("going on from %s", Path(last).name)
+        trainer.train(resume_from_checkpoint=last)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, where each has a share
+    if trainer.accelerator.is_main_process:
+        chosen = {} if whole else {"selected_adapters": ["default"]}
+        policy.save_pretrained(folder / "trained", state_dict=weights, **chosen)
+        if whole:
+            tokenizer.save_pretrained(folder / "trained")
+        write_json(folder / "log.json", trainer.state.log_history)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # there are none of a training that keeps none
+
+
+def _note_prompts(prompts: pd.Series, start: Path | None, model: Model, folder: Path) -> None:
+    if not PartialState().is_main_process:
+        return
+    base = Path(model.name)  # itself one that this module trained, in the worlds of chapter 4
+    start = start or (base if seen_prompts.read(base) is not None else None)
+    seen_prompts.write(folder / "trained", prompts, start)
+
+
+class QuietProgress(ProgressCallback):
+    """The progress bar without a line of numbers at every step; they go to `log.json`."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+
+def stay_on_one_device(config) -> None:
+    """Of the GPUs that a process sees, use one: several are for `accelerate launch`, a process each."""
+    if config.n_gpu > 1:
+        config._n_gpu = 1  # else transformers takes so many batches for one and splits them, packed ones too
+
+
+def _arguments(optimiser: Optimiser, model: Model, seed: int, folder: Path) -> dict:
+    return {
+        "output_dir": str(folder / "checkpoints"),
+        "learning_rate": optimiser.learning_rate,
+        "num_train_epochs": optimiser.epochs,
+        "per_device_train_batch_size": optimiser.batch_size,
+        "gradient_accumulation_steps": optimiser.accumulation,
+        "warmup_steps": optimiser.warmup_steps,
+        "lr_scheduler_type": optimiser.schedule,
+        "max_grad_norm": optimiser.max_grad_norm,
+        "seed": seed,
+        "use_cpu": models.device() == "cpu",  # several processes then know that they belong together
+        "bf16": model.dtype == "bfloat16",
+        "gradient_checkpointing": torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,  # every step uses the whole adapter
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "steps" if optimiser.checkpoint_steps else "no",
+        "save_steps": optimiser.checkpoint_steps,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _lora(model: Model, layers: int) -> LoraConfig:
+    last = model.last_layers
+    return LoraConfig(
+        r=model.lora_r,
+        lora_alpha=model.lora_alpha,
+        target_modules=model.lora_targets,
+        layers_to_transform=list(range(layers - last, layers)) if last else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _templated(prompts: pd.Series, model: Model) -> list[str]:
+    return [model.template.replace("{prompt}", prompt) for prompt in prompts]

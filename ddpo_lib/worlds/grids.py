@@ -1,0 +1,121 @@
+"""Rows of small models in worlds of known modes, over seeds -> means, differences, and verdicts on the claims."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.base.stats import compare, plain
+from ddpo_lib.evaluation.published import judge_family
+from ddpo_lib.profiles.settings import MAIN_WORLD, Worlds
+
+MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
+
+
+class Grid(NamedTuple):
+    """What `small_models.join` left in a folder."""
+
+    table: pd.DataFrame  # a row a row of the grid and seed
+    traces: pd.DataFrame  # a row a measurement through training
+    truth: dict  # by world, of `modes.true_shares`
+    base: dict  # of `modes.measure`, the model that all start from
+    settings: Worlds  # that it was made with
+    made: dict  # the manifest: when, where, how long
+
+
+def read_grid(folder: Path) -> Grid:
+    table, traces = (pd.read_parquet(folder / f"{name}.parquet") for name in ("modes", "traces"))
+    truth, base, settings, made = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("truth", "base", "settings", "manifest")
+    )
+    return Grid(table, traces, truth, base, Worlds.model_validate(settings), made)
+
+
+def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
+    """This run's grid, or the one kept with the project where that has more seeds; and whether it is this run's.
+
+    Args:
+        here: of the run.
+        kept: the folder of the kept one, which may be missing. It is shown only where both have the same main world
+            and train alike, and it has every row of this one.
+    """
+    if not kept.is_dir():
+        return here, True
+    other = read_grid(kept)
+    alike = (
+        _shared(here.settings) == _shared(other.settings)
+        and _rows(here.settings).items() <= _rows(other.settings).items()
+    )
+    more = other.table["seed"].nunique() > here.table["seed"].nunique()
+    return (other, False) if alike and more else (here, True)
+
+
+def _rows(settings: Worlds) -> dict[str, str]:
+    """By name, all that makes a row, whether it is traced or not."""
+    return {name: row.model_dump_json(exclude={"traced"}) for name, row in settings.rows.items()}
+
+
+def _shared(settings: Worlds) -> dict:
+    """What two grids must have in common for their rows to be the same."""
+    different = {"seeds", "trace", "rows", "kinds"}
+    return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
+
+
+def summarise(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
+    """Means over seeds for every row, and differences to one of them, paired by seed.
+
+    Args:
+        table: rows of one world, as `small_models.join` writes them.
+        baseline: the row that the others are compared with.
+        confidence: of the t intervals over seeds.
+
+    Returns:
+        Under "rows", by row and measure, a mapping with the fields of `stats.Interval`, whose `prompts` are seeds here;
+        under "differences" likewise those of `stats.Difference`.
+    """
+    rows = list(dict.fromkeys(table["row"]))
+    seeds = sorted(table["seed"].unique())
+    cube = np.stack(
+        [
+            table.pivot(index="row", columns="seed", values=measure).reindex(index=rows, columns=seeds).to_numpy(float)
+            for measure in MEASURES
+        ],
+        axis=1,
+    )
+    at = rows.index(baseline)
+    found = compare(cube, against=[None if row == baseline else at for row in rows], confidence=confidence)
+    result = {
+        "rows": {row: dict(zip(MEASURES, means, strict=True)) for row, means in zip(rows, found.means, strict=True)},
+        "differences": {rows[i]: dict(zip(MEASURES, row, strict=True)) for i, row in found.differences.items()},
+    }
+    return plain(result)
+
+
+def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confidence: float) -> dict:
+    """One row of the grid minus another, of any world, in a column of the table: the fields of `stats.Difference`,
+    paired by seed, whose `prompts` are seeds."""
+    sides = [table[table["row"] == name].set_index("seed")[measure] for name in (against, row)]
+    values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
+    return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
+
+
+def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
+    """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
+
+    Args:
+        table: as `small_models.join` writes it.
+        claims: those whose rows the table has are judged, as one family.
+        confidence: of the t intervals over seeds.
+
+    Returns:
+        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and what
+        `published.judge_family` adds.
+    """
+    known = set(table["row"])
+    judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
+    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in judged]
+    found = [paired(table, *names, confidence=confidence) for names in sides]
+    return judge_family([{**claim, "difference": difference} for claim, difference in zip(judged, found, strict=True)])

@@ -1,0 +1,321 @@
+"""A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
+
+A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
+and may have a flaw. A world has one of two flaws:
+
+- "object": the closing names another object than the opening. A space that counts words sees it, since few of the
+  other stories have that word.
+- "order": closings name object and place ("the lamp and the harbour"), and in a flawed story they change places ("the
+  harbour and the lamp"). Each flawed story is the twin of a good one with the same words in another order, so a space
+  that counts words sees nothing.
+
+How often each plot, voice and flaw comes is set, so it is known exactly, and `read_mode` recovers all three from any
+text that the grammar can write.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from ddpo_lib.data.corpus import COLUMNS
+
+GOOD, BAD = 10.0, 1.0  # the scores of a good story and of a flawed one; equal scores make no pair
+PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
+FLAWS = ("object", "order")
+TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
+
+_FILE = Path(__file__).with_name("modeworld.yaml")
+_LANGUAGE = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+HEROES = tuple(_LANGUAGE["heroes"])
+PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
+PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
+_CONTENTS = tuple(_LANGUAGE["plots"].values())
+_FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
+
+_JOINED = "{} and the {}"
+_SLOTS = dict.fromkeys(HEROES, "hero") | dict.fromkeys(PLACES, "place") | dict.fromkeys(OBJECTS, "object")
+_NAMES = re.compile(rf"\b({'|'.join(_SLOTS)})\b")
+
+
+@dataclass(frozen=True)
+class World:
+    """What is common, rare and flawed, and how much of it is written.
+
+    Raises:
+        ValueError: a value out of its range; the message names the field.
+    """
+
+    prompts: int = 32  # for training
+    held_out: int = 8  # new combinations of heroes, places and objects that training knows
+    responses: int = 32  # a prompt
+    plots: int = 6  # the first of PLOTS
+    voices: int = 3  # the first of VOICES
+    zipf: float = 1.3  # the plot of rank r, from 1, has probability ~ r ** -zipf; 0: all equally common
+    voice_zipf: float = 1.0
+    flawed: float = 0.4  # the share of all responses, in expectation
+    flaw: str = "object"  # which of FLAWS they have
+    against: float = 0.0  # 0: every plot is flawed as often; 1: the rarest plots are flawed first; between: a mixture
+    seed: int = 0
+
+    def __post_init__(self):
+        words = len(HEROES)  # as many as there are places and objects
+        _check("prompts", self.prompts, 1, words**3)
+        _check("held_out", self.held_out, 0, words**3 - self.prompts)
+        _check("responses", self.responses, 1, math.inf)
+        _check("plots", self.plots, 1, len(PLOTS))
+        _check("voices", self.voices, 1, len(VOICES))
+        _check("zipf", self.zipf, 0, math.inf)
+        _check("voice_zipf", self.voice_zipf, 0, math.inf)
+        _check("flawed", self.flawed, 0, 1)
+        _check("against", self.against, 0, 1)
+        _check("seed", self.seed, 0, math.inf)
+        if self.flaw not in FLAWS:
+            raise ValueError(f"flaw: expected one of {', '.join(FLAWS)}, got {self.flaw!r}")
+        if self.held_out and self.prompts < words:
+            raise ValueError(
+                f"prompts: expected {words} or more, which name every hero, place and object, where some are held out, "
+                f"got {self.prompts}"
+            )
+
+
+def _check(field: str, value: float, low: float, high: float) -> None:
+    whole = World.__dataclass_fields__[field].type is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(f"{field}: expected a {'whole ' * whole}number, got {value!r}")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{field}: expected a number from {low} to {high}, got {value}")
+
+
+class Mode(NamedTuple):
+    """What a story does, how it is told, and whether it is flawed. Ranks count from 0, the commonest."""
+
+    plot: int
+    voice: int
+    flawed: bool
+
+
+# How often
+
+
+def plot_probabilities(world: World) -> np.ndarray:
+    """(plots,) float64, the commonest first, summing to 1."""
+    return _zipf(world.plots, world.zipf)
+
+
+def voice_probabilities(world: World) -> np.ndarray:
+    """(voices,) float64, the commonest first, summing to 1; independent of the plot."""
+    return _zipf(world.voices, world.voice_zipf)
+
+
+def flaw_probabilities(world: World) -> np.ndarray:
+    """(plots,) float64: the probability that a response of each plot is flawed, whatever its voice.
+
+    Weighed by `plot_probabilities` they sum to `world.flawed`, whatever `against` is.
+    """
+    plots = plot_probabilities(world)
+    rarer = np.cumsum(plots[::-1])[::-1] - plots  # the share of all responses that rarer plots hold
+    rarest_first = np.clip((world.flawed - rarer) / plots, 0, 1)
+    return (1 - world.against) * world.flawed + world.against * rarest_first
+
+
+def _zipf(number: int, exponent: float) -> np.ndarray:
+    share = np.arange(1, number + 1) ** -float(exponent)
+    return share / share.sum()
+
+
+# Writing
+
+
+def write_corpus(world: World) -> pd.DataFrame:
+    """Responses to the world's prompts, of modes drawn independently; the same for the same world.
+
+    Texts of one mode under one prompt differ until all its wordings are used, and only then repeat. Worlds that
+    differ in `flawed`, `flaw` or `against` alone have the same plots and voices.
+
+    Returns:
+        A row a response: the columns of `corpus.read_corpus` (the split by prompt: held-out ones are "test"), then
+        `plot voice flawed` as in Mode.
+    """
+    rng = np.random.default_rng(world.seed)
+    prompts = _write_prompts(world.prompts + world.held_out, rng)
+    shape = (len(prompts), world.responses)
+    plots = rng.choice(world.plots, shape, p=plot_probabilities(world))
+    voices = rng.choice(world.voices, shape, p=voice_probabilities(world))
+    flawed = rng.random(shape) < flaw_probabilities(world)[plots]
+    rows = []
+    for i, prompt in enumerate(prompts):
+        modes = [Mode(*row) for row in zip(plots[i].tolist(), voices[i].tolist(), flawed[i].tolist(), strict=True)]
+        texts = {mode: _shuffled_for_ever(_Wordings(prompt, mode, world.flaw), rng) for mode in sorted(set(modes))}
+        split = "train" if i < world.prompts else "test"
+        for j, mode in enumerate(modes):
+            score = BAD if mode.flawed else GOOD
+            rows.append((f"p{i:05d}", prompt, f"p{i:05d}-{j:04d}", next(texts[mode]), score, "modeworld", split, *mode))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *Mode._fields])
+    return table.astype({name: "str" for name in COLUMNS if name != "score"})
+
+
+def held_out(world: World) -> list[str]:
+    """The prompts of a world that are not for training, as `write_corpus` has them."""
+    return _write_prompts(world.prompts + world.held_out, np.random.default_rng(world.seed))[world.prompts :]
+
+
+def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
+    """Different prompts; any 16 in a row from a multiple of 16 on name every hero, place and object once."""
+    heroes, places, objects = (rng.permutation(list(names)).tolist() for names in (HEROES, PLACES, OBJECTS))
+    size, prompts = len(heroes), []
+    for i in range(number):
+        block, hero = divmod(i, size)
+        place, thing = hero + block, hero + 2 * block + block // size
+        ways = _prompt_wordings(heroes[hero], places[place % size], objects[thing % size])
+        prompts.append(ways[i % len(ways)])
+    return prompts
+
+
+def _prompt_wordings(hero: str, place: str, thing: str) -> list[str]:
+    return [way.format(hero=hero, place=PLACES[place], thing=OBJECTS[thing]) for way in _LANGUAGE["prompts"]]
+
+
+def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator[str]:
+    while True:
+        yield from map(texts.__getitem__, rng.permutation(len(texts)).tolist())
+
+
+def wordings(prompt: str, mode: Mode) -> Iterator[str]:
+    """Every text of a mode for a prompt, each once: 108 when good, 972 when flawed, whatever the flaw of the world.
+
+    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. A good closing names the object, or
+    object and place. A flawed one names any of the 15 other objects; or place and object; or one of them twice, which
+    no world writes, and a model may that half avoids the flaw.
+
+    Raises:
+        ValueError: a prompt that the world does not write.
+    """
+    return iter(_Wordings(prompt, mode))
+
+
+class _Wordings(Sequence):
+    """The texts of a mode by number: of worlds with one of FLAWS, or all that `wordings` gives.
+
+    None is written before it is asked for, since a corpus needs few of them.
+    """
+
+    def __init__(self, prompt: str, mode: Mode, flaw: str | None = None):
+        hero, place, thing = cast(prompt)
+        if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
+            raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
+        self.cast = {"hero": hero, "place": place, "object": thing}
+        openings, closings = _FRAMES[mode.voice]
+        self.parts = (openings, _CONTENTS[mode.plot], closings, _ends(place, thing, mode.flawed, flaw))
+
+    def __len__(self):
+        return math.prod(map(len, self.parts))
+
+    def __getitem__(self, number: int) -> str:
+        if number >= len(self):
+            raise IndexError(number)
+        places = np.unravel_index(number, [len(part) for part in self.parts])
+        opening, content, closing, end = (part[place] for part, place in zip(self.parts, places, strict=True))
+        return f"{opening.format(**self.cast)} {content}{closing.format(object=end)}"
+
+
+def _ends(place: str, thing: str, flawed: bool, flaw: str | None) -> list[str]:
+    """What closings name in worlds with a kind of flaw, or in all; see `wordings`."""
+    one = [other for other in OBJECTS if (other != thing) == flawed]
+    two = [(place, thing)] if flawed else [(thing, place)]
+    if flaw is None and flawed:
+        two += [(thing, thing), (place, place)]
+    return (one if flaw != "order" else []) + ([_JOINED.format(*pair) for pair in two] if flaw != "object" else [])
+
+
+# Reading
+
+
+def read_mode(text: str) -> Mode | None:
+    """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows.
+
+    Both flaws are read, whichever the world has.
+    """
+    named, masked = _NAMES.findall(text), _NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text)
+    known = _masked_stories().get(masked)
+    if known is None or len(named) != masked.count("<"):  # a mask that stands in the text itself names nothing
+        return None
+    _, place, thing = cast(text)
+    end = named[3:]  # after the opening's three
+    if len(end) == 1:
+        return Mode(*known, end != [thing])
+    return Mode(*known, end != [thing, place]) if set(end) <= {thing, place} else None
+
+
+def is_faithful(text: str, prompt: str) -> bool:
+    """Whether a text names the hero, the place and the object of a prompt, each before any other of its kind."""
+    return cast(text) == cast(prompt)
+
+
+def cast(text: str) -> tuple[str | None, str | None, str | None]:
+    """The first hero, place and object that a text names; None where it names none."""
+    first = {_SLOTS[name]: name for name in reversed(_NAMES.findall(text))}
+    return first.get("hero"), first.get("place"), first.get("object")
+
+
+@cache
+def _masked_stories() -> dict[str, tuple[int, int]]:
+    """Every story with <hero>, <place> and <object> for those -> its plot and its voice."""
+    ends = ["<object>", *(_JOINED.format(*pair) for pair in product(("<object>", "<place>"), repeat=2))]
+    stories = {}
+    for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
+        for opening, content, closing, end in product(openings, contents, closings, ends):
+            start = opening.format(hero="<hero>", place="<place>", object="<object>")
+            stories[f"{start} {content}{closing.format(object=end)}"] = plot, voice
+    return stories
+
+
+# Tokens
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word and mark of prompts and stories, with the space before it where it has one; sorted."""
+    tokens = set()
+    for cast in zip(HEROES, PLACES, OBJECTS, strict=True):
+        prompts = _prompt_wordings(*cast)
+        stories = (
+            wordings(prompts[0], Mode(plot, voice, False))
+            for plot, voice in product(range(len(PLOTS)), range(len(VOICES)))
+        )
+        for text in chain(prompts, *stories):
+            tokens.update(re.findall(TOKEN, text))
+    return tuple(sorted(tokens))
+
+
+def tokenizer():
+    """A fast tokenizer of `vocabulary()` and four special tokens; texts come back from their tokens exactly.
+
+    A response ends with its `eos_token`; `sep_token` stands between prompt and response.
+    """
+    from tokenizers import Regex, Tokenizer, decoders
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    words = [PAD, END, SEPARATOR, UNKNOWN, *vocabulary()]
+    inner = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
+    inner.pre_tokenizer = Split(Regex(TOKEN), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=PAD,
+        eos_token=END,
+        sep_token=SEPARATOR,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )

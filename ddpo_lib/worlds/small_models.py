@@ -1,0 +1,333 @@
+"""Small models in worlds whose modes are known: the model that all start from, one world, one row, all rows' modes.
+
+The training, the weights and the sampling are those of the real model; only the model is small and the truth is known.
+"""
+
+import copy
+import gc
+import shutil
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import write_json
+from ddpo_lib.base.run_folder import Run
+from ddpo_lib.data.corpus import held_out_prompts
+from ddpo_lib.profiles.settings import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
+from ddpo_lib.worlds import modes, modeworld
+
+LONGEST = 96  # tokens of prompt and story; the grammar stays well below
+NEW_TOKENS = 44  # of a sample; the grammar's longest story and its end are 41
+BASE = "world-base"  # the artifact that worlds start from; those of another flaw from one of their own (`base_of`)
+MANY = 1600  # samples where one model is looked at and not compared
+SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
+
+
+def check_kinds(settings: Worlds, where: str) -> None:
+    """Whether every kind of world that a profile names can be written.
+
+    Raises:
+        InputError: a kind that cannot; `where` and the field begin the message.
+    """
+    for name, fields in settings.kinds.items():
+        field = f"{where}, field `worlds.kinds.{name}`"
+        if "seed" in fields:
+            raise InputError(f"{field}: worlds.seeds sets the seed")
+        try:
+            world = modeworld.World(**fields)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{field}: {error}") from None
+        if not world.held_out or settings.preference_prompts > world.prompts:
+            raise InputError(f"{field}: expected held-out prompts, and {settings.preference_prompts} or more others")
+
+
+def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
+    return modeworld.World(**settings.kinds[kind], seed=seed)
+
+
+def base_of(flaw: str) -> str:
+    """The artifact that worlds of a kind of flaw start from: a model that never read a flaw cannot write it."""
+    return BASE if flaw == modeworld.FLAWS[0] else f"{BASE}-{flaw}"
+
+
+def flaws(settings: Worlds) -> list[str]:
+    """The kinds of flaw that the worlds have."""
+    return sorted({modeworld.World(**fields).flaw for fields in settings.kinds.values()})
+
+
+def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
+    """The model that worlds of a kind of flaw start from, trained from random weights on stories of all modes alike, so
+    that it knows the language and not what is common; and the modes of what it writes."""
+    from ddpo_lib.training.train import train_sft
+
+    settings, random = profile.worlds, folder / "random"
+    world = language(settings, flaw)
+    every = [world_of(settings, kind, 0) for kind in settings.kinds]
+    first = next(one for one in every if one.flaw == flaw)
+    _write_random(settings, world.seed, random)
+    stories = modeworld.write_corpus(world)
+    unread = {
+        modeworld.cast(prompt)
+        for kind, seed in product(settings.kinds, range(settings.seeds))
+        for prompt in modeworld.held_out(world_of(settings, kind, seed))
+    }
+    stories = stories[[cast not in unread for cast in stories["prompt"].map(modeworld.cast)]]
+    train_sft(stories, _model(random), settings.pretraining.optimiser, LONGEST, world.seed, folder)
+    shutil.rmtree(random)
+    many = settings.model_copy(update={"samples": MANY // first.held_out})
+    texts = sample(folder / "trained", modeworld.write_corpus(first), many, world.seed)
+    write_json(folder / "modes.json", _measure(texts, world, "the model that worlds start from"))
+
+
+def language(settings: Worlds, flaw: str) -> modeworld.World:
+    """What pretraining reads: every plot and voice of the worlds, each as often as any other, with one kind of flaw."""
+    kinds = [modeworld.World(**fields) for fields in settings.kinds.values()]
+    modes_of_all = {"plots": max(kind.plots for kind in kinds), "voices": max(kind.voices for kind in kinds)}
+    read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": settings.pretraining.responses}
+    # no world's own seed
+    return modeworld.World(**read, **modes_of_all, zipf=0, voice_zipf=0, flaw=flaw, seed=settings.seeds)
+
+
+def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
+    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes."""
+    from ddpo_lib.training.train import train_sft
+
+    settings = profile.worlds
+    world = world_of(settings, kind, seed)
+    corpus = modeworld.write_corpus(world)
+    corpus.to_parquet(folder / "corpus.parquet")
+    train = corpus[corpus["split"] == "train"]
+    train_sft(train, _model(run.path(base_of(world.flaw)) / "trained"), settings.sft, LONGEST, seed, folder)
+    texts = sample(folder / "trained", corpus, settings, seed)
+    texts.to_parquet(folder / "samples.parquet")
+    measured = _measure(texts, world, f"the model of world {kind}, seed {seed}, after SFT")
+    write_json(folder / "modes.json", {"sft": measured, "corpus": modes.measure(modes.read_modes(train), world)})
+
+
+def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
+    """One arm, from the model of its world, and the modes of what it writes; the trained model is not kept."""
+    from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
+    from ddpo_lib.pairs.rules import make_pairs
+    from ddpo_lib.training.surprisal import mean_surprisal
+    from ddpo_lib.training.train import train_preferences
+
+    _spare_the_collector()
+    settings, gap = profile.worlds, profile.data.gap
+    world, place = world_of(settings, row.world, seed), run.path(start)
+    corpus = pd.read_parquet(place / "corpus.parquet")
+    train = corpus[corpus["split"] == "train"]
+    known = train["prompt_id"].unique()[: settings.preference_prompts]
+    train = train[train["prompt_id"].isin(known)].reset_index(drop=True)
+    if row.noise:
+        train["score"] += np.random.default_rng([seed, 1]).normal(0, row.noise, len(train))
+    vectors = {name: world_vectors(train, name) for name in row.arm.spaces()}
+    trained = place / "trained"
+    surprisal = mean_surprisal(train, _model(trained), trained) if row.arm.picks_by_probability() else None
+    pairs = training_pairs(train, vectors, row.arm, gap, seed, surprisal)
+    preference = settings.preference
+    optimiser = preference.dpo if row.arm.loss == "dpo" else preference.orpo
+    arm = with_equal_steps(row.arm, len(pairs), len(make_pairs(train, gap, seed)), optimiser)
+    trace = [_trace(settings, world, corpus, seed)] if row.traced else []
+    train_preferences(pairs, arm, trained, _model(trained), preference, LONGEST, seed, folder, trace)
+    texts = sample(folder / "trained", corpus, settings, seed)
+    texts.to_parquet(folder / "samples.parquet")
+    measured = _measure(texts, world, f"a row of world {row.world}, seed {seed}")
+    before = run.json(start, "modes.json")["sft"]
+    weight = pairs.get("weight", pd.Series(1.0, pairs.index))
+    flawed = pairs["chosen_id"].map(train.set_index("response_id")["flawed"]).astype(float)
+    found = {
+        "row": measured,
+        "pairs": len(pairs),
+        "pressure": float(weight.mean()),  # mean weight of a pair
+        "zero_winners": float((weight == 0).mean()),
+        "flawed_winners": float(np.average(flawed, weights=weight)),  # their share of the weight
+        "trace": [_point(0.0, before), *trace[0].found, _point(1.0, measured)] if trace else [],
+    }
+    write_json(folder / "modes.json", found)
+    shutil.rmtree(folder / "trained")
+
+
+@cache
+def _spare_the_collector() -> None:
+    """Once a process: what there is by now, nearly all of it imported, is not looked through again when a trainer asks
+    for a whole collection, which would be 0.3 s of each row."""
+    gc.collect()
+    gc.freeze()
+
+
+def _measure(texts: pd.DataFrame, world: modeworld.World, what: str) -> dict:
+    measured = modes.measure(modes.read_modes(texts), world)
+    if measured["none"] == 1:
+        raise InputError(
+            f"worlds: none of {len(texts)} stories of {what} can be read; in the profile, raise the prompts or epochs "
+            "of worlds.pretraining, or lower the learning rates of SFT or of preference training"
+        )
+    return measured
+
+
+def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run: Run) -> None:
+    """What rows and worlds came to as one table, and the modes through training of those that were traced.
+
+    Args:
+        rows: (name of a row or, with "sft:" before it, of a world; seed) -> its artifact.
+    """
+    table, traces = [], []
+    for (name, seed), artifact in rows.items():
+        found = run.json(artifact, "modes.json")
+        kind = name.removeprefix(SFT) if name.startswith(SFT) else profile.worlds.rows[name].world
+        facts = {"row": name, "seed": seed, "world": kind}
+        if name.startswith(SFT):
+            table += [{**facts, **found["sft"]}, {**facts, "row": CORPUS + kind, **found["corpus"]}]
+        else:
+            about = {key: found[key] for key in ("pairs", "pressure", "zero_winners", "flawed_winners")}
+            table.append({**facts, **about, **found["row"]})
+            traces += [{**facts, **point} for point in found["trace"]]
+    pd.DataFrame(table).to_parquet(folder / "modes.parquet")
+    pd.DataFrame(traces, columns=None if traces else ["row"]).to_parquet(folder / "traces.parquet")
+
+
+def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run) -> None:
+    """The tables that `gather` made as one, with the truth about each world and what the model writes that all start
+    from; and the modes of the first model after SFT for one prompt, scored, beside as many samples as `MANY`.
+
+    Args:
+        parts: artifacts of `gather`.
+        first: the artifact of the main world's first seed.
+    """
+    for file in ("modes.parquet", "traces.parquet"):
+        pd.concat([run.table(part, file) for part in parts], ignore_index=True).to_parquet(folder / file)
+    place, kinds = run.path(first), profile.worlds.kinds
+    corpus = pd.read_parquet(place / "corpus.parquet")
+    prompt = held_out_prompts(corpus)["prompt"].iloc[0]
+    scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN_WORLD, 0))
+    many = profile.worlds.model_copy(update={"samples": MANY})
+    told = modes.read_modes(sample(place / "trained", corpus[corpus["prompt"] == prompt], many, 0))
+    found = told[told["faithful"]].value_counts(list(modeworld.Mode._fields))
+    scored["sampled"] = found.reindex(pd.MultiIndex.from_frame(scored[found.index.names]), fill_value=0).to_numpy()
+    scored.assign(prompt=prompt, samples=MANY).to_parquet(folder / "scored.parquet")
+    write_json(folder / "settings.json", profile.worlds.model_dump())
+    write_json(folder / "base.json", run.json(BASE, "modes.json"))
+    write_json(folder / "truth.json", {kind: modes.true_shares(world_of(profile.worlds, kind, 0)) for kind in kinds})
+
+
+def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFrame:
+    """The probability of every mode under a model, exact: the sum over all texts of the mode for one prompt.
+
+    Args:
+        trained: folder of a model of this world.
+        prompt: one of its prompts.
+        world: its plots and voices are scored.
+
+    Returns:
+        A row a mode: `plot voice flawed probability`. They sum to the share of what the model writes that can be read
+        and is faithful to the prompt.
+    """
+    from ddpo_lib.models import models
+    from ddpo_lib.training.logps import with_fused_head
+    from ddpo_lib.training.surprisal import sum_logps
+
+    tokenizer, model = models.load_tokenizer(str(trained)), with_fused_head(models.load_model(str(trained)).eval())
+    every = product(range(world.plots), range(world.voices), (False, True))
+    rows = [(mode, text) for mode in (modeworld.Mode(*m) for m in every) for text in modeworld.wordings(prompt, mode)]
+    asked = [TEMPLATE.replace("{prompt}", prompt)] * len(rows)
+    probability = np.exp(sum_logps(model, tokenizer, asked, [text for _, text in rows])[0])
+    scored = pd.DataFrame([mode for mode, _ in rows]).assign(probability=probability)
+    return scored.groupby(list(modeworld.Mode._fields), as_index=False)["probability"].sum()
+
+
+def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:
+    """(n, d) float32 unit rows of a world's responses in one of its spaces, of which the labels are an upper bound."""
+    from ddpo_lib.spaces.embed import COUNTED, embed
+
+    space = WORLD_SPACES[name]
+    if space in COUNTED:  # texts so short are counted in a tenth of the time that reading their vectors takes
+        return COUNTED[space](corpus["text"].tolist())
+    if space is not None:
+        return embed(corpus["text"].tolist(), space)
+    labels = corpus[name].to_numpy()
+    return np.eye(labels.max() + 1, dtype=np.float32)[labels]
+
+
+def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> pd.DataFrame:
+    """What a trained model writes to the held-out prompts, drawn from its own distribution, nothing cut."""
+    from ddpo_lib.sampling.engines import open_trained
+    from ddpo_lib.sampling.generate import generate
+
+    engine = open_trained(_model(trained), trained)
+    return generate(engine, held_out_prompts(corpus), _sampling(settings.samples), seed)
+
+
+def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int):
+    """A callback that measures the modes of the model between the parts of its training, `settings.trace` in all.
+
+    On half as many samples as a trained row, since it would take longer than the training otherwise.
+    """
+    from transformers import TrainerCallback
+
+    from ddpo_lib.sampling.engines import Local, fill_template
+    from ddpo_lib.sampling.generate import generate
+
+    class Trace(TrainerCallback):
+        def __init__(self):
+            self.found = []
+
+        def on_train_begin(self, args, state, control, processing_class=None, **kwargs):
+            self.at = {round(i * state.max_steps / settings.trace) for i in range(1, settings.trace)}
+            self.tokenizer = processing_class
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step in self.at:
+                aside = copy.deepcopy(model)
+                aside.__dict__.pop("forward", None)  # TRL's, which would run the model itself, and that in training
+                engine = Local(aside, self.tokenizer, fill_template(TEMPLATE))
+                texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
+                found = modes.measure(modes.read_modes(texts), world)
+                self.found.append(_point(state.global_step / state.max_steps, found))
+
+    return Trace()
+
+
+def _point(share: float, measured: dict) -> dict:
+    """What a trace keeps of `modes.measure` after so much of a training."""
+    return {"share": share, **{key: measured[key] for key in ("none", "flawed", "plots", "voices")}}
+
+
+TEMPLATE = "{prompt}" + modeworld.SEPARATOR
+
+
+def _model(place: Path) -> Model:
+    return Model(name=str(place), dtype="float32", template=TEMPLATE, lora_r=None)
+
+
+def _sampling(samples: int) -> Sampling:
+    plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    return Sampling(samples=samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain)
+
+
+def _write_random(settings: Worlds, seed: int, folder: Path) -> None:
+    """A causal language model of random weights and the world's words."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = modeworld.tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=2 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        initializer_range=settings.width**-0.5,  # transformers' 0.02 is for wider models: these learn to copy far later
+        max_position_embeddings=2 * LONGEST,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,547 @@
+"""Intervals that cover as they say, comparisons of arms, p, corrected p, effects, and prompts needed."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import nct, t, ttest_1samp, ttest_rel
+
+from ddpo_lib.base import resampling
+from ddpo_lib.base.resampling import ends, p_error, p_values, resample
+from ddpo_lib.base.stats import (
+    Components,
+    bootstrap_ratio,
+    compare,
+    components,
+    effect_sizes,
+    half_width,
+    holm,
+    mean_interval,
+    needed_prompts,
+    p_at,
+    simulate_coverage,
+    undecided,
+)
+
+SETTINGS = {"draws": 1000, "confidence": 0.95, "seed": 0}
+TWO = {"against": [None, 0], "confidence": 0.95}
+P_VALUES = arrays(np.float64, st.integers(1, 9), elements=st.floats(0, 1))
+
+
+def bootstrap_mean(values, **changed):
+    """The ratio whose wholes are one: a mean, resampled by prompt."""
+    return bootstrap_ratio(values, np.ones(len(values)), **changed)
+
+
+def coverage(values: np.ndarray, truth: float, confidence: float = 0.95) -> float:
+    """How often the interval holds the truth, over data sets: (data sets, prompts) or (data sets, prompts, seeds)."""
+    means = compare(values[None], against=[None], confidence=confidence).means[0]
+    return float(np.mean([interval.low <= truth <= interval.high for interval in means]))
+
+
+def resampled_coverage(values: np.ndarray, truth: float, confidence: float = 0.95) -> float:
+    """The same of resampled intervals."""
+    drawn = resample(values.T[:, None], np.ones((values.shape[1], 1, len(values))), draws=3000, seed=0)
+    low, high = ends(drawn, np.full(len(values), values.shape[1] - 1.0), confidence)
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def simulated(kind: str, *shape: int) -> tuple[np.ndarray, float]:
+    rng = np.random.default_rng(1)
+    return (rng.normal(3, 2, shape), 3.0) if kind == "normal" else (rng.exponential(size=shape), 1.0)
+
+
+# Resampled
+
+
+def test_the_mean_is_exact_and_inside_its_interval():
+    interval = bootstrap_mean([1.0, 2.0, 4.0, 9.0, 3.0, 5.0], **SETTINGS)
+    assert interval.mean == 4.0
+    assert interval.prompts == 6
+    assert 1.0 <= interval.low < 4.0 < interval.high <= 9.0
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    interval = bootstrap_mean([0.25] * 5, **SETTINGS)
+    assert (interval.low, interval.mean, interval.high) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("n", [10, 16, 30])
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_intervals_over_few_prompts_cover_the_truth_as_often_as_they_say(n, confidence):
+    values, truth = simulated("normal", 2000, n)
+    allowed = 3.5 * math.sqrt(confidence * (1 - confidence) / 2000)
+    for covered in (coverage, resampled_coverage):
+        assert abs(covered(values, truth, confidence) - confidence) < allowed
+
+
+@pytest.mark.parametrize(("n", "least"), [(10, 0.89), (16, 0.9), (30, 0.915)])
+def test_skewed_values_cost_some_coverage_and_less_of_it_than_the_plain_percentiles(n, least):
+    values, truth = simulated("exponential", 2000, n)
+    rng = np.random.default_rng(0)
+    plain = values[:, rng.integers(0, n, (2000, n))].mean(axis=2)
+    low, high = np.quantile(plain, [0.025, 0.975], axis=1)
+    covered = resampled_coverage(values, truth)
+    assert least < covered < 0.95
+    assert covered > np.mean((low <= truth) & (truth <= high)) + 0.01
+
+
+def test_the_resampled_interval_is_as_wide_as_students():
+    values = np.random.default_rng(3).normal(size=(400, 12))
+    drawn = resample(values.T[:, None], np.ones((12, 1, 400)), draws=10_000, seed=0)
+    low, high = ends(drawn, np.full(400, 11.0), 0.95)
+    students = 2 * t.ppf(0.975, 11) * values.std(axis=1, ddof=1) / math.sqrt(12)
+    assert np.mean((high - low) / students) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize(("prompts", "confidence"), [(1, 0.1), (2, 0.95), (4, 0.95), (9, 1 - 1e-9)])
+def test_too_few_prompts_have_a_mean_and_no_interval(prompts, confidence):
+    interval = bootstrap_mean(np.arange(prompts), **SETTINGS | {"confidence": confidence})
+    assert (interval.mean, interval.prompts) == ((prompts - 1) / 2, prompts)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+
+
+def test_too_few_draws_for_the_percentile_give_no_interval():
+    assert math.isnan(bootstrap_mean(np.arange(50), draws=30, confidence=0.95, seed=0).low)
+    assert bootstrap_mean(np.arange(50), draws=60, confidence=0.95, seed=0).low > 0
+
+
+def test_a_seed_fixes_the_interval():
+    values = np.random.default_rng(2).normal(size=30)
+    assert bootstrap_mean(values, **SETTINGS) == bootstrap_mean(values, **SETTINGS)
+    assert bootstrap_mean(values, **SETTINGS) != bootstrap_mean(values, **SETTINGS | {"seed": 1})
+
+
+def test_how_much_is_held_at_a_time_changes_nothing(monkeypatch):
+    values, ones = np.random.default_rng(2).normal(size=(25, 4, 6)), np.ones((25, 4, 6))
+    whole = resample(values, ones, draws=500, seed=0)
+    monkeypatch.setattr(resampling, "FLOATS", 3000)
+    assert resample(values, ones, draws=500, seed=0) == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([0.0, 1.0, math.nan, math.nan], "entry 2 is nan"), ([math.inf, 1.0], "entry 0 is inf"), ([], "no values")],
+)
+def test_values_without_a_mean_are_named(values, message):
+    with pytest.raises(ValueError, match=f"values: {message}"):
+        mean_interval(values, confidence=0.95)
+    with pytest.raises(ValueError, match=f"parts: {message}"):
+        bootstrap_mean(values, **SETTINGS)
+
+
+def test_a_ratio_of_sums_counts_each_prompt_by_its_whole_and_passes_over_empty_ones():
+    interval = bootstrap_ratio([1, 0, 0, 0, 0, 0], [1, 3, 3, 3, 3, 0], **SETTINGS | {"draws": 20_000})
+    assert (interval.mean, interval.prompts) == (1 / 13, 5)
+    # Four of five are drawn, and the percentile is 0.28: none is the first in 41% of draws, all four in 0.16%, three
+    # in 2.56%, where the ratio is 3 to 3 + 3.
+    assert (interval.low, interval.high) == (0.0, 0.5)
+    assert bootstrap_ratio([2, 4, 6, 8, 1], [4, 8, 12, 16, 2], **SETTINGS).low == 0.5
+
+
+@pytest.mark.parametrize("wholes", [[1, 2, 3], [1, -1], [0, 0]])
+def test_wholes_that_make_no_ratio_are_refused(wholes):
+    with pytest.raises(ValueError, match="wholes: expected 2 numbers >= 0"):
+        bootstrap_ratio([1, 2], wholes, **SETTINGS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(5, 20), st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.booleans())
+def test_a_resampled_p_is_below_the_level_where_the_interval_leaves_zero_out_and_nowhere_else(
+    seed, n, confidence, whole
+):
+    values = np.random.default_rng(seed).normal(0.3, 1, (n, 1, 4))
+    values = np.round(values) if whole else values  # with ties, and draws of zero
+    drawn, freedom = resample(values, np.ones(values.shape), draws=1000, seed=0), np.full(4, n - 1.0)
+    for low, high, p in zip(*ends(drawn, freedom, confidence), p_values(drawn, freedom), strict=True):
+        if not math.isnan(low):
+            assert (p <= 1 - confidence + 1e-9) == (low > 0 or high < 0)
+
+
+def test_a_resampled_p_says_no_more_than_prompts_and_draws_can():
+    few, many = (
+        p_values(
+            resample(np.linspace(5, 6, n)[:, None, None], np.ones((n, 1, 1)), draws=1000, seed=0), np.array([n - 1.0])
+        )
+        for n in (4, 12)
+    )
+    # the rarest resample of four prompts is one prompt three times, at 1 in 64
+    assert few == pytest.approx(2 * t.cdf(-2.1539, 3), abs=1e-4)
+    # of 1000 draws none is beyond zero: it might be 1 in 1001
+    assert many == pytest.approx(2 * t.cdf(-3.0905, 11), abs=1e-4)
+
+
+def test_the_error_of_a_resampled_p_is_how_far_it_varies_over_seeds_of_the_resampling():
+    values = np.random.default_rng(4).normal(0.45, 1, (40, 1, 1))
+    p = [p_values(resample(values, np.ones(values.shape), draws=500, seed=s), np.array([39.0]))[0] for s in range(200)]
+    assert 0.02 < np.mean(p) < 0.06
+    assert np.std(p) == pytest.approx(p_error(np.mean(p), 500), rel=0.25)
+
+
+def test_a_p_within_two_of_its_errors_of_the_level_is_undecided():
+    assert undecided({"p": 0.046, "p_error": 0.003}) == (
+        "p 0.0460 is within two Monte-Carlo standard errors (0.0030 each) of 0.05: more draws can decide"
+    )
+    assert undecided({"p": 0.043, "p_error": 0.003}) is None
+    assert undecided({"p": 0.046}) is None  # not resampled
+    assert undecided({"p": None, "p_error": None}) is None
+    # corrected, 0.012 stands for 0.048, and its error is four times as large
+    assert undecided({"p": 0.012, "p_error": 0.001, "p_corrected": 0.048})
+    assert undecided({"p": 0.046, "p_error": 0.003, "p_corrected": 0.2}) is None
+
+
+# Arms
+
+
+def test_means_and_differences_worked_by_hand():
+    baseline, arm = [1.0, 2, 3, 4, 5, 6], [2.0, 2, 4, 4, 6, 9]
+    compared = compare([[baseline], [arm]], **TWO)
+    assert [interval[0].mean for interval in compared.means] == [3.5, 4.5]
+    assert compared.means[1][0] == mean_interval(arm, confidence=0.95)
+    assert compared.differences.keys() == {1}
+    difference = compared.differences[1][0]
+    # squares of 0 -1 0 -1 0 2
+    assert (difference.mean, difference.freedom, difference.prompts, difference.seeds) == (1.0, 5, 6, 1)
+    assert difference.error == pytest.approx(math.sqrt(6 / 5 / 6))
+    assert (difference.low, difference.high) == pytest.approx((1 - 2.570582 * 0.2**0.5, 1 + 2.570582 * 0.2**0.5))
+    assert difference.effect == pytest.approx(1 / math.sqrt(6 / 5))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.sampled_from([0.5, 0.95]))
+def test_with_one_seed_everything_is_the_paired_t_test(seed, n, confidence):
+    values = np.random.default_rng(seed).normal(size=(2, 3, n))
+    compared = compare(values, against=[None, 0], confidence=confidence)
+    for measure in range(3):
+        ours, theirs = compared.differences[1][measure], ttest_rel(values[1, measure], values[0, measure])
+        assert (ours.p, ours.freedom) == pytest.approx((theirs.pvalue, n - 1))
+        assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval(confidence))
+        alone = ttest_1samp(values[0, measure], 0).confidence_interval(confidence)
+        assert (compared.means[0][measure].low, compared.means[0][measure].high) == pytest.approx(alone)
+
+
+def test_each_arm_is_compared_with_its_own_twin():
+    values = np.random.default_rng(3).normal(size=(4, 2, 9))
+    compared = compare(values, against=[None, 0, None, 2], confidence=0.95)
+    assert compared.differences.keys() == {1, 3}
+    pair = compare(values[2:], **TWO)
+    assert compared.differences[3] == pair.differences[1]
+    assert compared.means[2:] == pair.means
+    assert compare(values, against=[None] * 4, confidence=0.95).differences == {}
+
+
+@pytest.mark.parametrize("against", [[None], [None, 3, 0], [None, -1, 0], [None, 1, 0]])
+def test_a_twin_that_is_no_other_arm_is_refused(against):
+    with pytest.raises(ValueError, match="against: "):
+        compare(np.zeros((3, 1, 5)), against=against, confidence=0.95)
+
+
+def test_an_arm_that_lacks_prompts_is_compared_over_those_in_common_and_takes_none_from_others():
+    values = np.random.default_rng(4).normal(size=(3, 2, 20))
+    settings = {"against": [None, 0, 0], "confidence": 0.95}
+    full = compare(values, **settings)
+    values[1, 0, 5:15] = math.nan
+    values[0, 1, 0] = math.nan
+    holed = compare(values, **settings)
+    assert holed.differences[2][0] == full.differences[2][0]
+    assert holed.means[2] == full.means[2]
+    assert [d.prompts for d in holed.differences[1]] == [10, 19]
+    there = ~np.isnan(values[1, 0])
+    alone = compare(values[:2, :1, there], **TWO).differences[1][0]
+    assert (holed.differences[1][0].mean, holed.differences[1][0].high) == pytest.approx((alone.mean, alone.high))
+    assert holed.means[1][0].prompts == 10
+
+
+def test_arms_without_a_common_prompt_have_no_difference():
+    values = np.full((2, 1, 8), math.nan)
+    values[0, 0, :4], values[1, 0, 4:] = 1, 2
+    difference = compare(values, **TWO).differences[1][0]
+    assert difference.prompts == 0
+    assert all(math.isnan(v) for v in (difference.mean, difference.low, difference.p, difference.error))
+
+
+def test_one_prompt_has_a_mean_and_no_interval():
+    difference = compare([[[1.0]], [[3.0]]], **TWO).differences[1][0]
+    assert (difference.mean, difference.prompts) == (2.0, 1)
+    assert all(math.isnan(v) for v in (difference.low, difference.high, difference.p, difference.effect))
+
+
+def test_differences_that_are_all_alike_have_no_error_and_a_p_of_nought_or_one():
+    compared = compare([[[1.0, 2, 3]], [[2.0, 3, 4]], [[1.0, 2, 3]]], against=[None, 0, 0], confidence=0.95)
+    up, same = compared.differences[1][0], compared.differences[2][0]
+    assert (up.low, up.high, up.p, up.error) == (1, 1, 0, 0)
+    assert (same.low, same.high, same.p, same.error) == (0, 0, 1, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 20), st.integers(1, 4), st.sampled_from([0.5, 0.8, 0.95]))
+def test_p_is_below_the_level_where_the_interval_leaves_a_value_out_and_nowhere_else(seed, n, seeds, confidence):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0.5 * rng.normal(size=(2, 3, 1, 1)), 1, (2, 3, n, seeds))
+    for difference in compare(values, against=[None, 0], confidence=confidence).differences[1]:
+        assert (difference.p < 1 - confidence) == (difference.low > 0 or difference.high < 0)
+        for value in (-0.3, 0.0, 0.4):
+            p = p_at(difference.mean, difference.error, difference.freedom, value)
+            assert (p < 1 - confidence) == (difference.low > value or difference.high < value)
+
+
+def test_p_is_uniform_where_nothing_differs():
+    values = np.random.default_rng(7).normal(size=(2, 1500, 16, 3))
+    p = np.array([d.p for d in compare(values[..., 0], **TWO).differences[1]])
+    for level in (0.01, 0.05, 0.2, 0.5):
+        assert abs(np.mean(p <= level) - level) < 3.5 * math.sqrt(level * (1 - level) / 1500)
+    crossed = np.array([d.p for d in compare(values, **TWO).differences[1]])
+    assert 0.03 - 3.5 * math.sqrt(0.03 * 0.97 / 1500) < np.mean(crossed < 0.05) < 0.05
+
+
+def test_a_large_effect_has_a_small_p_however_few_the_seeds():
+    """No smallest p: after Holm over sixteen claims, two seeds can still tell an effect that is large enough."""
+    values = np.array([[[0.0, 0.1]], [[10_000.0, 10_000.3]]])
+    assert 16 * compare(values, **TWO).differences[1][0].p < 0.05
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        ((1, 0, 3), math.inf, "arm 1, measure 0, prompt 3 is inf"),
+        ((2, 1), math.nan, "arm 2, measure 1 has no value for any prompt"),
+    ],
+)
+def test_values_that_cannot_be_compared_are_named(at, value, message):
+    values = np.zeros((3, 2, 5))
+    values[at] = value
+    with pytest.raises(ValueError, match=message):
+        compare(values, against=[None, 0, 0], confidence=0.95)
+
+
+def test_values_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="got 2 dimensions"):
+        compare(np.zeros((3, 4)), against=[None, 0, 0], confidence=0.95)
+
+
+# Seeds
+
+
+def with_seeds(data_sets: int, prompts: int, seeds: int, ratio: float) -> np.ndarray:
+    """(data sets, prompts, seeds) around 0; seeds give the mean `ratio` times the variance that prompts give it."""
+    rng = np.random.default_rng(9)
+    of_prompts, noise = rng.normal(size=(data_sets, prompts, 1)), rng.normal(0, 0.5, (data_sets, prompts, seeds))
+    return of_prompts + noise + rng.normal(0, math.sqrt(ratio * seeds / prompts), (data_sets, 1, seeds))
+
+
+def test_the_crossed_interval_worked_by_hand():
+    values = np.array([[1.0, 3], [2, 6], [6, 6]])  # three prompts by two seeds, mean 4
+    # mean squares: prompts 2 (4 + 0 + 4) / 2 = 8, seeds 3 (1 + 1) = 6, residuals 0 0, -1 1, 1 -1: 4 / 2 = 2
+    found = compare([np.zeros((1, 3, 2)), values[None]], **TWO).differences[1][0]
+    assert found.mean == 4
+    assert found.error == pytest.approx(math.sqrt((8 + 6 - 2) / 6))
+    freedom = 12**2 / (8**2 / 2 + 6**2 / 1 + 2**2 / 2)
+    assert found.freedom == pytest.approx(freedom)
+    assert found.high == pytest.approx(4 + t.ppf(0.975, freedom) * math.sqrt(2))
+    assert (found.prompts, found.seeds) == (3, 2)
+    assert components(values) == pytest.approx((3, 4 / 3, 2))
+
+
+@pytest.mark.parametrize("holed", [False, True])
+def test_seeds_that_show_no_effect_leave_the_interval_over_prompts(holed):
+    values = np.array([[1.0, -1], [-1, 1], [1.5, -0.5], [-0.5, 1.5], [3, 2]])  # mean squares 2.1, 0.4 and 1.65
+    assert components(values).seed == 0
+    prompts = 4 if holed else 5
+    values = np.where(np.arange(5)[:, None] < prompts, values, math.nan)
+    found = compare([np.zeros((1, 5, 2)), values[None]], **TWO).differences[1][0]
+    alone = mean_interval(values[:prompts].mean(axis=1), confidence=0.95)
+    assert (found.freedom, found.prompts, found.seeds) == (prompts - 1, prompts, 2)
+    assert (found.low, found.mean, found.high) == pytest.approx((alone.low, alone.mean, alone.high))
+
+
+def test_with_more_seeds_than_prompts_it_is_prompts_that_may_show_no_effect():
+    values = np.array([[1.0, -1], [-1, 1], [1.5, -0.5], [-0.5, 1.5], [3, 2]]).T
+    found = compare([np.zeros((1, 2, 5)), values[None]], **TWO).differences[1][0]
+    alone = mean_interval(values.mean(axis=0), confidence=0.95)
+    assert (found.low, found.high, found.freedom) == pytest.approx((alone.low, alone.high, 4))
+
+
+def test_degrees_of_freedom_are_no_fewer_than_those_of_the_shorter_side():
+    # prompts' means are alike, seeds' differ: Satterthwaite's degrees of freedom of the small remainder would be 0.2
+    values = np.array([[3.6, -1, -0.6], [-1.4, 2, -0.5], [3.6, 0, -1.5], [0.6, 2, -0.6]])
+    found = compare([np.zeros((1, 4, 3)), values[None]], **TWO).differences[1][0]
+    by_prompt, by_seed = values.mean(axis=1).var(ddof=1) / 4, values.mean(axis=0).var(ddof=1) / 3
+    alone = components(values).residual / 12
+    assert by_prompt < alone < by_seed
+    assert found.error == pytest.approx(math.sqrt(by_prompt + by_seed - alone))
+    assert found.freedom == 2
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 5), st.booleans())
+def test_the_order_of_prompts_and_of_seeds_changes_nothing(seed, n, seeds, holed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(2, 1, n, seeds))
+    values[:, :, 0, 0] = math.nan if holed and n * seeds > 3 else 0.0
+    moved = values[:, :, rng.permutation(n)][..., rng.permutation(seeds)]
+    one, other = (compare(v, **TWO).differences[1][0] for v in (values, moved))
+    assert (one.mean, one.low, one.p, one.effect) == pytest.approx((other.mean, other.low, other.p, other.effect))
+
+
+def test_prompts_and_seeds_are_treated_alike():
+    values = np.random.default_rng(2).normal(size=(2, 1, 6, 4))
+    one, turned = (compare(v, **TWO).differences[1][0] for v in (values, values.swapaxes(2, 3)))
+    assert (one.low, one.freedom) == pytest.approx((turned.low, turned.freedom))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ratio", "least"),
+    [
+        *[(1, 0, 0.93), (2, 0, 0.93), (2, 1, 0.92), (2, 3, 0.89), (3, 0, 0.93), (3, 0.3, 0.93), (3, 3, 0.92)],
+        *[(5, 1, 0.93), (5, 3, 0.93), (5, 30, 0.93), (10, 1, 0.93)],
+    ],
+)
+def test_intervals_over_prompts_and_seeds_cover_the_truth(seeds, ratio, least):
+    assert least <= coverage(with_seeds(1500, 16, seeds, ratio), 0) <= 0.97
+
+
+@pytest.mark.parametrize("prompt", [0, 0.125, 1])
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("ratio", [0, 0.3, 1])
+def test_intervals_of_values_that_are_mostly_noise_are_not_too_wide(prompt, seeds, ratio):
+    seed = ratio * (prompt + 1 / seeds) / 36 * seeds
+    assert 0.93 <= simulate_coverage(Components(prompt, seed, 1), 36, seeds, 0.95, sets=20_000) <= 0.97
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6, 10])
+def test_intervals_over_seeds_alone_cover_the_truth(seeds):
+    values = np.random.default_rng(5).normal(size=(3000, seeds))
+    assert 0.94 < coverage(values, 0) < 0.96
+
+
+@pytest.mark.parametrize(
+    ("shape", "ratio"), [((16, 1), 0), ((136, 3), 0), ((136, 3), 1), ((136, 3), 3), ((10, 1), 0), ((16, 5), 3)]
+)
+def test_simulated_coverage_is_what_the_docstring_says(shape, ratio):
+    prompts, seeds = shape
+    share = simulate_coverage(Components(1, ratio * seeds / prompts, 0.25), prompts, seeds, 0.95, sets=4000)
+    assert 0.93 <= share <= 0.97
+
+
+def test_simulated_coverage_shows_what_one_seed_hides():
+    assert simulate_coverage(Components(1, 0.5, 0), 16, 1, 0.95, sets=1000) < 0.6
+    assert simulate_coverage(Components(1, 0, 0.5), 16, 3, 0.5, sets=4000) == pytest.approx(0.5, abs=0.05)
+
+
+def test_simulated_coverage_uses_the_interval_of_compare(monkeypatch):
+    whole = simulate_coverage(Components(1, 0.2, 0.5), 12, 3, 0.8, sets=300, seed=4)
+    rng, (of_prompt, of_seed, residual) = np.random.default_rng(4), np.sqrt((1, 0.2, 0.5))
+    cells = rng.normal(0, of_prompt, (300, 12, 1)) + rng.normal(0, of_seed, (300, 1, 3))
+    assert coverage(cells + rng.normal(0, residual, (300, 12, 3)), 0, 0.8) == whole
+
+
+def test_components_are_found_again():
+    rng, truth = np.random.default_rng(7), (2.0, 0.5, 1.0)
+    of_prompt, of_seed, residual = np.sqrt(truth)
+    found = [
+        components(rng.normal(0, of_prompt, (30, 1)) + rng.normal(0, of_seed, 8) + rng.normal(0, residual, (30, 8)))
+        for _ in range(400)
+    ]
+    assert np.mean(found, axis=0) == pytest.approx(truth, rel=0.06)
+    assert components(np.array([[1.0], [3]])) == (2, 0, 0)  # one seed: all is the prompt's
+    with pytest.raises(ValueError, match="two prompts or more"):
+        components([[1.0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        *[((16, 1), (1, 0, 0.5)), ((136, 3), (1, 0.01, 0.5)), ((16, 5), (1, 0.1, 0.5)), ((3, 6), (1, 0.1, 0.5))],
+        *[((36, 3), (0, 0, 1)), ((36, 3), (1, 0.01, 1)), ((36, 3), (1, 1, 1)), ((36, 3), (1, 0, 0))],
+    ],
+)
+def test_the_half_width_foretold_is_that_of_data_sets_on_average(shape, parts):
+    rng, (of_prompt, of_seed, residual) = np.random.default_rng(8), np.sqrt(parts)
+    prompts, seeds = shape
+    values = rng.normal(0, of_prompt, (2000, prompts, 1)) + rng.normal(0, of_seed, (2000, 1, seeds))
+    means = compare((values + rng.normal(0, residual, (2000, *shape)))[None], against=[None], confidence=0.95).means[0]
+    found = np.mean([(interval.high - interval.low) / 2 for interval in means])
+    assert half_width(Components(*parts), prompts, seeds, 0.95) == pytest.approx(found, rel=0.04)
+    assert half_width(Components(0, 0, 0), prompts, seeds, 0.95) == 0
+
+
+def test_prompts_alone_would_cover_too_little_where_seeds_differ():
+    values = with_seeds(800, 16, 5, 3)
+    assert coverage(values.mean(axis=2), 0) < 0.75
+
+
+def test_values_that_are_missing_at_random_cost_no_coverage():
+    values = with_seeds(1500, 16, 3, 1)
+    values[np.random.default_rng(1).random(values.shape) < 0.2] = math.nan
+    assert 0.93 <= coverage(values, 0) <= 0.975
+
+
+def test_seeds_that_repeat_one_another_add_nothing():
+    values = np.random.default_rng(10).normal(size=(2, 2, 14))
+    one = compare(values, **TWO)
+    repeated = compare(np.repeat(values[..., None], 4, axis=3), **TWO)
+    for plain, crossed in zip(one.differences[1], repeated.differences[1], strict=True):
+        assert (plain.low, plain.high, plain.effect) == pytest.approx((crossed.low, crossed.high, crossed.effect))
+
+
+def test_arms_share_their_seeds():
+    rng = np.random.default_rng(11)
+    baseline = rng.normal(size=(1, 1, 20, 5)) + rng.normal(0, 3, (1, 1, 1, 5))
+    values = np.concatenate([baseline, baseline + rng.normal(1, 0.1, (1, 1, 20, 5))])
+    compared = compare(values, **TWO)
+    difference, mean = compared.differences[1][0], compared.means[1][0]
+    assert difference.high - difference.low < 0.2 < 2 < mean.high - mean.low
+    assert (difference.prompts, difference.seeds) == (20, 5)
+
+
+def test_a_seed_that_is_missing_is_left_out():
+    values = np.random.default_rng(12).normal(size=(2, 1, 20, 3))
+    values[1, 0, :, 2] = math.nan
+    difference = compare(values, **TWO).differences[1][0]
+    two = compare(values[..., :2], **TWO).differences[1][0]
+    assert (difference.mean, difference.low, difference.seeds) == (pytest.approx(two.mean), pytest.approx(two.low), 2)
+
+
+# Corrections, effects and prompts needed
+
+
+def test_holm_worked_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]).tolist() == [1, 1]
+    assert holm([0.02, math.nan, 0.03]) == pytest.approx([0.04, math.nan, 0.04], nan_ok=True)
+    assert holm([]).shape == (0,)
+
+
+@given(P_VALUES, st.randoms())
+def test_holm_keeps_the_order_and_is_between_none_and_bonferroni(p, random):
+    corrected = holm(p)
+    assert (corrected >= p).all()
+    assert (corrected <= np.minimum(1, p * len(p)) + 1e-12).all()
+    assert (np.diff(corrected[np.argsort(p, kind="stable")]) >= 0).all()
+    order = random.sample(range(len(p)), len(p))
+    assert holm(p[order]) == pytest.approx(corrected[order])
+
+
+def test_effects_worked_by_hand():
+    columns = np.array([[1, 2, 0, 7.0], [3, 2, 0, math.nan], [2, 2, 0, math.nan]])
+    assert effect_sizes(columns) == pytest.approx([2, math.inf, 0, math.nan], nan_ok=True)
+    assert effect_sizes(np.full((7, 1), -0.1)).tolist() == [-math.inf]  # whose sum is not seven times -0.1
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.35, 0.5, 0.8, 1.0, -1.4])
+def test_prompts_needed_see_half_the_effect_in_four_of_five_cases(effect):
+    def power(n: float) -> float:
+        edge, shift = t.ppf(0.975, n - 1), abs(effect) / 2 * math.sqrt(n)
+        return nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift)
+
+    needed = float(needed_prompts(effect))
+    assert power(needed) >= 0.7985
+    assert power(needed - 2) < 0.8
+
+
+def test_prompts_needed_at_the_ends():
+    assert needed_prompts([0.0, math.inf, -math.inf, math.nan]) == pytest.approx(
+        [math.inf, 2, 2, math.nan], nan_ok=True
+    )
