@@ -277,7 +277,7 @@ def test_a_recipe_depends_on_settings_and_not_on_the_corpus(tmp_path):
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A made artifact, as a run leaves it."""
-    made = {"made": "2026-01-02", "commit": "abc1234", "seconds": 61.4, "code": {"hash": "f00d"}}
+    made = {"made": "2026-01-02", "commit": "abc1234", "seconds": 61.4, "code": {"code": "f00d"}}
     artifact = tmp_path / "run" / "ranking"
     artifact.mkdir(parents=True)
     write_json(artifact / "manifest.json", made | {"hardware": {"gpu": None, "processor": "a processor"}})
