@@ -136,7 +136,7 @@ def picture(facts: dict) -> str:
     """The figure, with words for who does not see it."""
     arms = ", ".join(_compared(arm, facts) for arm in facts["differences"])
     prompts = figures.count(facts["prompts"], "held-out prompt")
-    alt = f"Diversity and quality, {arms}, with {facts['confidence']:.0%} intervals over {prompts}"
+    alt = f"Differences in diversity and quality: {arms}, with {facts['confidence']:.0%} intervals over up to {prompts}"
     return f"![{alt}]({FIGURE.as_posix()})"
 
 
@@ -151,7 +151,8 @@ def result(facts: dict) -> str:
     if list(by_verdict) == ["not enough data"] and all(_holds_zero(claim["difference"]) for claim in claims.values()):
         told = "Every interval includes zero, so the run neither supports nor refutes the paper's claims"
     else:
-        told = "The paper's claims: " + "; ".join(f"{v} for {' and '.join(of)}" for v, of in by_verdict.items())
+        verdicts = "; ".join(f"{v} for {_listed(of)}" for v, of in by_verdict.items())
+        told = f"The verdicts on the paper's claims are: {verdicts}"
     return _wrapped(
         f"In the last run of `make book` ({facts['model']}, {figures.count(facts['prompts'], 'held-out prompt')}, "
         f"{figures.count(facts['samples'], 'sample')} per prompt, {figures.count(facts['seeds'], 'training seed')} per "
@@ -171,16 +172,16 @@ def world(grid: Grid, profile: Profile) -> str:
     moved = "does not measurably change" if _holds_zero(change) else "raises" if change["mean"] > 0 else "lowers"
     verdicts = Counter(claim["verdict"] for claim in claims)
     failed = [
-        f", “{claim['claim']}” ({figures.interval(claim['difference'], 2, sign=True)})"
+        f"“{claim['claim']}” ({figures.interval(claim['difference'], 2, sign=True)})"
         for claim in claims
         if claim["verdict"] == "not reproduced"
     ]
     return _wrapped(
         f"In a synthetic world whose plots are known ({figures.count(table['seed'].nunique(), 'seed')} per "
-        f"method), weighting by meaning {moved} the share of rare plots among good stories "
-        f"(by {figures.interval(points, 1, sign=True)} percentage points, from {before:.1%} with plain DPO). Of "
-        f"{figures.count(len(claims), 'claim')} tested there, {verdicts['reproduced']} are reproduced, "
-        f"{verdicts['not enough data']} remain open and {len(failed)} not reproduced{''.join(failed)}."
+        f"method), weighting by meaning {moved} the share of rare plots among good stories. The change is "
+        f"{figures.interval(points, 1, sign=True)} percentage points, from {before:.1%} with plain DPO. Of "
+        f"{figures.count(len(claims), 'claim')} tested there, the models support {verdicts['reproduced']}, leave "
+        f"{verdicts['not enough data']} open and contradict {len(failed)}{': ' * bool(failed)}{_listed(failed)}."
     )
 
 
@@ -191,10 +192,10 @@ def cost(timings: dict) -> str:
     disk = f"environment {setup['disk_gb']:.1f} GB, run and pages {book['disk_gb']:.2f} GB"
     hardware = timings["hardware"]
     rows = [
-        "| command, in a fresh clone | time | largest process, memory | disk |",
+        "| command in a fresh clone | time | memory of the largest process | disk |",
         "|---|---|---|---|",
         f"| `make book` | {parts} | {book['peak_memory_gb']:.1f} GB | {disk} |",
-        f"| `make book` again, nothing changed | {_clock(again['seconds'])} | | |",
+        f"| `make book` again, without changes | {_clock(again['seconds'])} | | |",
         f"| `make test`, {tests['number']:,} tests | {_clock(tests['seconds'])} | | |",
     ]
     made = (
@@ -213,7 +214,7 @@ def speed(text: str) -> str:
     rows = _rows(text)
     made, machine = re.findall(r"^- (.+)", text, re.M)[:2]
     hardware = re.sub(r", load .*", "", machine)
-    lines = [f"| what, on {made[:10]} ({hardware}) | compared with | measured |", "|---|---|---|"]
+    lines = [f"| measured on {made[:10]} ({hardware}) | compared with | result |", "|---|---|---|"]
     before = None
     for what, against, asked in SHOWN:
         row = next((r for r in rows if r[0].startswith(what) and r[1].startswith(against) and asked in r[2]), None)
@@ -233,6 +234,11 @@ def _rows(text: str) -> list[list[str]]:
         cells = [cell.strip() for cell in (line[0] or f" | {line[1]}").split(" | ")]
         rows.append([cells[0] or rows[-1][0], *cells[1:]])
     return rows
+
+
+def _listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; nothing for no words."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _compared(arm: str, facts: dict) -> str:
