@@ -1,2 +1,2 @@
-"""In: nothing of the library, and numbers, arrays and files of any kind.
-Out: intervals and tests, arrays kept on disk, JSON files, the run folder with its manifests, the user's error."""
+"""In: numbers, arrays and files of any kind; no other room of the library.
+Out: intervals and tests, arrays kept on disk, JSON files, run folders with their manifests, the error for bad input."""

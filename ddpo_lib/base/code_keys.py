@@ -1,14 +1,15 @@
 """Which code an artifact depends on: a function -> a hash of every definition of the library that it reaches.
 
-A definition is a function, a class or a constant at the top of a module. From a function the names in its code lead to
-other definitions, through imports at the top of a module and inside functions. What counts of a definition is what it
-does: not its docstring, its comments, its annotations, the words of an error or of a log line, nor the module that it
-stands in. So a definition can move, and a message can be reworded, and nothing is made again.
+A definition is a function, a class or a constant at the top of a module. The names in a function's code lead to other
+definitions, through imports at the top of a module and inside functions. Only what a definition does counts. Its
+docstring, its comments and its module do not count, nor do the words of an error or of a log line. Annotations count
+only outside functions, as for the fields of a class, where they say how a value is checked. So nothing is made again
+when a definition moves or a message is reworded.
 
-A class that only annotations name is the type of a value that comes from elsewhere, such as a profile. Of such a class
-the methods count whose names the code uses. A constant that is a path beside its module, as in
-`Path(__file__).with_name("x.yaml")`, stands for the file: the file's bytes count. Of other packages, the minor
-versions of those that the code imports count.
+A class that only annotations name is the type of a value that comes from elsewhere, such as a profile. Such a class
+counts with the methods whose names the code uses. A constant that is a path beside its module, as in
+`Path(__file__).with_name("x.yaml")`, stands for the file: the file's bytes count. For every other package that the code
+uses, the minor version counts, if the package is in `VERSIONED`.
 """
 
 import ast
@@ -26,7 +27,7 @@ from pathlib import Path
 from ddpo_lib.base.errors import InputError
 
 LIBRARY = Path(__file__).parents[1]
-VERSIONED = {  # by the name that it is imported by: a package whose minor version counts
+VERSIONED = {  # import name -> name of the package, whose minor version counts
     "torch": "torch",
     "transformers": "transformers",
     "trl": "trl",
@@ -38,29 +39,31 @@ VERSIONED = {  # by the name that it is imported by: a package whose minor versi
     "pandas": "pandas",
     "umap": "umap-learn",
 }
-UNCOUNTED = ("run_folder", "pipeline", "errors", "code_keys")  # modules that move artifacts about, and change none
+UNCOUNTED = ("run_folder", "pipeline", "errors", "code_keys")  # modules that do not change what an artifact contains
 LOGGERS = ("log", "logger")
-WHOLE = "*"  # in place of a name: all that a module defines
+WHOLE = "*"  # in place of a name: everything that a module defines
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", re.M | re.S)
 
-Place = tuple[Path, str]  # of a definition: its module's file, and its name; "Class.method" for a method
+Place = tuple[Path, str]  # where a definition is: its module's file and its name, "Class.method" for a method
 
 
 def code_key(function: Callable, *, notebook: Path | None = None, unused: tuple[str, ...] = ()) -> dict:
     """What a function's results depend on besides its arguments.
 
     Args:
-        function: of the library or of any other file; a `functools.partial` stands for what it calls, and the types of
-            its arguments are known.
+        function: a function of the library or of any other file. A `functools.partial` stands for the function that it
+            calls, for the functions among its arguments, and for the types of its arguments.
         notebook: a Markdown notebook that the function executes; the library's code that its cells use counts too.
-        unused: last names of modules that the function could reach and does not, with the arguments that it has.
+        unused: names of modules, without their folders, that the function could reach but does not reach with its
+            arguments.
 
     Returns:
         `code`, a hash of the definitions; `packages`, the minor versions by package; `files`, hashes of the files that
         the definitions name, by file name.
 
     Raises:
-        InputError: an import of the library that leads nowhere; names the file.
+        InputError: an import of something that the library does not have, or a constant that uses `__file__` and is not
+            a path of plain strings; the message names the file.
     """
     functions, types = _roots(function)
     reached = reach(Library.of(LIBRARY), functions, types, notebook, (*UNCOUNTED, *unused))
@@ -73,9 +76,9 @@ def code_key(function: Callable, *, notebook: Path | None = None, unused: tuple[
 
 @dataclass
 class Reached:
-    """What a function leads to."""
+    """What a function depends on."""
 
-    records: set[str] = field(default_factory=set)  # a hash for every definition, with those that it names
+    records: set[str] = field(default_factory=set)  # one hash per definition; it covers the definitions that it names
     places: set[Place] = field(default_factory=set)
     packages: set[str] = field(default_factory=set)
     files: set[Path] = field(default_factory=set)
@@ -87,11 +90,11 @@ class Definition:
 
     Attributes:
         text: its code, normalised.
-        named: pairs of a name in the text and the place that it stands for.
+        named: pairs of a name in the text and the place of its definition.
         types: places of classes that only annotations name.
-        attributes: every `x` of a `.x` in it.
+        attributes: every name `x` that its code uses as `.x`.
         packages: other packages that it uses.
-        file: the path that it stands for.
+        file: the file, if the definition is the path of one.
     """
 
     text: str
@@ -103,7 +106,7 @@ class Definition:
 
 
 class Library:
-    """The modules of a folder, read but not run."""
+    """The modules of a folder, read but not imported."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -116,7 +119,7 @@ class Library:
         return Library(root)
 
     def module(self, file: Path, source: str | None = None) -> "Module":
-        """The module of a file; of its `source`, where that is not the file's whole text."""
+        """The module of a file. `source` replaces the file's text if only a part of it is code."""
         if file not in self._modules:
             self._modules[file] = Module(self, file, source or file.read_text(encoding="utf-8"))
         return self._modules[file]
@@ -136,7 +139,7 @@ class Library:
         return self._found[asked]
 
     def place_of(self, kind: type) -> Place | None:
-        """That of a class; None for one of another library."""
+        """The place of a class; None for a class of another library."""
         start, *module = kind.__module__.split(".")
         return self.resolve([*module, kind.__qualname__], self.root) if start == self.root.name else None
 
@@ -144,7 +147,7 @@ class Library:
         """The place of a definition, or of a whole module with the name `WHOLE`.
 
         Raises:
-            InputError: there is none; `asked` is the file that names it.
+            InputError: there is no such definition; the message names `asked`, the file that imports it.
         """
         file, rest = self.find(dotted)
         if not rest:
@@ -156,7 +159,7 @@ class Library:
             return self.resolve([*inner[1:], *rest[1:]], file)
         if rest[0] in module.lazy:
             return self.resolve([*module.lazy[rest[0]].split("."), rest[0]], file)
-        raise InputError(f"{asked}: imports {'.'.join([self.root.name, *dotted])}, and there is no such thing")
+        raise InputError(f"{asked}: imports {'.'.join([self.root.name, *dotted])}, which does not exist")
 
 
 class Module:
@@ -166,7 +169,7 @@ class Module:
         self.library, self.file = library, file
         self.tree = ast.parse(source)
         self.definitions: dict[str, ast.stmt] = {}
-        self.others: list[ast.stmt] = []  # run at import, and make no name
+        self.others: list[ast.stmt] = []  # statements that run at import and define no name
         for statement in self.tree.body:
             names = _defines(statement)
             self.definitions |= dict.fromkeys(names, statement)
@@ -176,13 +179,13 @@ class Module:
 
     @cached_property
     def imported(self) -> dict[str, tuple[str, ...]]:
-        """By name in this module, the dotted name of what is imported."""
+        """Name in this module -> dotted name of what it imports."""
         tops = [node for node in self.tree.body if isinstance(node, (ast.Import, ast.ImportFrom, ast.If, ast.Try))]
         return self._imports(tops)
 
     @cached_property
     def lazy(self) -> dict[str, str]:
-        """By name, the module that it is imported from when it is first used: the table `_MODULES`."""
+        """Name -> module that it is imported from at its first use: the table `_MODULES`."""
         table = self.definitions.get("_MODULES")
         return ast.literal_eval(table.value) if table else {}
 
@@ -204,7 +207,7 @@ class Module:
         return found
 
     def _start(self, node: ast.ImportFrom) -> tuple[str, ...]:
-        """What `from ...` names, a relative one from the top of the library."""
+        """The dotted name after `from`; a relative name is completed from the top of the library."""
         module = tuple(node.module.split(".")) if node.module else ()
         if not node.level:
             return module
@@ -212,7 +215,7 @@ class Module:
         return (self.library.root.name, *folder[: len(folder) - node.level + 1], *module)
 
     def read(self, name: str) -> Definition:
-        """A definition of this module; "" for what runs at its import and makes no name."""
+        """A definition of this module. The name "" means the statements that run at import and define no name."""
         if name not in self._read:
             kept = self.others if not name else [self._statement(name)]
             self._read[name] = self.normalise(kept, name)
@@ -234,7 +237,7 @@ class Module:
 
     @cached_property
     def _here(self) -> tuple[str, ...]:
-        """This module's dotted name; that of a file outside the library is the file."""
+        """This module's dotted name; for a file outside the library, the file's path."""
         if not self.file.is_relative_to(self.library.root):
             return (str(self.file),)
         parts = self.file.relative_to(self.library.root.parent).with_suffix("").parts
@@ -247,14 +250,15 @@ class Module:
         except (NameError, TypeError, AttributeError):
             path = None
         if not isinstance(path, Path):
-            raise InputError(f"{self.file}: {name} reads __file__; make it a path of plain strings, and read it apart")
+            raise InputError(f"{self.file}: {name} reads __file__; make it a path of plain strings, and read it later")
         return path if path.is_file() else None
 
 
 class _Reader:
-    """Writes code as text, the same in every version of Python, without what does nothing; keeps what it names.
+    """Writes code as text that is the same in every version of Python, and records what the code names.
 
-    A name of the library becomes `@` and the name of its definition, however it was imported.
+    The text leaves out what has no effect. A name of the library becomes `@` and the name of its definition, however it
+    was imported.
     """
 
     def __init__(self, module: Module, names: dict[str, tuple[str, ...]]):
@@ -263,8 +267,8 @@ class _Reader:
         self.types: set[Place] = set()
         self.attributes: set[str] = set()
         self.packages: set[str] = set()
-        self._called: dict[str, list[Place]] = {}  # by name, the places that go by it
-        self._functions = 0  # that the node stands in
+        self._called: dict[str, list[Place]] = {}  # name -> the places that have it
+        self._functions = 0  # how many functions enclose the node
 
     def write(self, node) -> str:
         if isinstance(node, list):
@@ -274,7 +278,7 @@ class _Reader:
         return getattr(self, f"_{type(node).__name__}", self._plain)(node)
 
     def _plain(self, node: ast.AST, *without: str) -> str:
-        """A node by its fields, without empty ones, which a version of Python may add."""
+        """A node as its fields. Empty fields are left out, since a new version of Python may add some."""
         parts = []
         for name, value in ast.iter_fields(node):
             if name == "ctx" or name in without or value is None or value == []:
@@ -345,7 +349,7 @@ class _Reader:
         called = self._called.setdefault(name, [])
         if place not in called:
             called.append(place)
-        name += "'" * called.index(place)  # of two that go by one name, the second
+        name += "'" * called.index(place)  # keeps places with the same name apart
         self.named.add((name, place))
         return name
 
@@ -369,7 +373,7 @@ class _Reader:
         return library.resolve(list(dotted[1:]), self.module.file)
 
     def _dotted(self, node: ast.expr) -> tuple[str, ...] | None:
-        """The dotted name that names of modules make."""
+        """The dotted name that a name or an attribute stands for; None if it is not known."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute) and (outer := self._dotted(node.value)):
@@ -381,13 +385,14 @@ class _Reader:
 def reach(
     library: Library, functions: tuple[Callable, ...], of: frozenset[type], notebook: Path | None, left_out: tuple
 ) -> Reached:
-    """Every definition that functions lead to, but those of modules that are left out.
+    """Every definition that functions lead to, except definitions in modules that are left out.
 
     Args:
-        library: that is read.
-        functions: of the library or of any other file.
+        library: the modules to read.
+        functions: functions of the library or of any other file.
         of: types of their arguments.
-        notebook, left_out: as `code_key` has them.
+        notebook: as in `code_key`.
+        left_out: names of modules, without their folders.
     """
     reached, attributes = Reached(), set()
     types = {place for each in of if (place := library.place_of(each))}
@@ -426,7 +431,7 @@ def reach(
 
 
 def _roots(function: Callable) -> tuple[tuple[Callable, ...], frozenset[type]]:
-    """A function with those among its partial's arguments, and the types of these arguments."""
+    """A function and the functions among its partial's arguments, and the types of the partial's arguments."""
     if not isinstance(function, functools.partial):
         return (inspect.unwrap(getattr(function, "__func__", function)),), frozenset()
     functions, types = _roots(function.func)
@@ -456,7 +461,7 @@ def _text(library: Library, place: Place) -> str:
 
 
 def _methods_used(library: Library, types: set[Place], attributes: set[str], known: set[Place]) -> list[Place]:
-    """Methods of classes, and of those that their fields and bases name, that go by a used name; not those known."""
+    """The methods whose names are used, of classes and of what their fields and bases name; known ones left out."""
     seen, todo, found = set(), list(types), []
     while todo:
         file, name = place = todo.pop()
@@ -472,7 +477,7 @@ def _methods_used(library: Library, types: set[Place], attributes: set[str], kno
 
 
 def _defines(statement: ast.stmt) -> list[str]:
-    """The names that a statement at the top of a module makes."""
+    """The names that a statement at the top of a module defines."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
@@ -495,7 +500,7 @@ def _hash(text: str) -> str:
 
 @cache
 def _minor(package: str) -> str:
-    """Of the installed package, as 2.13."""
+    """The minor version of the installed package, such as 2.13."""
     return ".".join(importlib.metadata.version(package).split(".")[:2])
 
 

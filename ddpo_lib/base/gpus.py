@@ -1,4 +1,4 @@
-"""Which GPU a process of the workflow runs on: one of a list, while no other process of the run holds it."""
+"""Choose the GPU that a process of the workflow runs on: one of a list that no other process of the run holds."""
 
 import os
 import shutil
@@ -24,17 +24,20 @@ def visible() -> list[str]:
 
 
 def split(gpus: str) -> list[str]:
-    """The GPUs that a list as in 0,1 names."""
+    """The GPUs that a list such as 0,1 names."""
     return [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
 
 
 @contextmanager
 def held(gpus: list[str], folder: Path) -> Iterator[None]:
-    """See one GPU of the list alone, the first that is free; wait where none is. A killed process holds none.
+    """Let this process see only one GPU: the first of the list that is free. If none is free, wait.
+
+    A process that is killed releases its GPU.
 
     Args:
-        gpus: as `visible` gives them; one that stands twice is held by two processes. Empty: all are seen.
-        folder: of the locks, the same for all processes of a run.
+        gpus: as `visible` gives them. Two processes can hold a GPU that is listed twice. Empty: no GPU is held, and the
+            process sees all of them.
+        folder: folder of the locks, the same for all processes of a run.
     """
     if not gpus:
         yield

@@ -1,23 +1,26 @@
-"""Numbers of prompts -> resampled numbers, their percentile intervals and p; see `stats` for what is resampled and
-why."""
+"""Numbers per prompt -> resampled numbers, their percentile intervals and p-values.
+
+`stats` says what is resampled and why.
+"""
 
 import numpy as np
 from scipy.stats import norm, t
 
-FLOATS = 2**22  # held at a time while resampling or simulating, 32 MiB, beside the values and the resampled means
+FLOATS = 2**22  # 32 MiB: most numbers in memory at once, besides the values and the resampled or simulated means
 
 
 def resample(parts: np.ndarray, wholes: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
-    """Sum of `parts` over that of `wholes`, for each column and draw of n - 1 of n prompts, and of s - 1 of s seeds.
+    """Ratio of the sums of `parts` and `wholes`, for each column and each draw of prompts and seeds.
 
-    What is drawn depends on the numbers of prompts, seeds and draws and on the seed alone, not on the columns.
+    A draw takes n - 1 of n prompts and s - 1 of s seeds, with replacement. A single prompt or seed is in every draw.
+    The draws depend only on the numbers of prompts, seeds and draws and on `seed`, not on the columns.
 
     Args:
-        parts, wholes: (prompts, seeds, columns) finite floats; one seed, or one prompt, is always there.
+        parts, wholes: (prompts, seeds, columns) finite floats.
         draws, seed: as in `bootstrap_ratio`.
 
     Returns:
-        (draws, columns) floats, NaN where a draw holds nothing of a column.
+        (draws, columns) floats, NaN where parts and wholes of a draw both sum to 0.
     """
     prompts, seeds, columns = parts.shape
     both = np.concatenate([parts, wholes], axis=2).reshape(prompts, seeds * 2 * columns)
@@ -37,12 +40,12 @@ def ends(drawn: np.ndarray, freedom: np.ndarray, confidence: float) -> tuple[np.
     """Low and high ends of the intervals of resampled numbers: their expanded percentiles.
 
     Args:
-        drawn: (draws, columns). NaN is a draw that says nothing: it may lie anywhere, and counts against both ends.
+        drawn: (draws, columns). NaN means that the draw has no value. It could lie anywhere, so it widens both ends.
         freedom: (columns,) degrees of freedom.
         confidence: as in `bootstrap_ratio`.
 
     Returns:
-        Two (columns,) arrays; both NaN where no draw, or no resample of so few prompts, is as rare as the percentile.
+        Two (columns,) arrays; both NaN where no draw is as rare as the percentile, or no resample of so few prompts is.
     """
     level = norm.cdf(t.ppf((1 - confidence) / 2, freedom))
     rank = np.floor(level * (len(drawn) + 1))
@@ -56,7 +59,7 @@ def ends(drawn: np.ndarray, freedom: np.ndarray, confidence: float) -> tuple[np.
 
 
 def p_values(drawn: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Two-sided p of zero for each column: 1 - confidence of the widest interval of `ends` that leaves zero out.
+    """Two-sided p-value for zero in each column: 1 - confidence of the widest interval of `ends` that excludes zero.
 
     Args:
         drawn, freedom: as in `ends`.
@@ -67,13 +70,15 @@ def p_values(drawn: np.ndarray, freedom: np.ndarray) -> np.ndarray:
 
 
 def p_error(p: np.ndarray | float, draws: int) -> np.ndarray | float:
-    """Monte-Carlo standard error of a p of `p_values`: p is about twice the share p / 2 of draws beyond zero, which has
-    the standard error sqrt(p / 2 (1 - p / 2) / draws)."""
+    """Monte-Carlo standard error of a p-value from `p_values`.
+
+    p is about twice the share p / 2 of draws beyond zero, which has the standard error sqrt(p / 2 (1 - p / 2) / draws).
+    """
     return np.sqrt(p * (2 - p) / draws)
 
 
 def draw_counts(rng: np.random.Generator, draws: int, n: int) -> np.ndarray:
-    """(draws, n) floats: how often each of n is among n - 1 drawn with replacement; a single one is always there."""
+    """(draws, n) floats: how often each of n items comes in n - 1 draws with replacement; once if n is 1."""
     if n == 1:
         return np.ones((draws, 1))
     drawn = rng.integers(0, n, (draws, n - 1)) + n * np.arange(draws)[:, None]

@@ -1,10 +1,10 @@
-"""The run folder: artifacts, their manifests, what is stale.
+"""The run folder: artifacts, their manifests, and which artifacts are stale.
 
 `runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
-its parameters, of the code that makes it (`code_keys`), and of the keys of what it is made from; it is fresh when its
-manifest carries that key. A stale or missing artifact is made aside, in `.partial/`, and moved into place whole, so a
-kill leaves nothing half made, and a maker that keeps checkpoints goes on from them. Where a run beside this one has an
-artifact with the wanted key, that is taken over and not made again.
+its parameters, of the code that makes it (`code_keys`), and of the keys of its inputs. An artifact is fresh if its
+manifest contains that key. A stale or missing artifact is made in `.partial/` and then moved into place whole. So a
+killed process leaves no incomplete artifact, and a step that keeps checkpoints continues from them. If another run in
+the same folder has an artifact with the same key, this run takes it over and does not make it again.
 """
 
 import hashlib
@@ -41,15 +41,15 @@ class Step:
 
     Attributes:
         name: of the artifact and its folder.
-        make: called with the folder to fill and the `Run`; may find there what an interrupted call left.
+        make: called with the folder to fill and the `Run`. The folder may contain files of an interrupted call.
         inputs: names of the artifacts that `make` reads.
         params: JSON values that `make` depends on.
         files: files that `make` reads, besides those that the library's code names.
         notebook: a notebook that `make` executes.
-        unused: modules that `make` could reach and does not, with these parameters.
-        job: the workflow starts a process for this step; any other is made by the step that needs it.
-        after: jobs that make something that this one would otherwise make, and that it would wait for with a GPU in
-            its hands if both ran at once. An order for the workflow: what is stale does not hang on it.
+        unused: modules that `make` could reach but does not reach with these parameters.
+        job: whether the workflow starts a process for this step. The process that needs any other step makes it.
+        after: jobs that make an artifact which this job needs and would otherwise make. If both ran at once, this job
+            would hold a GPU while it waits. This only orders the workflow; it does not decide what is stale.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Run:
         return self.manifest(name).get("key") == self.key(name)
 
     def key(self, name: str) -> str:
-        """The hash that the artifact has when it is made as the steps now say."""
+        """The hash that the artifact has if it is made as the steps now define it."""
         if name not in self._keys:
             step = self.steps[name]
             parts = {
@@ -155,7 +155,10 @@ class Run:
             log.info("made %s in %.0f s", step.name, manifest["seconds"])
 
     def _take_over(self, name: str, key: str, aside: Path) -> bool:
-        """Put an artifact with that name and key of a run beside this one in place; whether there was one."""
+        """Take over an artifact with that name and key from another run in the same folder, if there is one.
+
+        Returns whether there was one.
+        """
         for beside in sorted(self.folder.parent.iterdir()):
             if beside == self.folder or Run(beside, {}).manifest(name).get("key") != key:
                 continue
@@ -181,7 +184,7 @@ class Run:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file, which no artifact changes once it is in place; a copy where there are no such names."""
+    """Make a hard link to a file, or a copy where links are impossible. No artifact changes a file that is in place."""
     try:
         os.link(source, target)
     except OSError:
@@ -189,9 +192,9 @@ def _link(source: str, target: str) -> None:
 
 
 def surroundings() -> dict:
-    """Package versions, git commit and hardware, as a manifest records them. `threads`: that arithmetic may use."""
+    """Package versions, git commit and hardware, as a manifest records them; `threads` are those of arithmetic."""
     gpu, threads = None, int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
-    if "torch" in sys.modules or gpus.visible():  # its import takes seconds, which a step without it need not spend
+    if "torch" in sys.modules or gpus.visible():  # importing torch takes seconds
         import torch
 
         gpu, threads = torch.cuda.get_device_name() if torch.cuda.is_available() else None, torch.get_num_threads()
@@ -205,7 +208,7 @@ def surroundings() -> dict:
 
 @cache
 def _commit() -> str | None:
-    """Of the checkout that the library lies in; None where it lies in none, and where git is not installed."""
+    """The commit of the checkout that contains the library; None if there is no checkout or no git."""
     command = ["git", "-C", str(LIBRARY), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
@@ -214,7 +217,7 @@ def _commit() -> str | None:
 
 
 def processor() -> str:
-    """The processor's own name where the system tells it."""
+    """The name of the processor's model, or else of its architecture."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

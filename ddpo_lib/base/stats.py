@@ -1,21 +1,21 @@
 """Scores -> intervals, differences and tests. Responses to one prompt are not independent; prompts are, and seeds are.
 
-One rule. A mean over prompts, over seeds, or over prompts crossed with seeds has Student's t interval, since seeds are
-few. What is no such mean (a ratio of sums, a front, a rank correlation of all responses) is resampled by prompt.
+There is one rule. A mean over prompts, over seeds, or over prompts crossed with seeds has Student's t interval, since
+seeds are few. Any other number (a ratio of sums, a front, a rank correlation of all responses) is resampled by prompt.
 
-With several seeds of training every seed answers the same prompts. A value is then a mean plus an effect of its
-prompt, one of its seed and a residual. The variance of the mean is (MS_prompt + MS_seed - MS_residual) / (prompts x
+With several training seeds, every seed answers the same prompts. A value is then a mean plus an effect of its prompt,
+an effect of its seed and a residual. The variance of the mean is (MS_prompt + MS_seed - MS_residual) / (prompts x
 seeds), from the mean squares of the two-way layout. Its degrees of freedom are Satterthwaite's (1946) over the three
-mean squares, and no fewer than the smaller of prompts - 1 and seeds - 1. Where MS_seed is not above MS_residual, seeds
+mean squares, and no fewer than the smaller of prompts - 1 and seeds - 1. If MS_seed is not above MS_residual, seeds
 show no effect, and the interval is the plain t interval over prompts (Bancroft 1944 calls it sometimes pooling). With
-more seeds than prompts the two change places. One seed gives the plain t interval over prompts; a mean over seeds alone
-is the same with seeds in the place of prompts. Where a value is missing, the mean is over the others, and
-`two_way_intervals` has a form of the mean squares that takes gaps.
+more seeds than prompts, prompts and seeds change roles. With one seed, the interval is the plain t interval over
+prompts; over seeds alone, it is the plain t interval over seeds. If values are missing, the mean is over the others,
+and `crossed` uses a form of the mean squares that allows gaps.
 
-How many of 100 intervals at 95% hold the truth, by how many times the variance that prompts give the mean, with or
-without their residuals, seeds give it. Cases: 16, 36 or 136 prompts, normal values, a residual with 0.25, 1, 2 or 8
-times the variance of prompts, or all of it. The mean squares are drawn, 6,000 a case, and the share follows from them;
-`simulate_coverage` draws the values::
+The table shows how many of 100 intervals at 95% contain the truth. Its columns are the variance that seeds give the
+mean, in multiples of the variance that prompts give it, with or without their residuals. The cases are 16, 36 or 136
+prompts, normal values, and a residual with 0.25, 1, 2 or 8 times the variance of prompts or with all of the variance.
+For each case 6,000 mean squares are drawn, and the coverage follows from them; `simulate_coverage` draws the values::
 
     seeds    0 to 0.3 times    1 times     2 to 3 times    10 times    30 times
     2        95 to 97          91 to 96    87 to 95        87 to 90    88 to 90
@@ -23,22 +23,25 @@ times the variance of prompts, or all of it. The mean squares are drawn, 6,000 a
     5        95 to 97          95 to 96    94 to 96        94 to 95    95
     10       95 to 97          95          95              95          95
 
-Two seeds cannot show how far seeds differ. Other rules are worse, here for three seeds. All three mean squares at all
-times, with the variance no smaller than what prompts alone or seeds alone give: up to 99 where seeds do not differ.
-Pooling unless MS_seed is significant at 0.5, 0.25 or 0.1: up to 97.5, 96 or 95.5 there, but down to 94, 92 or 89 at 1
-times and 93, 90 or 86 at 2 to 3 times. Degrees of freedom over the components of variance: down to 92 and 89.
-The bootstrap that draws prompts and seeds (Owen 2007; 16 or 136 prompts, residual 0.25 or 2, 400 data sets a case): 83
-to 98 at 0 to 1 times and 46 to 51 at 3 times; from five seeds on 93 to 97.
+Two seeds cannot show how much seeds differ. Other rules are worse. With three seeds, their coverage is:
 
-Over seeds alone, 2 to 10 of them, it is 95. Exponential values cost coverage: over 10, 16 and 30 prompts it is 89, 92
-and 93, as for resampled prompts. With a fifth of the values missing it is 93 to 97 (3 or 5 seeds, up to 3 times).
+- All three mean squares in every case, with a variance no smaller than what prompts alone or seeds alone give: up to 99
+  where seeds do not differ.
+- Pooling unless MS_seed is significant at 0.5, 0.25 or 0.1: up to 97.5, 96 or 95.5 where seeds do not differ, but down
+  to 94, 92 or 89 at 1 times and 93, 90 or 86 at 2 to 3 times.
+- Degrees of freedom over the components of variance: down to 92 and 89.
+- The bootstrap that draws prompts and seeds (Owen 2007; 16 or 136 prompts, residual 0.25 or 2, 400 data sets per case):
+  83 to 98 at 0 to 1 times and 46 to 51 at 3 times; 93 to 97 with five seeds or more.
 
-Resampling, for what is not a mean: of n prompts n - 1 are drawn with replacement, so that the variance of the resamples
-is the unbiased one (McCarthy and Snowden 1985; Rao and Wu 1988). In place of the percentile at (1 - confidence) / 2,
-Phi(-z), that at Phi(-t) is taken, from Student's distribution with n - 1 degrees of freedom (Hesterberg 2015, the
-expanded percentile; his factor sqrt(n / (n - 1)) is what drawing n - 1 does already). With fewer than five prompts no
-resample is as rare as the percentile of a 95% interval: there, with one prompt at any confidence, and where fewer draws
-were made than the percentile takes, both ends are NaN: no interval, where a narrow one would mislead.
+Over 2 to 10 seeds alone, the coverage is 95. Exponential values lower it: over 10, 16 and 30 prompts it is 89, 92 and
+93, as with resampled prompts. With a fifth of the values missing it is 93 to 97 (3 or 5 seeds, up to 3 times).
+
+A number that is not a mean is resampled. A draw takes n - 1 of n prompts with replacement, so that the variance of the
+resamples is unbiased (McCarthy and Snowden 1985; Rao and Wu 1988). The ends are the percentiles at Phi(-t), with t from
+Student's distribution with n - 1 degrees of freedom, and not at (1 - confidence) / 2 = Phi(-z) (Hesterberg 2015, the
+expanded percentile; drawing n - 1 replaces his factor sqrt(n / (n - 1))). Both ends are NaN if an interval would be
+narrow and misleading: with fewer than five prompts at 95%, where no resample is as rare as the percentile; with one
+prompt at any confidence; and with fewer draws than the percentile needs.
 """
 
 import math
@@ -51,7 +54,7 @@ from scipy.stats import chi2, norm, t
 
 from ddpo_lib.base.resampling import FLOATS, ends, resample
 
-LEVELS, SHARES = np.array(np.polynomial.legendre.leggauss(16)) / 2  # of the quantiles that `half_width` averages
+LEVELS, SHARES = np.array(np.polynomial.legendre.leggauss(16)) / 2  # of the quantiles over which `half_width` averages
 POWER, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
 
 
@@ -62,7 +65,7 @@ class Interval:
     Attributes:
         mean: the number itself, from all prompts.
         low, high: the interval; both NaN where the data give none (this module's docstring says when).
-        prompts: how many it rests on.
+        prompts: number of prompts that it is computed from.
     """
 
     mean: float
@@ -73,11 +76,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Tested(Interval):
-    """A difference, and how well zero agrees with it.
+    """A difference, and a test of whether it is zero.
 
     Attributes:
-        p: two-sided, of zero: below 1 - confidence where the interval leaves zero out, and nowhere else where there is
-            an interval. NaN where the data give none.
+        p: two-sided p-value for a difference of zero. If there is an interval, p is below 1 - confidence exactly when
+            the interval excludes zero. NaN if the data give no p-value.
     """
 
     p: float
@@ -88,12 +91,14 @@ class Difference(Tested):
     """A paired difference of means.
 
     Attributes:
-        effect: Cohen's d_z, the mean of the prompts' differences over their standard deviation; infinite where all
-            differ alike, 0 where none differs, NaN for fewer than two prompts.
-        needed: prompts with which a paired t test sees half this effect in four of five cases at a two-sided 5%
-            (Guenther 1981); infinite where there is none. Two or more. More prompts do not help against seeds.
-        seeds: how many it rests on.
-        error: standard error of the mean; 0 where all differ alike, and p is then 0, or 1 where none differs.
+        effect: Cohen's d_z, the mean of the prompts' differences over their standard deviation; infinite if all prompts
+            differ by the same amount, 0 if the mean difference is 0, NaN for fewer than two prompts.
+        needed: number of prompts with which a paired t test detects half this effect with a power of 0.8 at a two-sided
+            5% (Guenther 1981); two or more, and infinite for an effect of 0. More prompts do not reduce the variance
+            that comes from seeds.
+        seeds: number of seeds that it is computed from.
+        error: standard error of the mean. It is 0 if all prompts differ by the same amount; p is then 0, or 1 if that
+            amount is 0.
         freedom: degrees of freedom of its t distribution.
     """
 
@@ -106,7 +111,7 @@ class Difference(Tested):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds: `means[arm][measure]`, and `differences[arm][measure]` for every arm with a twin."""
+    """The result of `compare`: `means[arm][measure]`, and `differences[arm][measure]` for every arm with a twin."""
 
     means: tuple[tuple[Interval, ...], ...]
     differences: dict[int, tuple[Difference, ...]]
@@ -123,7 +128,7 @@ class Crossed(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Where the variance of a value comes from, each part >= 0, in the square of its units."""
+    """Where the variance of a value comes from; each part is >= 0, in the square of the value's units."""
 
     prompt: float
     seed: float
@@ -133,14 +138,14 @@ class Components(NamedTuple):
 def mean_interval(values: np.ndarray, *, confidence: float) -> Interval:
     """Mean of one value per prompt, or per seed, with Student's t interval.
 
-    For a difference between two arms give the differences by prompt.
+    For a difference between two arms, pass the differences per prompt.
 
     Args:
         values: (prompts,) finite floats.
         confidence: 0.95 for a 95% interval.
 
     Returns:
-        Its ends are NaN for one prompt.
+        The mean and its interval, whose ends are NaN for a single value.
 
     Raises:
         ValueError: no value, or one that is not finite (names the first).
@@ -154,18 +159,18 @@ def mean_interval(values: np.ndarray, *, confidence: float) -> Interval:
 def bootstrap_ratio(parts: np.ndarray, wholes: np.ndarray, *, draws: int, confidence: float, seed: int) -> Interval:
     """Sum of `parts` over sum of `wholes`, with a percentile interval from resampling prompts.
 
-    For a share of things of which a prompt has many, few or none: a prompt counts by its whole. Prompts whose whole is
-    zero have nothing to say, and are neither drawn nor counted.
+    Use it for a share of items, where one prompt has many items and another has few or none. A prompt counts in
+    proportion to its whole. Prompts whose whole is zero are neither drawn nor counted.
 
     Args:
         parts: (prompts,) finite floats.
         wholes: (prompts,) finite floats, none negative.
         draws: number of resamples.
         confidence: 0.95 for a 95% interval.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        Its ends are NaN for one prompt that counts, and for too few to give an interval.
+        The ratio and its interval. The ends are NaN if too few prompts count to give an interval.
 
     Raises:
         ValueError: wrong shapes, a number that is not finite (names the first), a negative whole, or all of them zero.
@@ -180,25 +185,25 @@ def bootstrap_ratio(parts: np.ndarray, wholes: np.ndarray, *, draws: int, confid
 
 
 def compare(values: np.ndarray, *, against: Sequence[int | None], confidence: float) -> Comparison:
-    """Means of arms by measure, and paired differences of each arm to its twin.
+    """Means per arm and measure, and paired differences between each arm and its twin.
 
-    Seed k of an arm is paired with seed k of its twin. Give an arm without seeds of its own the same values at each
-    seed: its mean then has the interval of one seed. A mean is over the values that an arm has, a difference over the
-    prompts and seeds that arm and twin have in common; other arms keep theirs.
+    An arm's twin is the arm that it is compared with. Seed k of an arm is paired with seed k of its twin. For an arm
+    without seeds of its own, repeat its values at each seed; its mean then has the interval of one seed. A mean is over
+    all values of the arm. A difference is over the prompts and seeds that the arm and its twin have in common.
 
     Args:
         values: (arms, measures, prompts) or (arms, measures, prompts, seeds), NaN where an arm lacks a prompt or seed.
-        against: for each arm the number of its twin, or None for an arm that is compared with no other.
+        against: for each arm the number of its twin, or None for an arm that is not compared.
         confidence: 0.95 for a 95% interval.
 
     Raises:
-        ValueError: wrong shape, no value for an arm and measure, one that is infinite (names arm, measure, prompt), or
-            a twin that is no other arm.
+        ValueError: wrong shape, no value for an arm and measure, an infinite value (names arm, measure, prompt), or a
+            twin that is not another arm.
     """
     values = _checked(np.asarray(values, dtype=np.float64))
     arms, measures = values.shape[:2]
     if len(against) != arms or any(twin is not None and not 0 <= twin < arms for twin in against):
-        raise ValueError(f"against: expected for each of {arms} arms a number below {arms}, or None; got {against}")
+        raise ValueError(f"against: expected a number below {arms} or None for each of {arms} arms, got {against}")
     if alone := [arm for arm, twin in enumerate(against) if twin == arm]:
         raise ValueError(f"against: arm {alone[0]} is compared with itself; give another arm, or None")
     compared = {arm: twin for arm, twin in enumerate(against) if twin is not None}
@@ -224,18 +229,18 @@ def compare(values: np.ndarray, *, against: Sequence[int | None], confidence: fl
 
 
 def crossed(cells: np.ndarray) -> Crossed:
-    """Mean of each column over prompts x seeds, and its standard error for other prompts and other seeds.
+    """Mean of each column over prompts x seeds, and its standard error for new prompts and new seeds.
 
-    With residuals r of the mean over N values, prompts and seeds give the mean the variances
-    n / (n - 1) sum_prompts (sum r)^2 / N^2 and, likewise, that of sums over seeds; what is left of r after the means of
-    prompts and seeds gives sum left^2 / (N - n - s + 1) / N, which both contain and is counted once. Without gaps these
-    are the mean squares over prompts x seeds.
+    Let r be the residuals from the mean of N values of n prompts and s seeds. Prompts give the mean the variance
+    n / (n - 1) sum_prompts (sum r)^2 / N^2. Seeds give it the same with s and the sums per seed. Both contain the
+    variance of what is left of r after the means of prompts and seeds, sum left^2 / (N - n - s + 1) / N, which is
+    counted once. Without gaps these are the mean squares over prompts x seeds.
 
     Args:
         cells: (columns, prompts, seeds), NaN where a value is missing.
 
     Returns:
-        A column without values has mean NaN.
+        One number per column in each array; the mean of a column without values is NaN.
     """
     there = ~np.isnan(cells)
     total = there.sum(axis=(1, 2))
@@ -257,16 +262,16 @@ def crossed(cells: np.ndarray) -> Crossed:
 
 
 def p_at(mean: np.ndarray, error: np.ndarray, freedom: np.ndarray, null: np.ndarray | float = 0.0) -> np.ndarray:
-    """Two-sided p of a true mean of `null`, from Student's t; without error 1 where the mean is `null`, and 0 else."""
+    """Two-sided p for a true mean of `null`, from Student's t. If the error is 0, p is 1 at `null` and 0 elsewhere."""
     off = np.abs(np.asarray(mean, dtype=np.float64) - null)
     with np.errstate(invalid="ignore", divide="ignore"):
         return 2 * t.sf(np.where(off == 0, 0.0, off / error), freedom)
 
 
 def components(values: np.ndarray) -> Components:
-    """Variance of a value that its prompt, its seed and neither of them give, from the mean squares.
+    """Variance of a value that comes from its prompt, from its seed and from neither, by the mean squares.
 
-    An estimate below zero is 0. With one seed the three cannot be told apart: all is the prompt's.
+    An estimate below zero is set to 0. One seed cannot separate the three: all of the variance is then the prompt's.
 
     Args:
         values: (prompts, seeds) finite floats, two prompts or more.
@@ -292,12 +297,12 @@ def components(values: np.ndarray) -> Components:
 def half_width(components: Components, prompts: int, seeds: int, confidence: float) -> float:
     """Half the width that `compare`'s interval has on average, for normal values without gaps.
 
-    Intervals of single data sets vary around it, most of all with few seeds.
+    Intervals of single data sets vary around it, most with few seeds.
 
     Args:
         components: variances of prompt, seed and residual, of a value or of a difference.
         prompts: two or more.
-        seeds: one or more. One seed cannot show what seeds vary, so that the interval leaves it out.
+        seeds: one or more. One seed cannot show how much seeds vary, so the interval leaves that variance out.
         confidence: 0.95 for a 95% interval.
     """
     prompt, seed, residual = components
@@ -315,15 +320,15 @@ def half_width(components: Components, prompts: int, seeds: int, confidence: flo
 def simulate_coverage(
     components: Components, prompts: int, seeds: int, confidence: float, sets: int = 4000, seed: int = 0
 ) -> float:
-    """Share of simulated data sets whose interval, that of `compare`, holds the truth.
+    """Share of simulated data sets for which the interval of `compare` contains the true mean.
 
     Args:
-        components: variances of the normal effects of prompt and seed and of the residual. The seed's counts with one
-            seed too, where an interval cannot know it.
-        prompts, seeds: of each data set.
-        confidence: of the interval.
-        sets: data sets.
-        seed: of the simulation.
+        components: variances of the normal effects of prompt and seed and of the residual. The seed's effect is drawn
+            also for one seed, where the interval leaves its variance out.
+        prompts, seeds: numbers of prompts and seeds in each data set.
+        confidence: confidence of the interval.
+        sets: number of data sets.
+        seed: seed of the simulation.
     """
     rng = np.random.default_rng(seed)
     of_prompt, of_seed, residual = np.sqrt(components)
@@ -338,12 +343,12 @@ def simulate_coverage(
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's correction: the chance of one false finding or more in the family is at most the level asked for.
+    """Holm's correction: the chance of at least one false finding in the family is at most the chosen level.
 
-    The k-th smallest of m is multiplied by m - k + 1, raised to that of any smaller one, and cut at 1.
+    The k-th smallest of m is multiplied by m - k + 1, raised to the result of any smaller one, and cut at 1.
 
     Args:
-        p: (tests,) floats from 0 to 1. NaN stands for a test that could not be made: it stays so, and is not counted.
+        p: (tests,) floats from 0 to 1. NaN means that the test could not be made; it stays NaN and is not counted.
 
     Returns:
         (tests,) in the order given.
@@ -360,21 +365,21 @@ def effect_sizes(differences: np.ndarray) -> np.ndarray:
     """Cohen's d_z of each column of (prompts, columns), NaN where a prompt is missing; see `Difference.effect`."""
     mean, variance, count = _moments(differences)
     spread = np.sqrt(variance * count)
-    alike = spread <= 1e-12 * np.abs(mean)  # what is left is rounding
+    alike = spread <= 1e-12 * np.abs(mean)  # the spread is rounding alone
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.where(alike, np.copysign(np.inf, mean), mean / spread)
     return np.where(count < 2, np.nan, np.where(mean == 0, 0.0, effect))
 
 
 def needed_prompts(effect: np.ndarray) -> np.ndarray:
-    """Prompts to see half of each effect; see `Difference.needed`."""
+    """Number of prompts needed to detect half of each effect; see `Difference.needed`."""
     level, power = norm.ppf(1 - ALPHA / 2), norm.ppf(POWER)
     with np.errstate(divide="ignore"):
         return np.maximum(2, np.ceil(((level + power) / (np.asarray(effect) / 2)) ** 2 + level**2 / 2))
 
 
 def plain(value):
-    """A result as JSON takes it: dataclasses become mappings, tuples lists, and numbers that are not finite None."""
+    """A result as JSON accepts it: dataclasses become mappings, tuples become lists, NaN and infinity become None."""
     if is_dataclass(value):
         return plain(asdict(value))
     if isinstance(value, dict):
@@ -387,12 +392,12 @@ def plain(value):
 
 
 def undecided(value: Mapping, level: float = ALPHA) -> str | None:
-    """Says so where a resampled p is within two of its Monte-Carlo standard errors of the level; None elsewhere.
+    """A remark if a resampled p is within two of its Monte-Carlo standard errors of the level; otherwise None.
 
     Args:
-        value: `p` and `p_error`, and `p_corrected` where p was corrected: that is then compared, with its error in
-            proportion. One without `p_error` was not resampled.
-        level: that p is compared with.
+        value: has `p` and `p_error`, and `p_corrected` if p was corrected. The corrected p is then compared, and its
+            error is scaled in proportion. A p without `p_error` was not resampled, and the result is None.
+        level: the level that p is compared with.
     """
     p, error = value.get("p"), value.get("p_error")
     if p is None or error is None:
@@ -412,7 +417,7 @@ def _student(found: Crossed, confidence: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def _between(sums: np.ndarray, there: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance that rows of (columns, rows) sums of residuals give the mean of `total` values, and number of rows."""
+    """Variance that rows give the mean of `total` values, from (columns, rows) sums of residuals; number of rows."""
     count = there.sum(axis=1)
     return (sums**2).sum(axis=1) * count / np.maximum(count - 1, 1) / total**2, count
 
@@ -439,14 +444,14 @@ def _total(
 
 
 def _mean_over(cells: np.ndarray, axis: int) -> np.ndarray:
-    """Means over an axis without the values that are NaN; NaN where all are."""
+    """Means over an axis, with NaN left out; NaN where all values are NaN."""
     there = ~np.isnan(cells)
     with np.errstate(invalid="ignore"):
         return np.where(there, cells, 0.0).sum(axis=axis) / there.sum(axis=axis)
 
 
 def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each column, NaN left out: mean, variance of that mean (0 for one row) and number of rows."""
+    """Mean of each column, variance of that mean (0 for one row) and number of rows, with NaN left out."""
     there = ~np.isnan(rows)
     count = there.sum(axis=0)
     with np.errstate(invalid="ignore"):
@@ -460,16 +465,16 @@ def _rows(cells: list, width: int) -> tuple[tuple, ...]:
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
-    """(arms, measures, prompts, seeds), of which each arm and measure has a value, and none is infinite."""
+    """The values as (arms, measures, prompts, seeds). Each arm and measure must have a value; none may be infinite."""
     if values.ndim not in (3, 4):
-        raise ValueError(f"values: expected (arms, measures, prompts), or seeds too; got {values.ndim} dimensions")
+        raise ValueError(f"values: expected (arms, measures, prompts[, seeds]), got {values.ndim} dimensions")
     values = values if values.ndim == 4 else values[..., None]
     infinite = np.argwhere(np.isinf(values))
     if len(infinite):
         arm, measure, prompt, seed = infinite[0]
         raise ValueError(
             f"values: arm {arm}, measure {measure}, prompt {prompt} is {values[arm, measure, prompt, seed]}; "
-            "expected finite numbers, and NaN where there is none"
+            "expected finite numbers, or NaN for a missing value"
         )
     empty = np.argwhere(np.isnan(values).all(axis=(2, 3)))
     if len(empty):
@@ -482,5 +487,5 @@ def _finite(name: str, values: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if values.size == 0 or bad.size:
         what = "no values" if values.size == 0 else f"entry {bad[0]} is {values[bad[0]]}"
-        raise ValueError(f"{name}: {what}; expected finite numbers, one a prompt")
+        raise ValueError(f"{name}: {what}; expected finite numbers, one per prompt")
     return values

@@ -1,4 +1,4 @@
-"""Arrays on disk, keyed by content: what is costly to compute is computed once, by whichever process comes first."""
+"""Arrays on disk, keyed by content: the first process that needs a costly array computes it, and others read it."""
 
 import errno
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-SLICE = 500  # keys asked for at once, below SQLite's limit on variables
+SLICE = 500  # keys per query, below SQLite's limit on variables
 
 
 def cache_folder() -> Path:
@@ -39,7 +39,7 @@ class Store:
             database.execute("create table if not exists arrays (key text primary key, value blob) without rowid")
 
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """Those of `keys` that are there, each a one-dimensional float32 array."""
+        """The stored arrays by key, each one-dimensional float32; keys that are not stored are left out."""
         found = {}
         with closing(self._connect()) as database:
             for start in range(0, len(keys), SLICE):
@@ -50,14 +50,14 @@ class Store:
         return found
 
     def put(self, items: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Keep arrays, all of them or none; a key that is already there keeps its value."""
+        """Store arrays, all of them or none. A key that is already stored keeps its value."""
         rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in items]
         with self._writing() as database:
             database.executemany("insert or ignore into arrays values (?, ?)", rows)
 
     @contextmanager
     def _writing(self):
-        """A transaction; a write that fails is an `OSError` that names the file, as for any other file."""
+        """A transaction. If a disk is full or fails, it raises an `OSError` that names the file."""
         try:
             with closing(self._connect()) as database, database:
                 yield database

@@ -19,12 +19,12 @@ def name(arm: str) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """`0.032`, `< 0.001`, or nothing where there is none."""
+    """`0.032`, `< 0.001`, or an empty text if p is None."""
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(values: dict, digits: int = 3, sign: bool = False) -> str:
-    """`0.412 [0.398, 0.425]`, with a sign for a difference; alone where the data give no interval."""
+    """`0.412 [0.398, 0.425]`, with a sign for a difference; `0.412 [no interval]`, or `—` without a mean."""
     style = f"{{:{'+' if sign else ''}.{digits}f}}"
     if values["mean"] is None:
         return "—"

@@ -1,16 +1,16 @@
-"""Responses grouped by prompt, from a file or a hub -> one clean table, a row a response.
+"""Responses grouped by prompt, from a file or a hub -> one clean table with one row per response.
 
-Two formats are read, told apart by their fields, from JSONL, Parquet or a Hugging Face data set:
+Two formats are read from JSONL, Parquet or a Hugging Face data set, and are recognised by their fields:
 
 - prompt-grouped: `{"prompt": str, "responses": [{"text": str, "score": float or null, "source": str}]}`
 - raw, as in euclaise/WritingPrompts_preferences: `post_title`, `post_text`, `comment_texts`, `comment_scores`
 
 Cleaning and the upvote transform follow the paper's released preparation (paper, data; released code).
-Everything left out is counted, with the reason, in the table's `attrs["dropped"]`.
+Everything that is left out is counted, with the reason, in the table's `attrs["dropped"]`.
 
-The split and the caps are no draws from the prompts that happen to be read: each prompt and response has a place in
-[0, 1) that depends on the seed and its own text alone. So a prompt keeps its side when the file grows, is shuffled, is
-read in shards or loses responses.
+The split and the caps do not depend on which other prompts are read. Each prompt and response has a place in [0, 1)
+that depends only on the seed and its own text. So a prompt stays on its side of the split when the file grows, is
+shuffled, is read in shards or loses responses.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "spl
 MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
 REMOVED = ("[removed]", "[deleted]")
 EMPTY = "(empty)"  # stands for a blank sample in files and in embeddings, so that two of them count as alike
-LARGEST = 1e300  # a score beyond it is taken for a mistake, and would overflow in sums
+LARGEST = 1e300  # a larger score is refused as a mistake, since sums of it would overflow
 LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
 
 
 @dataclass
 class Limits:
-    """What a run keeps at most. None: no limit. Whatever is cut is counted in the table's `attrs["dropped"]`.
+    """The most that a run keeps. None: no limit. Whatever is cut is counted in the table's `attrs["dropped"]`.
 
-    Of prompts and of responses, those with the lowest `place` are kept.
+    The prompts and the responses with the lowest `place` are kept.
     """
 
     prompts: int | None = None
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass
 class _Prompt:
-    """One prompt as read: its text, the number of the record where it came first, from 0, and its responses."""
+    """One prompt as read: its text, the number (from 0) of the first record with it, and its responses."""
 
     text: str
     number: int
@@ -78,29 +78,30 @@ def read_corpus(
 ) -> pd.DataFrame:
     """Read, clean and split a corpus (paper, data: 90/10 by prompt).
 
-    A prompt's id tells the record of the source, counted from 0, where the prompt stood first, so it is the same
-    whatever else is read or left out. Prompts without a response are passed over; `read_prompts` has them.
+    A prompt's id is the number, from 0, of the first record of the source with this prompt. So it does not depend on
+    what else is read or left out. Prompts without a response are skipped; `read_prompts` includes them.
 
     Args:
         source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` (needs a network).
         held_out: the share of prompts in the test split, 0 to 1; see `side`.
-        seed: of the split and of the caps.
+        seed: seed of the split and of the caps.
         limits: caps on prompts, responses per prompt and tokens.
-        keep_repeats: the file holds samples of a model. Keep those that repeat another under their prompt, are blank
-            (`EMPTY`) or were cut (`"finished": false`); otherwise they are dropped, since nothing should learn from
-            them.
+        keep_repeats: True for a file with samples of a model. It keeps samples that repeat another sample of their
+            prompt, are blank (`EMPTY`) or were cut (`"finished": false`). Otherwise they are dropped, since nothing
+            should learn from them.
         shard: (k, n) for the k-th of n parts, k from 1. A prompt's text decides its part, so all its responses are in
-            one. Only that part is held in memory; it may be empty.
-        flags: truth values of a prompt-grouped response, or else of its line, to keep as further columns.
+            one part. Only that part is held in memory; it may be empty.
+        flags: names of truth values to keep as further columns. They are fields of a prompt-grouped response, or of its
+            line where the response has no such field.
 
     Returns:
-        A row a response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
-        A column for each of `flags`, None where the file does not tell. `attrs["dropped"]` is a list of `{"what",
-        "count", "why"}`, `attrs["read"]` the responses and prompts read.
+        One row per response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
+        There is one more column for each of `flags`, None where the file does not give a value. `attrs["dropped"]` is a
+        list of `{"what", "count", "why"}`, and `attrs["read"]` holds the numbers of responses and prompts read.
 
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
-        ValueError: a shard that is none of 1 to n, or one with a cap on prompts, which needs all prompts.
+        ValueError: a shard that is not one of 1 to n, or a shard with a cap on prompts, which needs all prompts.
     """
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
@@ -111,7 +112,7 @@ def read_corpus(
     prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, record)
     prompts = [prompt for prompt in prompts if prompt.responses]
     if not prompts and shard is None:
-        raise InputError(f"{source}: no response is left after cleaning; dropped: {record.sentence()}")
+        raise InputError(f"{source}: no response is left after cleaning; dropped {record.sentence()}")
     rows = [
         (prompt.id, prompt.text, f"{prompt.id}-{j:04d}", r["text"], r["score"], r["source"], prompt.split)
         for prompt in prompts
@@ -127,17 +128,17 @@ def read_corpus(
 def read_prompts(
     source: str | Path = PACKAGE_CORPUS, *, held_out: float, seed: int, limits: Limits | None = None
 ) -> pd.DataFrame:
-    """Every prompt of a corpus, also those without a response to learn from.
+    """Every prompt of a corpus, including those without a response to learn from.
 
-    Prompts with responses are those of `read_corpus` with the same arguments, on the same side. A prompt without one
-    (no field `responses`, an empty list, or all responses dropped) is never trained on, so it is held out. Of held-out
-    prompts over `limits.held_out`, those with responses are kept first.
+    Prompts with responses are those of `read_corpus` with the same arguments, on the same side. A prompt without
+    responses (no field `responses`, an empty list, or all responses dropped) is never trained on, so it is held out. If
+    there are more held-out prompts than `limits.held_out`, those with responses are kept first.
 
     Args:
         source, held_out, seed, limits: as in `read_corpus`; `limits.prompts` does not count prompts without responses.
 
     Returns:
-        A row a prompt: `prompt_id prompt split responses`, the last an int64 count. `attrs` as in `read_corpus`.
+        One row per prompt: `prompt_id prompt split responses`, the last an int64 count. `attrs` as in `read_corpus`.
 
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
@@ -145,25 +146,25 @@ def read_prompts(
     record = _Record(lone=True)
     prompts = _select(_prompts(source, record, None), held_out, seed, limits or Limits(), False, record)
     if not prompts:
-        raise InputError(f"{source}: no prompt is left after cleaning; dropped: {record.sentence()}")
+        raise InputError(f"{source}: no prompt is left after cleaning; dropped {record.sentence()}")
     rows = [(prompt.id, prompt.text, prompt.split, len(prompt.responses)) for prompt in prompts]
     kinds = {"prompt_id": "str", "prompt": "str", "split": "str", "responses": "int64"}
     return record.noted(pd.DataFrame(rows, columns=list(kinds)).astype(kinds), source)
 
 
 def place(seed: int, *texts: str) -> float:
-    """A number in [0, 1) by the hash of a seed and texts, the same on every machine and whatever else is read.
+    """A number in [0, 1) from the hash of a seed and texts. It is the same on every machine and whatever else is read.
 
-    White space counts as it does for repeated responses: any run of it is one space, and none stands at the ends.
+    White space counts as it does for repeated responses: a run of it is one space, and the ends have none.
     """
     words = "\n".join([str(seed), *(normalised(text) for text in texts)])
     return (int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 11) / 2**53
 
 
 def side(prompt: str, held_out: float, seed: int) -> str:
-    """The split of a prompt, "test" where its `place` is below `held_out`, else "train".
+    """The split of a prompt: "test" if its `place` is below `held_out`, else "train".
 
-    The share of held-out prompts is `held_out` on average. A larger share keeps what a smaller one held out.
+    The share of held-out prompts is `held_out` on average. A larger share also holds out what a smaller one holds out.
     """
     return "test" if place(seed, prompt) < held_out else "train"
 
@@ -174,33 +175,34 @@ def normalised(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text holds nothing, or `EMPTY`, which stands for nothing in files of samples."""
+    """Whether a text is empty but for white space, or is `EMPTY`, which stands for that in files of samples."""
     return text.strip() in ("", EMPTY)
 
 
 def held_out_prompts(corpus: pd.DataFrame) -> pd.DataFrame:
-    """A row a prompt of the test split, `prompt_id prompt`, as `generate.generate` takes them."""
+    """One row per prompt of the test split, `prompt_id prompt`, as `generate.generate` takes them."""
     return corpus[corpus["split"] == "test"].drop_duplicates("prompt_id")[["prompt_id", "prompt"]]
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether a source that is no file here has the form of a hub data set, `owner/name`."""
+    """Whether a source has the form of a hub data set, `owner/name`, and is not a file here."""
     names_a_file = Path(source).suffix in (".jsonl", ".json", ".parquet", ".csv", ".txt") or Path(source).exists()
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source)) and not names_a_file
 
 
 def transform_scores(scores, low: float, high: float, compression: int = 100) -> np.ndarray:
-    """Upvotes to about [-1, 1] (paper, data): shift the smallest to 1, log(x + 1) 100 times, rescale linearly.
+    """Upvotes -> about [-1, 1] (paper, data): shift the smallest to 1, take log(x + 1) 100 times, rescale linearly.
 
-    The released code shifts the scores and not the range, and gives NaN from a smallest score of -2 on; here both
-    are shifted alike, and the numbers agree wherever the released ones exist with a smallest score of 1.
+    The released code shifts the scores and not the range, and gives NaN if the smallest score is -2 or less. Here both
+    are shifted, and the numbers agree with the released code if the smallest score is 1.
 
     Args:
-        scores: array of scores.
+        scores: array of scores, in upvotes.
         low, high: the range of the training scores; a score outside it is clipped to it.
+        compression: how many times the logarithm is taken.
 
     Returns:
-        float64 array; all zeros where low equals high.
+        float64 array of the same shape; all zeros if low equals high.
     """
     scores = np.clip(np.asarray(scores, dtype=np.float64), low, high) + (1.0 - low)
     ends = np.array([1.0, high + (1.0 - low)])
@@ -213,7 +215,7 @@ def transform_scores(scores, low: float, high: float, compression: int = 100) ->
 
 @dataclass
 class _Record:
-    """What reading is asked for, and what it counts on the way."""
+    """What the caller asks of reading, and what reading counts."""
 
     flags: tuple[str, ...] = ()
     lone: bool = False  # a record needs no list of responses
@@ -261,7 +263,7 @@ def _belongs(text: str, k: int, n: int) -> bool:
 
 
 def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
-    """Each record with the words that say where it stands."""
+    """Each record, with the words that say where it is."""
     path = Path(source)
     if not path.exists():
         if is_hub_name(str(source)):
@@ -271,7 +273,7 @@ def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a JSONL or Parquet file")
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty; expected one JSON object a line")
+        raise InputError(f"{path}: is empty; expected one JSON object per line")
     if path.suffix == ".parquet":
         yield from _parquet_records(path)
     else:
@@ -292,9 +294,9 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict]]:
                 yield where, json.loads(text)
             except json.JSONDecodeError as error:
                 raise InputError(
-                    f"{where}: not JSON at column {error.colno} ({error.msg}); one object a line"
+                    f"{where}: not JSON at column {error.colno} ({error.msg}); write one object per line"
                 ) from None
-            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+            except (ValueError, RecursionError) as error:  # thousands of digits, or of nested brackets
                 raise InputError(f"{where}: JSON that cannot be read ({error})") from None
 
 
@@ -316,7 +318,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
-    """A hub data set, every split in turn. Needs a network, or a copy in the Hugging Face cache."""
+    """The records of a hub data set, one split after another. Needs a network, or a copy in the Hugging Face cache."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -324,8 +326,8 @@ def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
         splits = load_dataset(name)
     except (OSError, DatasetNotFoundError) as error:
         raise InputError(
-            f"{name}: cannot be read from the hub ({type(error).__name__}); without a network give a local JSONL or "
-            "Parquet file, or leave the corpus out for the one in the package"
+            f"{name}: cannot be read from the hub ({type(error).__name__}); without a network, give a local JSONL "
+            "or Parquet file, or name no corpus to use the one in the package"
         ) from None
     for split, records in splits.items():
         for number, record in enumerate(records, 1):
@@ -376,7 +378,7 @@ def _grouped_prompt(line: dict, number: int, where: str, record: _Record) -> _Pr
 
 
 def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
-    """Prompts with the same text become one; so far nothing is dropped from them."""
+    """Merge prompts with the same text. Nothing has been dropped from them yet."""
     merged: dict[str, _Prompt] = {}
     for prompt in prompts:
         if prompt.text in merged:
@@ -390,7 +392,7 @@ def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
 def _select(
     prompts: Iterator[_Prompt], held_out: float, seed: int, limits: Limits, keep_repeats: bool, record: _Record
 ) -> list[_Prompt]:
-    """Clean, cap and split: whole prompts first, so that nothing is tokenised in vain; then tokens; then responses."""
+    """Clean, cap and split. Prompts are capped first, so that no dropped prompt is tokenised; responses come last."""
     kept = _merge(prompts, record.drop)
     for prompt in kept if not keep_repeats else ():
         _drop_unfit(prompt, record.drop)
@@ -400,12 +402,12 @@ def _select(
         prompt.split = side(prompt.text, held_out, seed) if prompt.responses else "test"
     empty = sum(not prompt.responses for prompt in kept)
     if empty and not record.lone:
-        log.info("%d prompts have no response and are passed over", empty)
+        log.info("%d prompts have no response and are left out", empty)
     return _cap_held_out(kept, seed, limits.held_out, record.drop)
 
 
 def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
-    """Leave out what nothing should learn from: blank and cut samples of a model, and repeats."""
+    """Drop responses that nothing should learn from: blank and cut samples of a model, and repeats."""
     written = [r for r in prompt.responses if not is_blank(r["text"])]
     if len(written) < len(prompt.responses):
         drop("blank samples", f'"{EMPTY}" stands for a sample without text', len(prompt.responses) - len(written))
@@ -421,7 +423,7 @@ def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
 
 
 def _cap_prompts(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
-    """Those with the lowest places; prompts without responses are not counted, and stay."""
+    """Keep the prompts with the lowest places. Prompts without responses are not counted, and stay."""
     answered = [prompt for prompt in prompts if prompt.responses]
     if most is None or len(answered) <= most:
         return prompts
@@ -448,7 +450,7 @@ def _cap_responses(prompt: _Prompt, seed: int, limits: Limits, drop: Callable) -
 
 
 def _cap_held_out(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
-    """The training prompts, and the held-out ones with the lowest places, those with responses first."""
+    """Keep the training prompts, and the held-out prompts with the lowest places, those with responses first."""
     test = [prompt for prompt in prompts if prompt.split == "test"]
     if most is None or len(test) <= most:
         return prompts
@@ -479,7 +481,7 @@ def _value_text(value, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: expected text, got {'empty text' if isinstance(value, str) else _kind(value)}")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{where}: half of a character (a lone surrogate); write the text anew as UTF-8")
+        raise InputError(f"{where}: half of a character (a lone surrogate); save the text again as UTF-8")
     return value
 
 

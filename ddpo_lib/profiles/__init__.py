@@ -1,2 +1,2 @@
 """In: a profile's name, or a YAML file.
-Out: one typed, frozen object that holds every knob of a run, checked."""
+Out: one typed, frozen and checked object with every knob of a run."""

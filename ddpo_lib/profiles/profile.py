@@ -1,7 +1,8 @@
 """Every knob of a run in one typed, frozen object, read from YAML and checked once.
 
 A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `extends: NAME` starts from another
-profile and changes what it names; a mapping is merged, anything else is replaced.
+profile and changes what it names. Mappings are merged, except `arms`, `online` and `others`; these and all other values
+are replaced.
 """
 
 from importlib import resources
@@ -15,19 +16,22 @@ from ddpo_lib.profiles.settings import Arm, Profile
 
 
 def swept(profile: Profile) -> tuple[str, ...]:
-    """The arms that are sampled at other temperatures too, sft first; none without temperatures."""
+    """The arms that are sampled at other temperatures too, sft first; empty if the profile has no temperatures."""
     arms = [name for name, arm in profile.arms.items() if arm.swept]
     return ("sft", *arms) if arms and profile.evaluation.temperatures else ()
 
 
 def seeds_of(profile: Profile, name: str) -> int:
-    """Trainings of an arm, or of "sft"."""
+    """Number of trainings, one per seed, of an arm or of "sft"."""
     most = profile.arms[name].seeds if name in profile.arms else None
     return min(most or profile.seeds, profile.seeds)
 
 
 def prompts_of(profile: Profile, name: str) -> int | None:
-    """Held-out prompts that "sft", an arm or a baseline is sampled for, at most; "sweep": at the other temperatures."""
+    """The most held-out prompts that "sft", an arm or a baseline is sampled for; None: all.
+
+    The name "sweep" asks for the number at the other temperatures.
+    """
     if name in ("sft", "sweep"):
         return profile.evaluation.sft_prompts if name == "sft" else profile.evaluation.sweep_prompts
     sampled = {**profile.arms, **{name: online.arm for name, online in profile.online.items()}, **profile.baselines}
@@ -35,12 +39,12 @@ def prompts_of(profile: Profile, name: str) -> int | None:
 
 
 def twins(profile: Profile) -> dict[str, str | None]:
-    """For each arm, baseline and "gold" the arm that it is compared with; None where the profile has no such arm.
+    """For each arm, baseline and "gold" the arm that it is compared with; None if the profile has no such arm.
 
-    An arm's `against` comes first. Else a weighted arm is compared with the arm that has the same settings and no
-    weights, a DivPO arm with the one of the gap rule, and DPO and ORPO with sft. Which pairs are kept by the best
-    winners, and steps equal to those of the gap rule, need not be the same: they belong to what is tried. Baselines and
-    gold are compared with `evaluation.against`.
+    An arm's `against` comes first. Otherwise a weighted arm is compared with the arm that has the same settings and no
+    weights, a DivPO arm with the same arm under the gap rule, and DPO and ORPO with sft. The twin of a weighted arm may
+    differ in `best_first` and that of a DivPO arm in `equal_steps`, because these are part of what is tested. Baselines
+    and gold are compared with `evaluation.against`.
     """
     against = {name: arm.against or _twin(arm, profile.arms) for name, arm in profile.arms.items()}
     others = dict.fromkeys(("gold", *profile.baselines), profile.evaluation.against)
@@ -48,7 +52,7 @@ def twins(profile: Profile) -> dict[str, str | None]:
 
 
 def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
-    """The first arm that differs in what makes this one special alone; arms that differ in nothing else come first."""
+    """The first arm that differs only in weights or DivPO's rule, or else the first that also differs in `lenient`."""
     if not arm.weights and not arm.divpo:
         return "sft"
     free = {"swept", "seeds", "prompts", "against"}  # change nothing in a training
@@ -76,7 +80,7 @@ def load_profile(name: str | Path) -> Profile:
         name: a profile of the package, or the path of a YAML file.
 
     Raises:
-        InputError: no such profile, not YAML, an unknown knob, or a value of the wrong type; names file and field.
+        InputError: no such profile, not YAML, an unknown knob, or a value that is not allowed; names file and field.
     """
     file, content = _resolve(str(name))
     try:
@@ -91,7 +95,10 @@ def load_profile(name: str | Path) -> Profile:
 
 
 def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]:
-    """A profile's file and its content, with what it extends merged in; a YAML file is sought beside its extender."""
+    """A profile's file and its content, with what it extends merged in.
+
+    `extends` looks for a YAML file in the folder of the profile that extends it.
+    """
     where = f"{extended_by[-1]}, field `extends`" if extended_by else "profile"
     if Path(name).suffix in (".yaml", ".yml"):
         file = extended_by[-1].parent / name if extended_by else Path(name)
@@ -100,7 +107,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     if not file.exists():
         raise InputError(f"{where} {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
     if file in extended_by:
-        raise InputError(f"{where}: {name} extends itself")
+        raise InputError(f"{where}: {name} extends itself; name another profile")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

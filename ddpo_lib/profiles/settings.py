@@ -9,7 +9,7 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 MAIN_WORLD = "main"  # every profile has it
-# what deviation is measured by in a world with known modes: the text, or as an upper bound the labels themselves
+# spaces of deviation in a world with known modes: of the text, or of the labels themselves as an upper bound
 WORLD_SPACES = {
     **{"semantic": "lexical", "style": "stylometric", "minilm": "minilm", "delta": "delta"},
     **{"plot": None, "voice": None},  # the labels themselves
@@ -21,22 +21,22 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: str | None = None  # a hub data set, read where no corpus is given; None: the corpus of the package
-    max_prompts: Positive | None  # chosen by a hash of their text, as the others below; None keeps all
-    max_held_out: Positive | None = None  # held-out prompts; the others are left out; None keeps all
+    source: str | None = None  # a hub data set, used if no corpus is given; None: the corpus of the package
+    max_prompts: Positive | None  # chosen by a hash of their text, as for the limits below; None keeps all
+    max_held_out: Positive | None = None  # held-out prompts that are kept; None keeps all
     max_responses: Positive | None  # per prompt
     max_tokens: Positive  # templated prompt and response together; longer responses are dropped
     held_out: float = Field(gt=0, lt=1)  # share of prompts kept for evaluation, on average: a prompt's text decides
-    split_seed: int  # another one splits otherwise: see `corpus.side`
+    split_seed: int  # another seed gives another split: see `corpus.side`
     gap: float = Field(ge=0)  # score gap of the first round of pairs, in upvotes
     pair_seed: int  # of the first training; the k-th after it draws with pair_seed + k
-    # held-out prompts beside those of the corpus, which need no responses: "package", for those that come with the
-    # package's corpus and are used with it alone; or a JSONL file
+    # more held-out prompts, which need no responses: a JSONL file, or "package" for those that come with the package's
+    # corpus, which are used only with that corpus
     prompts: str | None = None
 
 
 class SpaceChoice(Section):
-    model: str  # "minilm", "stylometric", or a sentence-transformers model of the hub
+    model: str  # "minilm", "stylometric", "delta", "lexical", or a sentence-transformers model of the hub
     revision: str | None = None
     trust_remote_code: bool = False  # runs code from the hub: only with a pinned revision
 
@@ -50,12 +50,12 @@ class SpaceChoice(Section):
 class Spaces(Section):
     semantic: SpaceChoice
     style: SpaceChoice
-    others: dict[str, SpaceChoice] = {}  # compared with the two in chapter 1; an arm may weigh by one
+    others: dict[str, SpaceChoice] = {}  # compared with the two above in chapter 1; an arm may use one for weights
 
     @model_validator(mode="after")
     def _named_once(self):
         if taken := {"semantic", "style"} & set(self.others):
-            raise ValueError(f"others: {taken.pop()} is the name of a space that trains")
+            raise ValueError(f"others: {taken.pop()} is the name of a space above; choose another name")
         return self
 
     def choices(self) -> dict[str, SpaceChoice]:
@@ -67,86 +67,84 @@ class Model(Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16"]
     template: str  # {prompt} is replaced; the response follows
-    lora_r: Positive | None  # None: no adapter, every parameter trains
+    lora_r: Positive | None  # None: no adapter; all parameters are trained
     lora_alpha: Positive | None = None  # of an adapter
-    lora_targets: list[str] | None = None  # None: the library's default for the architecture
-    last_layers: Positive | None = None  # LoRA on the last so many layers alone; None: all
+    lora_targets: list[str] | None = None  # None: PEFT's default for the architecture
+    last_layers: Positive | None = None  # LoRA on this many last layers only; None: on all layers
 
     @model_validator(mode="after")
     def _lora_or_none(self):
         if self.lora_r is not None and self.lora_alpha is None:
-            raise ValueError("lora_alpha: an adapter needs one")
+            raise ValueError("lora_alpha: missing; an adapter needs it")
         unused = [n for n in ("lora_alpha", "lora_targets", "last_layers") if getattr(self, n) is not None]
         if self.lora_r is None and unused:
-            raise ValueError(f"{unused[0]}: belongs to an adapter, and lora_r: null makes none")
+            raise ValueError(f"{unused[0]}: lora_r: null makes no adapter that it could apply to; leave it out")
         return self
 
 
 class Optimiser(Section):
     learning_rate: PositiveFloat
     epochs: PositiveFloat
-    batch_size: Positive  # pairs (SFT: responses) a step and device
+    batch_size: Positive  # pairs (SFT: responses) per batch and device
     accumulation: Positive = 1
     warmup_steps: int = Field(ge=0)
     schedule: Literal["linear", "cosine", "constant"]
     max_grad_norm: PositiveFloat
-    checkpoint_steps: int = Field(default=20, ge=0)  # what a kill can lose; 0: all of the training
+    checkpoint_steps: int = Field(default=20, ge=0)  # steps between checkpoints; 0: none
 
 
 class DivPO(Section):
     """DivPO's rule for pairs (`pairs.make_divpo_pairs`); the defaults are those of the released comparison."""
 
-    # most diverse is: far from the set in `spaces`; of rare words; least probable under the model that training starts
-    # from, a token (`surprisal.mean_surprisal`)
+    # the most diverse response is the farthest from the others in `spaces`, the one with the rarest words, or the one
+    # with the least probable tokens under the model that training starts from (`surprisal.mean_surprisal`)
     criterion: Literal["distance", "words", "probability"] = "distance"
-    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)  # of the criterion distance
+    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)  # for the criterion distance
     rho: float = Field(default=0.25, gt=0, le=0.5)
     threshold: Literal["count", "range"] = "count"  # rho is a share of the responses, or of the range of their scores
-    max_pairs: Positive = 2  # a prompt
+    max_pairs: Positive = 2  # per prompt
 
     @model_validator(mode="after")
     def _spaces_that_are_read(self):
         if self.criterion != "distance" and self.spaces != type(self).model_fields["spaces"].default:
-            raise ValueError(f"spaces: the criterion {self.criterion} reads none")
+            raise ValueError(f"spaces: the criterion {self.criterion} uses none; leave them out")
         return self
 
 
 class Arm(Section):
-    """A trained condition. `weights` names the spaces whose deviation weights the pairs; none: plain DPO or ORPO."""
+    """A trained condition. `weights` names the spaces whose deviation weights the pairs; empty: plain DPO or ORPO."""
 
     loss: Literal["dpo", "orpo"]
     start: Literal["sft", "base"]
     weights: list[str] = []
     scale: Literal["minmax", "ratio"] = "minmax"
     floor: float = Field(default=0.0, ge=0, le=1)
-    power: float = Field(default=1.0, ge=0)  # that weights are raised to; they then sum to n again
+    power: float = Field(default=1.0, ge=0)  # exponent of the weights, which are then scaled to sum to n again
     rescale: bool = False  # weights are scaled so that the pairs weigh 1 on average
-    responses: Annotated[int, Field(ge=2)] | None = None  # a prompt, at most; None keeps all
-    best_first: bool = False  # the pairs of the highest-scored winners, not random responses, are kept
+    responses: Annotated[int, Field(ge=2)] | None = None  # at most per prompt; None keeps all
+    best_first: bool = False  # keeps the pairs with the highest-scored winners, not random responses
     divpo: DivPO | None = None  # None: pairs by the gap rule
-    pairs: Positive | Literal["divpo"] | None = None  # in all, at most, at random; "divpo": as many as its rule makes
-    equal_steps: bool = False  # as many gradient steps as on all pairs of the gap rule, by more epochs
-    beta: PositiveFloat | None = None  # None: as `preference` has it
-    epochs: PositiveFloat | None = None  # likewise
+    pairs: Positive | Literal["divpo"] | None = None  # at most in total, at random; "divpo": as many as its rule makes
+    equal_steps: bool = False  # more epochs: as many gradient steps as all pairs of the gap rule give
+    beta: PositiveFloat | None = None  # None: that of `preference`
+    epochs: PositiveFloat | None = None  # None: those of `preference`
     swept: bool = True  # sampled at the other temperatures too; changes nothing in training
-    seeds: Positive | None = None  # trainings, at most; None: as many as the profile has
-    prompts: Positive | None = None  # held-out prompts that it is sampled for, at most; None: all
-    against: str | None = None  # the arm it is compared with; None: the same arm without weights, or sft (`twins`)
+    seeds: Positive | None = None  # most trainings; None: as many as the profile has
+    prompts: Positive | None = None  # most held-out prompts that it is sampled for; None: all
+    against: str | None = None  # the arm that it is compared with; None: as `profile.twins` says
 
     @model_validator(mode="after")
     def _consistent(self):
         if self.best_first and (self.responses is None or self.divpo):
-            raise ValueError("best_first: says which `responses` are kept, for pairs by the gap rule")
+            raise ValueError("best_first: chooses among pairs by the gap rule; set `responses`, and leave out `divpo`")
         if not self.weights and (self.floor, self.power, self.scale, self.rescale) != (0.0, 1.0, "minmax", False):
-            raise ValueError(
-                "weights: none are named, so there is nothing to scale, rescale, floor or raise to a power"
-            )
+            raise ValueError("weights: none are named; name some, or leave out scale, rescale, floor and power")
         if self.equal_steps and self.epochs:
-            raise ValueError("epochs: equal_steps sets them")
+            raise ValueError("epochs: equal_steps sets them; leave out one of the two")
         return self
 
     def spaces(self) -> set[str]:
-        """Those whose vectors decide its pairs or weights."""
+        """The spaces whose vectors decide its pairs or weights."""
         return {*self.weights, *(self.divpo.spaces if self.divpo and self.divpo.criterion == "distance" else [])}
 
     def picks_by_probability(self) -> bool:
@@ -158,14 +156,16 @@ class Online(Section):
 
     arm: Arm
     rounds: Positive = 2
-    prompts: Positive  # a round, of the training split
-    samples: int = Field(ge=2)  # a prompt
-    max_new_tokens: Positive  # of a sample; one that this cuts has no end to learn from, and is left out
+    prompts: Positive  # training prompts per round
+    samples: int = Field(ge=2)  # per prompt
+    max_new_tokens: Positive  # of a sample; a sample that is cut here has no end to learn from and is left out
 
     @model_validator(mode="after")
     def _starts_from_sft(self):
         if self.arm.start != "sft" or self.arm.equal_steps:
-            raise ValueError("arm: starts from sft, and has no pairs of the corpus to be equal in steps to")
+            raise ValueError(
+                "arm: an online arm starts from sft, with steps of its own; set `start: sft`, leave out equal_steps"
+            )
         return self
 
 
@@ -179,7 +179,7 @@ class Preference(Section):
 class Sampling(Section):
     """How samples are drawn; the defaults are the paper's."""
 
-    samples: int = Field(default=4, ge=2)  # a prompt and arm
+    samples: int = Field(default=4, ge=2)  # per prompt and arm
     temperature: PositiveFloat = 1.0
     top_k: int = Field(default=50, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -189,8 +189,11 @@ class Sampling(Section):
 
 
 class Baseline(Section):
-    """A model that is sampled and not trained. `how`: each prompt by itself; each sample told to differ from the
-    ones before; or several answers with their probabilities asked for at once (Verbalized Sampling)."""
+    """A model that is sampled and not trained.
+
+    `how` says how it is asked. "plain" asks each prompt by itself. "iter" tells the model that each sample must differ
+    from the ones before. "verbalized" asks for several answers with their probabilities at once (Verbalized Sampling).
+    """
 
     how: Literal["plain", "iter", "verbalized"] = "plain"
     engine: Literal["transformers", "vllm", "server"] = "transformers"
@@ -199,10 +202,10 @@ class Baseline(Section):
     instruction: str = "Write a short story for this prompt.\n\n{prompt}"
     url: str | None = None  # of an OpenAI-compatible server
     key: str | None = None  # the environment variable that holds the server's key
-    # what the server takes, besides the number and length of samples
+    # settings that the server accepts, besides the number and length of samples
     sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
-    prompts: Positive | None = None  # held-out prompts that it is sampled for, at most; None: all
-    # None: as `sampling` has it. A model that reasons unseen before it writes needs more, where that counts as output
+    prompts: Positive | None = None  # most held-out prompts that it is sampled for; None: all
+    # None: that of `sampling`. A model that reasons before it writes needs more if the reasoning counts as output
     max_new_tokens: Positive | None = None
 
     @model_validator(mode="after")
@@ -210,33 +213,33 @@ class Baseline(Section):
         if self.engine == "server" and not (self.url and self.model):
             raise ValueError("a server needs `url` and `model`")
         if "{prompt}" not in self.instruction:
-            raise ValueError("instruction: holds no {prompt}")
+            raise ValueError("instruction: contains no {prompt}; write it where the prompt belongs")
         return self
 
     def limited(self, sampling: Sampling) -> Sampling:
-        """The profile's sampling, with the limit of this baseline where it has its own."""
+        """The profile's sampling, with this baseline's own limit if it has one."""
         return sampling.model_copy(update={"max_new_tokens": self.max_new_tokens or sampling.max_new_tokens})
 
 
 class Quality(Section):
-    """What scores quality: the light stand-in, or the paper's reward model, to which all other knobs belong.
+    """What scores quality: the light stand-in, or the paper's reward model. All other knobs are for the reward model.
 
-    Defaults are the paper's. Its batch, 2 a device on 6 GPUs, is told for all of its trainings, and so taken for the
-    reward model's too; `warmup_steps`, `patience` and `dev` it does not tell.
+    The defaults are the paper's. The paper gives a batch of 2 per device on 6 GPUs for all its trainings, so the reward
+    model uses it too. The paper does not give `warmup_steps`, `patience` and `dev`.
     """
 
     kind: Literal["stand-in", "reward-model"]
     base: str = "google/gemma-2-2b"  # an embedded model, a folder, or a hub model
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the base; what trains is float32
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the base; trained parameters are float32
     lora_r: Positive = 16
     lora_alpha: Positive = 32
     learning_rate: PositiveFloat = 3e-5
     epochs: PositiveFloat = 3.0
-    batch_size: Positive = 12  # responses a step, on one device
+    batch_size: Positive = 12  # responses per step, on one device
     warmup_steps: int = Field(default=0, ge=0)
-    patience: Positive = 4  # evaluations, four an epoch, without a smaller loss before training stops
-    max_tokens: int = Field(default=2048, ge=16)  # prompt, response and tags; beyond, a response is cut, and counted
+    patience: Positive = 4  # evaluations (four per epoch) without a smaller loss, after which training stops
+    max_tokens: int = Field(default=2048, ge=16)  # prompt, response and tags; a longer response is cut and counted
     dev: float = Field(default=0.1, gt=0, lt=1)  # share of the training prompts that decide when to stop
 
 
@@ -246,13 +249,13 @@ class Evaluation(Section):
     against: str = "dpo"  # the arm that baselines, people's responses and fronts are compared with (arms: `twins`)
     gold_draws: Positive = 20  # random sets of people's responses per prompt, each as large as a model's
     temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
-    sweep_prompts: Positive | None = None  # held-out prompts of that, at most, those with people's responses first
-    sft_prompts: Positive | None = None  # held-out prompts that sft is sampled for, at most; None: all
+    sweep_prompts: Positive | None = None  # most held-out prompts for it, those with people's responses first
+    sft_prompts: Positive | None = None  # most held-out prompts that sft is sampled for; None: all
 
     @model_validator(mode="after")
     def _distinct(self):
         if len(set(self.temperatures)) < len(self.temperatures):
-            raise ValueError("temperatures: one stands twice")
+            raise ValueError("temperatures: one is listed twice; list it once")
         return self
 
 
@@ -262,7 +265,7 @@ class WorldRow(Section):
     world: str = MAIN_WORLD
     arm: Arm
     traced: bool = False  # modes are measured through training too
-    noise: float = Field(default=0.0, ge=0)  # standard deviation of what is added to the scores, where votes are few
+    noise: float = Field(default=0.0, ge=0)  # standard deviation of noise on the scores, as with few votes
 
     @model_validator(mode="after")
     def _known(self):
@@ -274,26 +277,26 @@ class WorldRow(Section):
 
 
 class Pretraining(Section):
-    """What a small model reads before it comes into any world: stories of all modes alike (`small_models.language`)."""
+    """What a small model learns from before any world: stories with all modes alike (`small_models.language`)."""
 
     prompts: int = Field(ge=16, le=4096)  # 16 name every hero, place and object, 4096 every combination
-    responses: Positive  # a prompt
+    responses: Positive  # per prompt
     optimiser: Optimiser
 
 
 class Worlds(Section):
-    """Small models in worlds whose modes are known (`modeworld.py`): one trained from scratch, all others from it."""
+    """Small models in worlds with known modes (`modeworld.py`). One is trained from scratch; the rest start from it."""
 
-    seeds: Positive  # of world and training at once: 0, 1, ...
-    kinds: dict[str, dict[str, int | float | str]]  # a name a world -> fields of `World`; `small_models.check_kinds`
+    seeds: Positive  # how many; each seed 0, 1, ... is that of a world and of its training
+    kinds: dict[str, dict[str, int | float | str]]  # world -> fields of `World`; see `small_models.check_kinds`
     layers: Positive
     width: Positive
     pretraining: Pretraining
     sft: Optimiser
     preference: Preference
-    samples: Positive  # a held-out prompt, from the model's own distribution
-    preference_prompts: Positive  # that arms have pairs of; SFT reads all that are not held out
-    trace: Positive = 4  # equal parts of a traced row's training, after each of which it is measured
+    samples: Positive  # per held-out prompt, from the model's own distribution
+    preference_prompts: Positive  # prompts of the arms' pairs; SFT uses all prompts that are not held out
+    trace: Positive = 4  # equal parts of a traced row's training; it is measured after each part
     rows: dict[str, WorldRow]
 
     @model_validator(mode="after")
@@ -301,10 +304,10 @@ class Worlds(Section):
         if MAIN_WORLD not in self.kinds:
             raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
         if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():
-            raise ValueError(f"rows: the book shows {missing.pop()} too, which is missing")
+            raise ValueError(f"rows: {missing.pop()} is missing; add it, since the book shows it")
         for name, row in self.rows.items():
             if row.world not in self.kinds:
-                raise ValueError(f"rows.{name}.world: {row.world} is none of {', '.join(self.kinds)}")
+                raise ValueError(f"rows.{name}.world: {row.world} is no world; there are {', '.join(self.kinds)}")
         return self
 
 
@@ -318,7 +321,7 @@ class Profile(Section):
     model: Model
     sft: Optimiser
     preference: Preference
-    arms: dict[str, Arm]  # none: nothing is trained, and there is chapter 1 alone
+    arms: dict[str, Arm]  # empty: nothing is trained, and chapter 1 is the only one
     online: dict[str, Online] = {}  # arms that learn from their own samples
     baselines: dict[str, Baseline] = {}  # compared with the arms
     sampling: Sampling
@@ -332,18 +335,20 @@ class Profile(Section):
         if self.arms and self.evaluation.against not in arms:
             raise ValueError(f"evaluation.against: {self.evaluation.against} is no arm; there are {', '.join(arms)}")
         if self.evaluation.against in self.arms and not self.arms[self.evaluation.against].swept:
-            raise ValueError(f"arms.{self.evaluation.against}.swept: the fronts of the others are compared with its")
+            raise ValueError(f"arms.{self.evaluation.against}.swept: must be true; other fronts are compared with its")
         online = {f"online.{name}": rounds.arm for name, rounds in self.online.items()}
         for name, arm in {**{f"arms.{name}": arm for name, arm in self.arms.items()}, **online}.items():
             if unknown := arm.spaces() - self.spaces.choices().keys():
                 raise ValueError(f"{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}")
         if taken := {"gold", *arms} & set(self.online):
-            raise ValueError(f"online: {taken.pop()} is the name of an arm")
+            raise ValueError(f"online: {taken.pop()} is the name of an arm; choose another name")
         if taken := {"gold", *arms, *self.online} & set(self.baselines):
-            raise ValueError(f"baselines: {taken.pop()} is the name of an arm")
+            raise ValueError(f"baselines: {taken.pop()} is the name of an arm; choose another name")
         for name, arm in self.arms.items():
             if arm.against is not None and (arm.against == name or arm.against not in arms):
                 raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
         if self.sampling.temperature in self.evaluation.temperatures:
-            raise ValueError(f"evaluation.temperatures: {self.sampling.temperature} is the one that all are sampled at")
+            raise ValueError(
+                f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
+            )
         return self

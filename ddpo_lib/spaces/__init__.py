@@ -1,2 +1,2 @@
 """In: texts, and the name of a space.
-Out: unit vectors, (n, d) float32, a row a text."""
+Out: unit vectors, (n, d) float32, one row per text."""

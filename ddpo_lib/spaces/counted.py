@@ -1,35 +1,36 @@
-"""Spaces made by counting, with no model: what a text's vector holds can be read off this page.
+"""Spaces made by counting, without a model: this module defines every number in a text's vector.
 
 - stylometric: character n-grams of the text with each content word masked, blind to topic (text distortion, Stamatatos
   2017, doi:10.18653/v1/E17-1107)
-- delta: how often each of 150 function words comes, blind to topic, marks and layout (Burrows's Delta in its cosine
+- delta: how often each of 150 function words occurs, blind to topic, marks and layout (Burrows's Delta in its cosine
   form, Evert et al. 2017, doi:10.1093/llc/fqx023)
 - lexical: words and marks as tf-idf, blind to order (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0)
 
-What is common and what is rare is taken from the package's own corpus, so that each space is fixed and a text's vector
-depends on nothing but the text.
+The package's own corpus decides what is common and what is rare. So each space is fixed, and a text's vector depends
+only on the text.
 
-Short texts have noisier counts than long ones. Uncorrected, they lie further from all others, and style is partly
-length (Eder 2015, doi:10.1093/llc/fqt066). The vectors are made so that the expected cosine distance between two texts
-does not depend on how much text there is:
+Short texts have noisier counts than long ones. Without a correction they lie farther from all other texts, and style is
+partly length (Eder 2015, doi:10.1093/llc/fqt066). The vectors are made so that the expected cosine distance between two
+texts does not depend on how long the texts are:
 
-1. A text of N n-grams or words is described by y, what its counts say of it. Stylometric: p / sqrt(m), with p its rates
-   and m those of the package's corpus; dividing by the root is the chi-square distance of correspondence analysis, and
-   an n-gram that a text does not have stays 0. Delta: (p - m/2) / the rate's standard deviation. Lexical: tf-idf less
-   half of the corpus's mean. A whole m would take this corpus's mean for that of all English; half serves others
-   better.
+1. A text of N n-grams or words is described by a vector y from its counts. Stylometric: p / sqrt(m), with the rates p
+   of the text and m of the package's corpus. The division by the root gives the chi-square distance of correspondence
+   analysis, and an n-gram that a text does not contain stays 0. Delta: (p - m/2) / the rate's standard deviation.
+   Lexical: tf-idf minus half of the corpus's mean. Subtracting the whole mean would treat this corpus as all of
+   English; half of it works better for other corpora.
 2. Noise multiplies the cosine of two y by the reliability N / (N + amount) (attenuation, Spearman 1904,
-   doi:10.2307/1412159). Two texts of a prompt then lie e(N) = 1 - likeness * N / (N + amount) apart.
-3. The vector is (sqrt(s) * y over its length, sqrt(1 - s)): a share s of the text's own, and one coordinate that all
-   texts have in common. The distance between two texts of N is then s times that of their y. s(N) is such that
-   s(N) * e(N) is constant, and OWN where N is endless. What the counts cannot tell of a short text is filled with what
-   texts have in common, as in the shrinkage of empirical Bayes.
+   doi:10.2307/1412159). The expected distance between two texts of one prompt is then
+   e(N) = 1 - likeness * N / (N + amount).
+3. The vector is (sqrt(s) * y / length of y, sqrt(1 - s)): a share s that is the text's own, and one coordinate that
+   all texts have in common. The distance between two texts of N is then s times the distance of their y. s(N) is chosen
+   so that s(N) * e(N) is constant, and s is OWN for endless N. What the counts do not show about a short text is
+   replaced by what all texts have in common, as in the shrinkage of empirical Bayes.
 
 Likeness and amount were fitted on 497 stories of HANNA, cut to random pieces of 12 to 400 words (lexical: 50 to 400).
-So the correction is right on average for texts as alike as stories of a HANNA prompt, and leaves the order of distances
-among texts of one length as it is. Of texts that are more alike, the short ones still lie somewhat further apart; of
-texts less alike, somewhat nearer together. Distances lie in [0, 1]: within a prompt of HANNA about 0.13 in the
-stylometric space, 0.18 in delta and 0.33 in the lexical one.
+So the correction is right on average for texts that are as similar as the stories of a HANNA prompt. It does not change
+the order of distances among texts of one length. Among texts that are more similar, short ones still lie somewhat
+farther apart than long ones; among less similar texts, somewhat closer together. Distances lie in [0, 1]. Within a
+prompt of HANNA they are about 0.13 in the stylometric space, 0.18 in delta and 0.33 in the lexical space.
 """
 
 import json
@@ -54,46 +55,46 @@ STRAIGHT = str.maketrans("’‘“”", "''\"\"")
 
 
 class Attenuation(NamedTuple):
-    """Two stories of one prompt, cut to N each, are expected to have a cosine of likeness * N / (N + amount)."""
+    """The expected cosine of two stories of one prompt, each cut to N n-grams or words: likeness * N / (N + amount)."""
 
     likeness: float
     amount: float
 
 
 STYLOMETRIC = Attenuation(0.747, 1080)  # n-grams: about 1,000 in 100 words
-DELTA = Attenuation(0.645, 225)  # words and marks, as in the next
+DELTA = Attenuation(0.645, 225)  # words and marks, as in the next line
 LEXICAL = Attenuation(0.33, 310)
-OWN = 0.5  # of an endless text's squared length, what is its own
+OWN = 0.5  # share of an endless text's squared length that is its own
 
 
 def stylometric_vectors(texts: list[str]) -> np.ndarray:
-    """(n, 4097) float32 unit rows; every text that holds anything but white space has a direction."""
+    """(n, 4097) float32 unit rows; every text that is not blank has a direction."""
     counts = _ngram_counter().transform(map(distort, texts))
     totals = _totals(counts)
     return _level(counts.toarray() / totals[:, None] / _ngram_scale(), totals, STYLOMETRIC)
 
 
 def lexical_vectors(texts: list[str]) -> np.ndarray:
-    """(n, 8193) float32 unit rows; every text that holds anything but white space has a direction."""
+    """(n, 8193) float32 unit rows; every text that is not blank has a direction."""
     counts = _word_counter().transform(texts)
     rarity, mean = _word_norms()
     return _level(rarity.transform(counts).toarray() - mean / 2, _totals(counts), LEXICAL)
 
 
 def delta_vectors(texts: list[str]) -> np.ndarray:
-    """(n, 151) float32 unit rows; texts of one length without any function word share one direction."""
+    """(n, 151) float32 unit rows; texts of one length without any function word have the same vector."""
     words, mean, deviation = _delta_norms()
     rates, totals = _function_word_rates(texts, words)
     return _level((rates - mean / 2) / deviation, totals, DELTA)
 
 
 def _level(own: np.ndarray, totals: np.ndarray, noise: Attenuation) -> np.ndarray:
-    """Give each row as much of its own as makes the expected distance the same at any amount of text.
+    """Scale each row and add a common coordinate, so that the expected distance is the same for any length of text.
 
     Args:
-        own: (n, d) float64, none of them zero; only the directions count. It is overwritten.
-        totals: (n,) n-grams or words that each row was counted from.
-        noise: what two of these rows are expected to have in common.
+        own: (n, d) float64, no row of zeros; only the directions count. It is overwritten.
+        totals: (n,) number of n-grams or words that each row was counted from.
+        noise: the expected cosine of two of these rows, by length.
 
     Returns:
         (n, d + 1) float32 unit rows; the last coordinate is the one that all texts have in common.
@@ -105,7 +106,7 @@ def _level(own: np.ndarray, totals: np.ndarray, noise: Attenuation) -> np.ndarra
 
 
 def distort(text: str) -> str:
-    """The text with each content word masked: `*`, `^` when capitalised, `A` in capitals, `#` for a number."""
+    """The text with each content word masked: `*`, `^` if capitalised, `A` if in capitals, and `#` for a number."""
     return "".join(_mask(token) for token in TOKEN.findall(text.translate(STRAIGHT)))
 
 
@@ -141,7 +142,7 @@ def _totals(counts) -> np.ndarray:
 
 @cache
 def _ngram_scale() -> np.ndarray:
-    """The root of each n-gram's rate in the package's corpus, one more of each counted, so that none is zero."""
+    """The square root of each n-gram's rate in the package's corpus; 1 is added to each count so that none is zero."""
     of_ngram = np.asarray(_ngram_counter().transform(map(distort, _package_texts())).sum(axis=0)).ravel()
     return np.sqrt((of_ngram + 1) / (of_ngram.sum() + 1))
 
@@ -156,7 +157,7 @@ def _word_norms() -> tuple[TfidfTransformer, np.ndarray]:
 
 @cache
 def _delta_norms() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """The most frequent function words of the package's corpus, and each one's mean rate there and its spread."""
+    """The most frequent function words of the package's corpus, with the mean and standard deviation of their rates."""
     words = tuple(sorted(FUNCTION_WORDS))
     rates, _ = _function_word_rates(_package_texts(), words)
     often = np.sort(np.argsort(-rates.mean(axis=0), kind="stable")[:DELTA_WORDS])
@@ -164,7 +165,7 @@ def _delta_norms() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
 
 
 def _function_word_rates(texts: list[str], words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(texts, words) the share of a text's words and marks that each word is, and (texts,) how many it has of both."""
+    """(texts, words) share of each word among a text's words and marks, and (texts,) the number of words and marks."""
     tokens = [_words(text) for text in texts]
     totals = np.array([len(of_text) for of_text in tokens])
     counts = CountVectorizer(analyzer=list, vocabulary=words).transform(tokens)

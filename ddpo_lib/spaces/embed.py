@@ -1,7 +1,8 @@
-"""Texts -> unit vectors in a space; every distinct text once, kept on disk.
+"""Texts -> unit vectors in a space. Each distinct text is embedded once, and its vector is kept on disk.
 
-A text's vector is the same, bit for bit on a CPU, whatever else is embedded with it: a batch holds only texts that are
-padded to one length, and that length follows from the text alone. So shards of a corpus give what the whole would.
+A text's vector does not depend on what else is embedded with it; on a CPU it is the same bit for bit. A batch contains
+only texts that are padded to one length, and that length depends only on the text. So the shards of a corpus give the
+same vectors as the whole corpus.
 """
 
 import itertools
@@ -30,16 +31,16 @@ COUNTED = {
     "lexical": counted.lexical_vectors,
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
-TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # a batch's budget: what a core's cache holds, what fills a GPU
-KEEP = 32  # batches between two writes to disk: what a kill can lose
+TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # tokens per batch: they fit a core's cache, or fill a GPU
+KEEP = 32  # batches between two writes to disk; a kill loses at most so many
 
 
 @dataclass(frozen=True)
 class Space:
     """An embedding space: a sentence-transformers model (embedded, local or on the hub), or one of `COUNTED`.
 
-    `trust_remote_code` lets the model's own Python code run on this machine; it needs a `revision` that is a
-    commit, 40 digits. Code that a model fetches from yet another repository is not pinned by it.
+    `trust_remote_code` lets the model's own Python code run on this machine. It needs a `revision` that is a commit of
+    40 digits. The revision does not pin code that a model fetches from another repository.
     """
 
     model: str
@@ -56,20 +57,20 @@ class Space:
 def embed(texts: list[str], space: Space | str) -> np.ndarray:
     """Unit vectors of texts (paper: jina-embeddings-v3 for the semantic space, Style-Embedding for style).
 
-    What is not on disk yet is computed, longest first, in batches filled to a budget of tokens, and kept as it comes,
-    so that a killed call goes on where it was. Processes that `accelerate launch` started share the work; they need
-    one cache folder.
+    Vectors that are not on disk are computed in batches with a budget of tokens, longest texts first, and are stored as
+    they are computed. So the same call continues after a kill. Processes that `accelerate launch` starts share the
+    work; they need the same cache folder.
 
     Args:
         texts: n texts, none of them blank; repeated texts cost nothing.
         space: "minilm" (embedded), "stylometric", "delta" or "lexical" (counted), or the name of any
-            sentence-transformers model; a `Space` where a revision or remote code matters.
+            sentence-transformers model; a `Space` to give a revision or to allow remote code.
 
     Returns:
         (n, d) float32, rows of unit length, equal for equal texts.
 
     Raises:
-        InputError: a blank text (names its position), or a model that cannot be had.
+        InputError: a blank text (names its position), or a model that cannot be loaded.
     """
     space = Space(space) if isinstance(space, str) else space
     for i, text in enumerate(texts):
@@ -86,7 +87,7 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
 
 
 def count_overlong(texts: list[str], space: Space | str) -> int:
-    """How many texts are longer than the model reads; what stands beyond does not touch their vectors."""
+    """How many texts are longer than the model reads; their vectors do not depend on the rest of the text."""
     space = Space(space) if isinstance(space, str) else space
     if space.model in COUNTED:
         return 0
@@ -96,7 +97,7 @@ def count_overlong(texts: list[str], space: Space | str) -> int:
 
 
 def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
-    """Compute and keep what is missing; of several processes, each does the texts whose keys fall to it."""
+    """Compute and store the missing vectors. Several processes divide the texts among themselves by their keys."""
     shared = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if shared:
         from accelerate import PartialState
@@ -117,7 +118,7 @@ def _count_all(store: Store, missing: dict[str, str], space: Space) -> None:
 
 
 def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
-    """On a CPU each core encodes batches of its own, which is faster than all cores at one batch."""
+    """Compute vectors with a model. On a CPU each core encodes its own batches, faster than all cores at one batch."""
     import torch
 
     encoder = _encoder(space)
@@ -135,7 +136,7 @@ def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
             processing_kwargs={"text": {"pad_to_multiple_of": step}},
         )
 
-    encode([0])  # tells the tokenizer how to pad, which threads must not do at the same time
+    encode([0])  # sets the tokenizer's padding, which threads must not do at the same time
     device = models.device()
     cores = torch.get_num_threads() if device == "cpu" else 1
     with (
@@ -150,7 +151,7 @@ def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
 
 
 def _batches(padded: list[int], budget: int) -> list[list[int]]:
-    """Positions of texts, longest first: each batch of one padded length, with as many tokens as the budget lets in."""
+    """Positions of texts, longest first, in batches of one padded length with at most `budget` tokens, or one text."""
     order = sorted(range(len(padded)), key=lambda i: -padded[i])
     by_length = itertools.groupby(order, key=lambda i: padded[i])
     return [batch for length, same in by_length for batch in _parts(list(same), max(1, budget // length))]
@@ -180,13 +181,13 @@ def _encoder(space: Space):
         if space.trust_remote_code or "trust_remote_code" not in str(error):
             raise
         raise InputError(
-            f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub; "
-            "to let it run, set the space's `trust_remote_code: true` and its `revision`, the commit that you read, "
-            "in a profile of yours"
+            f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub. "
+            "To let it run, write a profile that sets the space's `trust_remote_code: true` and its `revision`, the "
+            "commit that you read"
         ) from None
     except OSError as error:
         raise InputError(
-            f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network use "
+            f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network, use "
             f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
         ) from None
     return encoder if space.trust_remote_code else models.faster_linears(encoder)

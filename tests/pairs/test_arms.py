@@ -290,7 +290,7 @@ def test_on_real_data_a_cut_keeps_whole_pairs():
     [
         ({"best_first": True}, "best_first"),
         ({"floor": 0.1}, "weights"),
-        ({"rescale": True}, "nothing to scale, rescale"),
+        ({"rescale": True}, "name some, or leave out scale, rescale"),
         ({"equal_steps": True, "epochs": 2.0}, "epochs"),
         ({"responses": 1}, "responses"),
         ({"divpo": {"rho": 0.6}}, "rho"),

@@ -274,7 +274,7 @@ def test_the_draw_decides_among_identical_responses():
         ({"rho": math.nan}, r"rho: .* got nan"),
         ({"max_pairs": 0}, "max_pairs: expected 1 or more, got 0"),
         ({"threshold": "best"}, 'threshold: expected "count" or "range", got \'best\''),
-        ({"weights": np.ones(3)}, r"weights: expected 12 numbers, one a row of the corpus, got \(3,\)"),
+        ({"weights": np.ones(3)}, r"weights: expected 12 numbers, one per row of the corpus, got \(3,\)"),
         ({"weights": np.array([1.0] * 10 + [np.nan, 1])}, "weights: response p0-10 has nan"),
         ({"weights": lambda rows: np.ones(2)}, "weights: expected 3 numbers for 3 rows"),
     ],

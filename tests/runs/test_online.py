@@ -241,7 +241,7 @@ def test_where_no_pair_can_be_made_the_error_names_the_pool_and_the_knob(started
 def test_an_online_arm_that_cannot_be_is_named():
     for fields, named in (
         ({"start": "base"}, "starts from sft"),
-        ({"start": "sft", "equal_steps": True}, "equal in steps"),
+        ({"start": "sft", "equal_steps": True}, "leave out equal_steps"),
     ):
         with pytest.raises(ValueError, match=named):
             Online(arm={"loss": "dpo", **fields}, prompts=2, samples=4, max_new_tokens=9)
