@@ -1,7 +1,7 @@
-"""Samples of every arm -> quality and diversity by prompt, with intervals and verdicts (paper, evaluation).
+"""Samples of every arm -> quality and diversity by prompt, and their differences with intervals (paper, evaluation).
 
-Every arm is measured three times: on its samples as they are ("whole"), cut to one length ("matched"), and on those
-alone that the model ended itself ("finished"), since a text that the token limit cut measures otherwise.
+Every arm is measured three times: on its whole samples ("whole"), on samples cut to one length ("matched"), and on
+only the samples that the model ended itself ("finished"), since the token limit changes the measures of a text it cuts.
 """
 
 import logging
@@ -25,41 +25,40 @@ log = logging.getLogger(__name__)
 HEADLINE = ("quality", "semantic", "style")  # the paper's three axes
 GOLD = "gold"  # the corpus's own responses to the held-out prompts
 LENGTHS = ("whole", "matched", "finished")
-NO_SEED = -1  # of samples that come from no training: they stand beside every seed of an arm
-SET = ["prompt_id", "seed", "draw"]  # the columns that tell one set of samples from another
-CUT_APART = 0.10  # shares of cut samples that differ by more make two arms incomparable
+NO_SEED = -1  # the seed of samples that come from no training; they are paired with every seed of an arm
+SET = ["prompt_id", "seed", "draw"]  # the columns that identify a set of samples
+CUT_APART = 0.10  # two arms are not comparable if their shares of cut samples differ by more
 
 
 def score_by_prompt(
     tables: dict[str, pd.DataFrame], reward: Reward, spaces: dict[str, Space], *, baseline: str, to_match: list[str]
 ) -> tuple[pd.DataFrame, dict]:
-    """Every measure of every arm, by prompt: of the samples as they are, cut to one length, and of finished ones alone.
+    """Every measure of every arm, by prompt: of whole samples, of samples cut to one length, and of finished samples.
 
-    Several measures reward short texts, or long ones. At matched length each sample is cut to the shortest arm's
-    median of words; samples that are shorter stay as they are. Quality is always that of the whole sample. Samples at
+    Several measures favour short texts, or long ones. At matched length, each sample is cut to the median number of
+    words of the shortest arm; shorter samples are unchanged. Quality is always that of the whole sample. Samples at
     matched length are those of the first seed.
 
     Args:
-        tables: by arm, one row per sample: `prompt_id prompt text`; `draw` or `seed` where a prompt has several sets of
-            samples, and `finished` where the limit may have cut some. A prompt needs two samples in a set; sets with
-            fewer are left out.
+        tables: by arm, one row per sample: `prompt_id prompt text`; also `draw` or `seed` if a prompt has several sets
+            of samples, and `finished` if the limit may have cut some. Sets with fewer than two samples are left out.
         reward: scores responses, see `quality`.
-        spaces: by name, "semantic" and "style" among them.
-        baseline: the arm whose median score is the bar of the measures that count good samples alone.
-        to_match: the arms whose shortest sets the matched length.
+        spaces: by name; "semantic" and "style" are required.
+        baseline: the arm whose median score is the bar of the measures that count only good samples.
+        to_match: the arms among which the shortest sets the matched length.
 
     Returns:
         One row per arm, prompt, seed and length ("whole", "matched" or "finished"), with one column per measure, the
-        mean over draws; "finished" has the `HEADLINE` measures alone. And what all arms share: `bar`, `vocabulary`
-        (distinct bigrams), `words` (the matched length).
+        mean over draws; "finished" has only the `HEADLINE` measures. Also the values that all arms share: `bar`,
+        `vocabulary` (distinct bigrams), `words` (the matched length).
 
     Raises:
-        InputError: no arm has a prompt with two samples, or the baseline has none.
+        InputError: no prompt of the baseline has two samples.
     """
     tables = {arm: _whole_sets(table, arm) for arm, table in tables.items()}
     tables = {arm: table for arm, table in tables.items() if len(table)}
     if baseline not in tables:
-        raise InputError(f"{baseline}: no prompt has two samples, and the other arms are compared with it")
+        raise InputError(f"{baseline}: no prompt has two samples; the other arms are compared with it, so draw more")
     tables = {arm: table.assign(score=_score(table, reward)) for arm, table in tables.items()}
     texts = {arm: table["text"].tolist() for arm, table in tables.items()}
     shared = {
@@ -81,7 +80,7 @@ def score_by_prompt(
 
 
 def _measure(table: pd.DataFrame, vectors: dict[str, np.ndarray], **settings) -> pd.DataFrame:
-    """Every measure by prompt and seed, the mean over draws."""
+    """Every measure by prompt and seed, averaged over draws."""
     groups = table.groupby(SET, sort=True).ngroup().to_numpy()
     named = table[SET].assign(group=groups).drop_duplicates("group")
     measured = measure(table["text"].tolist(), groups, vectors, table["score"].to_numpy(), **settings)
@@ -90,7 +89,7 @@ def _measure(table: pd.DataFrame, vectors: dict[str, np.ndarray], **settings) ->
 
 
 def _measure_finished(table: pd.DataFrame, vectors: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The headline measures by prompt and seed over the samples that are whole, where a set has two of those."""
+    """The headline measures by prompt and seed over finished samples; sets with fewer than two are left out."""
     rows = np.flatnonzero(table["finished"])
     left = table.iloc[rows].reset_index(drop=True)
     several = (left.groupby(SET)["text"].transform("size") >= 2).to_numpy()
@@ -105,10 +104,10 @@ def _measure_finished(table: pd.DataFrame, vectors: dict[str, np.ndarray]) -> pd
 
 
 def why_not_comparable(samples: dict[str, dict], arm: str, against: str) -> str | None:
-    """Why two arms cannot be compared: the token limit cut far more samples of one than of the other; else None.
+    """Why two arms cannot be compared: the token limit cut far more samples of one than of the other. Else None.
 
     Args:
-        samples: by arm, of `describe_samples`; an arm that is not there, as people's responses, is not cut.
+        samples: by arm, of `describe_samples`; a missing arm, such as the responses of people, counts as not cut.
     """
     shares = [cut_share(samples[name]) if name in samples else 0.0 for name in (arm, against)]
     if None in shares or abs(shares[0] - shares[1]) <= CUT_APART:
@@ -117,7 +116,7 @@ def why_not_comparable(samples: dict[str, dict], arm: str, against: str) -> str 
 
 
 def cut_share(about: dict) -> float | None:
-    """The share of samples that the token limit cut, among those of which it is known; None where it is of none."""
+    """The share of samples that the token limit cut, among those where it is known; None if it is known for none."""
     return about["cut"] / about["finished_known"] if about["finished_known"] else None
 
 
@@ -126,7 +125,7 @@ def score_sets(samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: d
 
     Args:
         samples: one row per sample: `prompt text` and the keys.
-        keys: the columns that tell sets apart, as `arm`, `temperature`, `prompt_id`.
+        keys: the columns that identify a set, such as `arm`, `temperature`, `prompt_id`.
         reward, spaces: as in `score_by_prompt`.
 
     Returns:
@@ -141,12 +140,12 @@ def score_sets(samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: d
 
 
 def draw_sets(table: pd.DataFrame, size: int, draws: int, seed: int) -> pd.DataFrame:
-    """Random sets of a prompt's responses, so that people are measured on as many as a model is.
+    """Random sets of a prompt's responses, so that people are measured on as many responses as a model.
 
     Args:
-        table: a row a response, with `prompt_id`.
-        size: responses a set; a prompt with fewer gives all it has.
-        draws: sets a prompt; each is drawn without replacement, one set independently of the next.
+        table: one row per response, with `prompt_id`.
+        size: responses per set; a prompt with fewer contributes all of them.
+        draws: sets per prompt. Each is drawn without replacement, independently of the others.
         seed: of the draws.
 
     Returns:
@@ -165,13 +164,13 @@ def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], con
     Args:
         by_prompt: of `score_by_prompt`, of one length.
         against: by arm, the twin that it is compared with, over the prompts and seeds that both have; None for no
-            twin, as where the table lacks arm or twin.
-        confidence: of the intervals, over prompts and, where there are several, seeds (`stats.compare`).
+            twin. An arm or twin that the table lacks is left out.
+        confidence: of the intervals, over prompts and, if there are several, seeds (`stats.compare`).
 
     Returns:
-        Under "arms", by arm and measure, a mapping with the fields of `stats.Interval`; under "differences" likewise
-        those of `stats.Difference`, for every arm with a twin; under "against" by arm its twin. A measure of which some
-        arm has no value is left out.
+        Under "arms", by arm and measure, a mapping with the fields of `stats.Interval`. Under "differences", for every
+        arm with a twin, likewise the fields of `stats.Difference`. Under "against", the twin of each arm. A measure is
+        left out if some arm has no value for it.
     """
     arms = list(dict.fromkeys(by_prompt["arm"]))
     known = by_prompt.groupby("arm")[[name for name in MEASURES if name in by_prompt]].count().min()
@@ -188,7 +187,7 @@ def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], con
 
 
 def correct_over_arms(differences: dict) -> None:
-    """Give each difference `p_corrected`, by Holm over the arms, measure by measure; for arms that no claim names."""
+    """Add `p_corrected` to each difference, by Holm over the arms for each measure; for arms that no claim names."""
     for column in {name for row in differences.values() for name in row}:
         cells = [row[column] for row in differences.values() if column in row]
         raw = np.array([np.nan if cell["p"] is None else cell["p"] for cell in cells])
@@ -204,7 +203,7 @@ def summarise_sweep(
     Args:
         by_prompt: of `score_sets`, by arm, temperature and prompt.
         baseline: the arm that the others are compared with.
-        temperature: the one at which an arm is held against the baseline's curve.
+        temperature: the one at which an arm is compared with the baseline's curve.
         draws, confidence, seed: of the bootstrap over prompts.
 
     Returns:
@@ -246,9 +245,10 @@ def summarise_sweep(
 
 
 def describe_samples(samples: pd.DataFrame) -> dict:
-    """How many samples, how long, how many blank, repeated or cut at the token limit.
+    """The number of samples, their mean length, and how many are blank, repeated or cut at the token limit.
 
-    `finished_known`: of how many it is known whether the limit cut them; the column `finished` may be None.
+    `finished_known` is the number of samples for which it is known whether the limit cut them; the column `finished`
+    may be None.
     """
     texts = samples["text"]
     known = samples["finished"].dropna()
@@ -264,9 +264,9 @@ def describe_samples(samples: pd.DataFrame) -> dict:
 
 
 def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Only sets of two samples or more, each with its seed and draw; says how many were left out."""
+    """Only sets of at least two samples, each with its seed and draw; a warning gives the number left out."""
     table = table.assign(**{name: of for name, of in (("seed", NO_SEED), ("draw", 0)) if name not in table})
-    # whether a text is whole is known of samples; people's are, and so is taken for any of which nothing is known
+    # responses of people have no such column; they, and samples for which it is unknown, count as finished
     table["finished"] = table["finished"].map(lambda f: f is not False and f != 0) if "finished" in table else True
     size = table.groupby(SET)["text"].transform("size")
     alone = table[size < 2]["prompt_id"].nunique()
@@ -276,7 +276,7 @@ def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def _score(table: pd.DataFrame, reward: Reward) -> np.ndarray:
-    """(n,) scores; a text that stands in several draws is scored once."""
+    """(n,) scores; a text that occurs in several draws is scored once."""
     distinct = table[["prompt", "text"]].drop_duplicates()
     scores = distinct.assign(judged=reward.score(distinct["prompt"].tolist(), distinct["text"].tolist()))
     return table.merge(scores, on=["prompt", "text"], how="left")["judged"].to_numpy()
@@ -288,8 +288,8 @@ def _embed_distinct(texts: list[str], space: Space) -> np.ndarray:
 
 
 def _cube(by_prompt: pd.DataFrame, arms: list[str], names: list[str]) -> np.ndarray:
-    """(arms, measures, prompts, seeds), NaN where an arm lacks a prompt or a seed; what comes from no training stands
-    beside every seed."""
+    """(arms, measures, prompts, seeds), NaN where an arm lacks a prompt or a seed. The values of an arm without
+    training are repeated for every seed. With one seed the last axis is dropped."""
     prompts = sorted(by_prompt["prompt_id"].unique())
     seeds = sorted(set(by_prompt["seed"]) - {NO_SEED}) or [NO_SEED]
     cube = np.full((len(arms), len(names), len(prompts), len(seeds)), np.nan)

@@ -1,8 +1,8 @@
-"""Vectors and scores -> what deviation is in a corpus: its ties, its zeros, its dependence on the space, its noise.
+"""Vectors and scores -> what deviation is in a corpus: its correlations, zeros, dependence on the space, and noise.
 
-Tables hold a row a response and a column `prompt_id`; `groups` is as in `deviation`. Prompts are the units of
-every interval (`stats`). What is drawn at random is drawn by prompt, from the seed, the group's id and the responses
-themselves, so that neither the order of the rows nor the other prompts change it.
+Tables have one row per response and a column `prompt_id`; `groups` is as in `deviation`. Prompts are the units of
+every interval (`stats`). Random draws are made per prompt, from the seed, the group's id and the responses, so they
+depend neither on the order of the rows nor on the other prompts.
 """
 
 import math
@@ -17,9 +17,9 @@ from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import TIE, weights
 from ddpo_lib.pairs.rules import draw_rows
 
-ZERO = 1e-9  # a weight up to this is none
-SOURCES = 12  # more of them are names of persons, not kinds of writers
-FLOOR = 0.1  # the paper's, in its ablation on responses a prompt
+ZERO = 1e-9  # a weight up to this counts as zero
+SOURCES = 12  # more sources than this are taken for names of persons, not kinds of writers
+FLOOR = 0.1  # the paper's, in its ablation on the number of responses per prompt
 ENDS = ("", "_low", "_high")  # of the columns of an estimate and its interval
 
 
@@ -29,15 +29,15 @@ def correlate_within(
     """Spearman's rho of two columns within a prompt, mean over prompts.
 
     Args:
-        table: `prompt_id` and the columns; a row where one of them is NaN takes no part.
-        x, y: names of columns of numbers.
-        given: a column to hold fixed. Rho is then the partial rank correlation: what is left of it between two
-            responses of a prompt that are alike in this column, as far as ranks are tied linearly.
+        table: `prompt_id` and the columns; rows with NaN in one of them are left out.
+        x, y: names of numeric columns.
+        given: a column to hold fixed. Rho is then the partial rank correlation: the correlation that remains after the
+            ranks in this column are regressed out.
         confidence: of the t interval over prompts.
 
     Returns:
-        None if no prompt qualifies: it needs 3 complete rows (4 with `given`, where 3 always give 1 or -1), and both
-        columns must vary (and none of them rank as `given` does).
+        None if no prompt qualifies. A prompt qualifies if it has 3 complete rows (4 with `given`, since 3 always give
+        1 or -1), both columns vary, and neither ranks the responses exactly as `given` does.
     """
     rhos = _rhos(table, x, y, given)
     return mean_interval(rhos, confidence=confidence) if len(rhos) else None
@@ -55,7 +55,7 @@ def _rhos(table: pd.DataFrame, x: str, y: str, given: str | None) -> np.ndarray:
         return (centred[a] * centred[b]).groupby(prompt).sum()
 
     def rho(a: str, b: str) -> pd.Series:
-        return product(a, b) / np.sqrt(product(a, a) * product(b, b))  # 0 / 0 where one does not vary: NaN
+        return product(a, b) / np.sqrt(product(a, a) * product(b, b))  # 0 / 0 = NaN where one does not vary
 
     value = rho(x, y)
     if given:
@@ -67,16 +67,16 @@ def _rhos(table: pd.DataFrame, x: str, y: str, given: str | None) -> np.ndarray:
 
 
 def rank_by_source(table: pd.DataFrame, column: str, *, confidence: float) -> list[tuple[str, Interval]]:
-    """Where the responses of each source stand among those to the same prompt, from 0, least, to 1, most.
+    """The relative rank of each source's responses among those to the same prompt, from 0 (lowest) to 1 (highest).
 
     Args:
-        table: `prompt_id source` and the column; rows where it is NaN take no part.
-        column: of numbers, such as deviations. Equal ones share their place.
+        table: `prompt_id source` and the column; rows where it is NaN are left out.
+        column: of numbers, such as deviations. Equal numbers share their rank.
         confidence: of the t interval over prompts.
 
     Returns:
-        Each source and its mean place, over the prompts that have one of it and one of another source; the source
-        that stands highest first. Chance gives 0.5.
+        Each source and its mean relative rank, the highest first. Only prompts with a response of this source and one
+        of another count. Chance gives 0.5.
     """
     table = table.dropna(subset=[column])
     prompts = table.groupby("prompt_id")[column]
@@ -100,31 +100,31 @@ def zero_share(
     confidence: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Share of responses, and of winners, that weigh nothing when prompts have n responses (paper, few responses).
+    """Share of responses, and of winners, with weight zero when prompts have n responses (paper, few responses).
 
-    Prompts with at least n responses are cut to n at random, several times; distances and weights are those among
-    the n, and winners those of the pairs that `pairs.make_pairs` would draw from the n.
+    Prompts with at least n responses are cut to n at random, several times. Distances and weights are computed among
+    the n, and winners come from the pairs that `pairs.make_pairs` draws from the n.
 
     Args:
-        vectors: one (n, d) array a space; the weights combine the spaces.
-        groups: (n,) integers.
-        sizes: the n to look at; one that no prompt reaches gives no row.
-        scores: (n,) floats, NaN where there is none.
+        vectors: one (responses, d) array per space; the weights combine the spaces.
+        groups: (responses,) integers.
+        sizes: the values of n; one that no prompt reaches gives no row.
+        scores: (responses,) floats, NaN where there is none.
         gap: as in `pairs.make_pairs`.
         scale: as in `deviation.weights`.
         cuts: how often each prompt is cut to n.
-        draws, confidence, seed: of the bootstrap over prompts; the seed is of the cuts and pairs too.
+        draws, confidence, seed: of the bootstrap over prompts; the seed also determines the cuts and pairs.
 
     Returns:
-        A row a size: `n prompts share formula winners winners_share`, the shares with `_low` and `_high`. `formula` is
-        1 - (1 - 1/n)^spaces: each space has one lowest response, and they fall together by chance alone. It does not
-        hold at n = 2, where both are equally far and none is at zero. `winners` counts them over all cuts; where it
-        is 0 their share is NaN.
+        One row per size: `n prompts share formula winners winners_share`, the shares with `_low` and `_high`. `formula`
+        is 1 - (1 - 1/n)^spaces: the share if each space has one lowest response, independently of the other spaces. It
+        does not hold at n = 2, where both responses have the same distance and none has weight zero. `winners` counts
+        winners over all cuts; if it is 0, their share is NaN.
     """
     scores = np.full(len(groups), np.nan) if scores is None else np.asarray(scores, dtype=np.float64)
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
-    counts = {n: [] for n in sizes}  # of each prompt: responses, those at zero, winners, those at zero
-    for group, rows in _prompts(groups, scores, *vectors):  # scores first: the same cuts whatever the space
+    counts = {n: [] for n in sizes}  # per prompt: responses, those at zero, winners, those at zero
+    for group, rows in _prompts(groups, scores, *vectors):  # scores first, so that the cuts are the same in every space
         for n in (n for n in sizes if n <= len(rows)):
             rng = _generator(seed, group, n)
             kept = [rng.choice(rows, n, replace=False) for _ in range(cuts)]
@@ -145,7 +145,7 @@ def zero_share(
 
 
 def _at_zero(vectors: Sequence[np.ndarray], cuts: list[np.ndarray], scale: str) -> np.ndarray:
-    """(cuts, n) booleans: which rows of each cut of a prompt weigh nothing. Distances are those within the cut."""
+    """(cuts, n) booleans: which rows of each cut of a prompt have weight zero. Distances are those within the cut."""
     ids = np.arange(len(cuts)).repeat(len(cuts[0]))
     distances = [mean_distance(space[np.concatenate(cuts)], ids) for space in vectors]
     return (weights(distances, ids, scale=scale) <= ZERO).reshape(len(cuts), -1)
@@ -163,7 +163,7 @@ def scaled_weights(distances: np.ndarray | Sequence[np.ndarray], groups: np.ndar
 
 
 def effective_share(weight: np.ndarray) -> float:
-    """(sum w)^2 / (n sum w^2): the share of responses that, weighing alike, would give as steady a mean (Kish)."""
+    """(sum w)^2 / (n sum w^2), Kish's effective sample size as a share of n; equal weights give 1."""
     if not len(weight):
         return math.nan
     return float(np.sum(weight) ** 2 / (len(weight) * np.sum(np.square(weight))))
@@ -178,22 +178,24 @@ def agreement(
     confidence: float,
     seed: int,
 ) -> pd.DataFrame:
-    """How far each two spaces agree on which responses deviate.
+    """How far each pair of spaces agrees on which responses deviate.
 
     Args:
-        distances: (n,) a space.
+        distances: (n,) for each space.
         groups: (n,) integers.
         winners: row numbers of the pairs' winners; may be empty.
         draws, confidence, seed: of the bootstrap over prompts.
 
     Returns:
-        A row each two spaces, `first second`, in the order given; every number is the same with the two exchanged, so
-        that a square table takes it twice. All but the counts and chances have `_low` and `_high` too.
-        `prompts rho`: Spearman's rho within a prompt, NaN if none qualifies. `top chance`: of the tenth that deviates
-        most in one space, ceil(n/10) of a prompt, the share that is in the other's, mean over prompts of 3 or more;
-        chance gives ceil(n/10)/n. `winners apart apart_chance`: share of winners whose weight (minmax, from one space)
-        in one space is below half of that in the other, and what it would be, were the other weight that of any
-        response to the prompt; two zeros are equal; NaN without winners.
+        One row per pair of spaces, `first second`, in the order given. Every number is symmetric in the two spaces. All
+        but the counts and chances also have `_low` and `_high`.
+
+        - `prompts rho`: Spearman's rho within a prompt; NaN if no prompt qualifies.
+        - `top chance`: of the ceil(n/10) responses of a prompt that deviate most in one space, the share that is also
+          among those of the other space, mean over prompts with 3 or more responses; chance gives ceil(n/10)/n.
+        - `winners apart apart_chance`: the share of winners whose weight (minmax, from one space) in one space is below
+          half of that in the other, where two zeros are equal; and this share if the other weight were that of a random
+          response to the prompt. NaN without winners.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     distances = {name: np.asarray(space) for name, space in distances.items()}
@@ -218,12 +220,12 @@ def agreement(
 
 
 def _far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether the lesser of two weights is below half of the greater."""
+    """Whether the smaller of two weights is below half of the larger."""
     return np.minimum(one, other) < np.maximum(one, other) / 2
 
 
 def _far_by_chance(one: np.ndarray, other: np.ndarray, groups: np.ndarray, winners: np.ndarray) -> float:
-    """Share of winners with far weights, were one of the two drawn from all responses of the prompt; exact."""
+    """The exact expected share of winners with weights apart if one weight were drawn from all of the prompt's."""
     far = []
     rows_of = pd.Series(groups).groupby(groups).indices
     for group, won in pd.Series(winners).groupby(groups[winners]):
@@ -236,7 +238,7 @@ def _far_by_chance(one: np.ndarray, other: np.ndarray, groups: np.ndarray, winne
 
 
 def _share_of_top(table: pd.DataFrame, column: str) -> pd.Series:
-    """How far each row is in its prompt's top tenth: 1 or 0, or between for rows that tie for the last places."""
+    """Membership of each row in its prompt's top tenth: 1 or 0, or a fraction for rows that tie for the last places."""
     prompts = table.groupby("prompt_id")[column]
     above = prompts.rank(method="min", ascending=False) - 1
     tied = prompts.rank(method="max", ascending=False) - above
@@ -253,40 +255,42 @@ def split_half(
     confidence: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Is deviation real? Deviation of the same responses against two panels that have no response in common.
+    """The reliability of deviation: the same responses are compared with two panels without a common response.
 
-    A prompt's responses, cut to n at random, are split into two panels of h = max(1, (n - 1) // 3) and the rest, the
-    judged. r is the correlation of the judged responses' mean distances to the one and to the other panel, within
-    prompts: the sum over prompts and splits of the covariances over that of the two panels' mean variances. It is
-    what a panel of h has in common with another one; Spearman and Brown's formula carries it to the n - 1 others that
-    the deviation of a prompt of n rests on: k r / (1 + (k - 1) r) with k = (n - 1) / h, a negative r taken for 0.
-    A prompt counts by its variance, so that one with an outlier counts for more.
+    The responses of a prompt are cut to n at random. Two disjoint panels of h = max(1, (n - 1) // 3) responses are
+    drawn; the rest are judged. r is the correlation, within prompts, between the judged responses' mean distances to
+    the first and to the second panel. It is the sum of the covariances over prompts and splits, over the sum of the
+    mean variances of the two panels. So a prompt counts by its variance, and one with an outlier counts more.
 
-    The judged stand outside both panels. Were each half the panel of the other too, the distance between a response
-    here and one there would count in both halves' means: n^2/4 distances that each have a share of 2/n^2 in the mean
-    over the n responses against either half. The means of pure noise of variance s would have a covariance of s/n^2;
-    the centred deviations would have -s/n^2 a response beside a variance of about 2s/n: a correlation near -1/(2n).
+    r is the reliability with a panel of h. The deviation in a prompt of n uses n - 1 other responses. Spearman and
+    Brown's formula gives its reliability: k r / (1 + (k - 1) r) with k = (n - 1) / h, where a negative r counts as 0.
 
-    For responses drawn independently around a mean direction m with covariance C, r is m'Cm / (m'Cm + trace(C^2)/h):
-    nothing where they lie evenly around nothing, much where a prompt has a common take.
+    The judged responses are in neither panel. If instead each half of the responses were the panel of the other, the
+    n^2/4 distances between the halves would count in both deviations. Each has a share of 2/n^2 in the mean over the n
+    responses against either half. With pure noise of variance s these means would have a covariance of s/n^2. The
+    centred deviations would then have a covariance of -s/n^2 per response and a variance of about 2s/n, so a
+    correlation near -1/(2n).
+
+    For responses drawn independently around a mean direction m with covariance C, r is m'Cm / (m'Cm + trace(C^2)/h).
+    It is 0 if the responses have no common direction, and large if they have a strong one.
 
     Args:
-        vectors: (n, d) floats of any length but zero.
-        groups: (n,) integers.
-        sizes: the n to look at, 4 or more; one that no prompt reaches gives no row.
+        vectors: (responses, d) floats of any length but zero.
+        groups: (responses,) integers.
+        sizes: the values of n, 4 or more; one that no prompt reaches gives no row.
         splits: how often each prompt is cut and split.
-        draws, confidence, seed: of the bootstrap over prompts; the seed is of the splits too.
+        draws, confidence, seed: of the bootstrap over prompts; the seed also determines the splits.
 
     Returns:
-        A row a size: `n prompts r r_low r_high reliability reliability_low reliability_high`. `prompts` counts those
-        whose deviations differ at all; where there is none, r is NaN.
+        One row per size: `n prompts r r_low r_high reliability reliability_low reliability_high`. `prompts` counts
+        those whose deviations differ; if there is none, r is NaN.
 
     Raises:
-        ValueError: a size below 4: two are judged, by two panels.
+        ValueError: a size is below 4: two responses are judged, by two panels of at least one.
     """
     if any(n < 4 for n in sizes):
-        raise ValueError(f"sizes: expected 4 or more, got {min(sizes)}: two are judged, by two panels")
-    sums = {n: [] for n in sizes}  # of each prompt: covariance and variance
+        raise ValueError(f"sizes: expected 4 or more, got {min(sizes)}; two panels need a response each, and two more")
+    sums = {n: [] for n in sizes}  # per prompt: covariance and variance
     for group, rows in _prompts(groups, vectors):
         unit = vectors[rows].astype(np.float64)
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -307,15 +311,15 @@ def split_half(
 
 
 def needed(row: Mapping[str, float], target: float = 0.7) -> dict[str, float]:
-    """Responses a prompt at which deviation reaches a reliability, by Spearman and Brown's formula.
+    """Responses per prompt at which deviation reaches a reliability, by Spearman and Brown's formula.
 
     Args:
         row: of `split_half`.
         target: the reliability, above 0 and below 1.
 
     Returns:
-        `needed needed_low needed_high`, whole numbers of 3 or more, since two responses deviate alike; infinity where
-        r is not above zero. The fewest are those of the high end of r.
+        `needed needed_low needed_high`: whole numbers of 3 or more, since two responses deviate equally; infinity if r
+        is not above zero. `needed_low` comes from the high end of r.
     """
     values = [_size_for(row[f"r{end}"], row["n"], target) for end in ("", "_high", "_low")]
     return {f"needed{end}": value for end, value in zip(ENDS, values, strict=True)}
@@ -326,7 +330,7 @@ def _halves(distance: np.ndarray, order: np.ndarray) -> tuple[float, float]:
 
     Args:
         distance: (m, m), between all responses of the prompt.
-        order: (splits, n) rows of it; the first h are a panel, the next h the other, the rest are judged.
+        order: (splits, n) row numbers of it; the first h are one panel, the next h the other, the rest are judged.
     """
     h = _panel(order.shape[1])
     judged = order[:, 2 * h :, None]
@@ -334,7 +338,7 @@ def _halves(distance: np.ndarray, order: np.ndarray) -> tuple[float, float]:
     one, other = (deviation - deviation.mean(axis=1, keepdims=True) for deviation in (one, other))
     variance = np.square([one, other]).sum() / 2
     if variance <= one.size * TIE**2:
-        return 0.0, 0.0  # all are equally far: what is left is rounding
+        return 0.0, 0.0  # all distances are equal up to rounding
     return float((one * other).sum()), float(variance)
 
 
@@ -343,7 +347,7 @@ def _panel(n: int) -> int:
 
 
 def _lengthened(r: float, n: int) -> float:
-    """Spearman and Brown: from a panel of a prompt of n to its n - 1 others."""
+    """Spearman and Brown's formula: from the panel of a prompt of n to the n - 1 other responses."""
     k, r = (n - 1) / _panel(n), float(np.maximum(r, 0.0))
     return k * r / (1 + (k - 1) * r)
 
@@ -364,23 +368,26 @@ def summarise(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict:
-    """All of the above for one corpus, small enough to keep: numbers, names and None, as JSON takes them.
+    """All of the above for one corpus, as JSON values: numbers, names and None.
 
     Args:
-        table: of `corpus.read_corpus`; a response alone under its prompt is left out.
-        vectors: (n, d) a space, a row a row of `table`.
+        table: of `corpus.read_corpus`; a prompt with a single response is left out.
+        vectors: (n, d) for each space, one row per row of `table`.
         gap: as in `pairs.make_pairs`.
-        draws, confidence, seed: as everywhere here.
+        draws, confidence, seed: of the bootstrap over prompts; the seed also determines the other draws.
 
     Returns:
-        `prompts responses scored words`: how many, and the median length. `correlations`: rows `x y given prompts rho
-        rho_low rho_high`, within prompts: of words with score, of deviation in each space with words and with score,
-        and, words held fixed, with score and between spaces. `agreement`: the rows of `agreement`, over winners drawn
-        by the rule of training pairs. `effective_share`: for each space, by scale of the weights. `zero_share`: the
-        rows of `zero_share` for each space and each two, `spaces`. `reliability`: the rows of `split_half` for each
-        `space`, with `needed` for 0.7. `sources`: for each `space` and `source` its `prompts place` and interval by
-        deviation; empty where the corpus has one source, or more than 12. None stands where the corpus cannot say, or
-        where no number of responses is enough.
+        - `prompts responses scored words`: three counts and the median length in words.
+        - `correlations`: rows `x y given prompts rho rho_low rho_high`, within prompts: of words with score; of
+          deviation in each space with words and with score; and, with words held fixed, with score and between spaces.
+        - `agreement`: the rows of `agreement`, over winners drawn by the rule of training pairs.
+        - `effective_share`: for each space, by scale of the weights.
+        - `zero_share`: the rows of `zero_share` for each space and each pair of spaces, with `spaces`.
+        - `reliability`: the rows of `split_half` for each `space`, with `needed` for 0.7.
+        - `sources`: for each `space` and `source` its `prompts place` and interval by deviation; empty if the corpus
+          has one source, or more than 12.
+
+        A value is None if the corpus does not determine it, or if no number of responses is enough.
     """
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
     several = (table.groupby("prompt_id")["prompt_id"].transform("size") >= 2).to_numpy()
@@ -436,7 +443,7 @@ def summarise(
 
 
 def _sizes_to_look_at(groups: np.ndarray) -> list[int]:
-    """2, 4, 8 and so on up to the largest prompt, and the median size."""
+    """2, 4, 8 and so on up to the size of the largest prompt, and the median size."""
     if not len(groups):
         return []
     sizes = np.unique(groups, return_counts=True)[1]
@@ -444,7 +451,7 @@ def _sizes_to_look_at(groups: np.ndarray) -> list[int]:
 
 
 def _prompts(groups: np.ndarray, *columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each group's id and rows, in an order that depends on what the columns hold and not on how the rows come."""
+    """Each group's id and rows, in an order that depends on the columns' values and not on the order of the rows."""
     for group, rows in pd.Series(groups).groupby(groups).indices.items():
         yield int(group), np.array(sorted(rows, key=lambda row: [column[row].tobytes() for column in columns]))
 
@@ -454,7 +461,7 @@ def _generator(seed: int, group: int, *more: int) -> np.random.Generator:
 
 
 def _columns(name: str, interval: Interval | None) -> dict[str, float]:
-    """An estimate as columns, with its interval's ends; NaN where there is none."""
+    """An estimate and the ends of its interval, as columns; NaN if there is none."""
     values = (interval.mean, interval.low, interval.high) if interval else (math.nan,) * 3
     return {f"{name}{end}": value for end, value in zip(ENDS, values, strict=True)}
 

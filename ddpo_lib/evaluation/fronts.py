@@ -3,13 +3,17 @@
 A point is (diversity, quality), the means over prompts at one temperature; in both, higher is better. Draws, intervals
 and p are those of `stats`.
 
-A front is a maximum over noisy points, so that its hypervolume is biased upwards, the more so in resamples, where the
-noise is there twice. Simulated over 300 data sets: five temperatures whose true points are one and the same, with area
-2.25, and in both numbers noise of 0.3 a prompt and 0.5 a prompt and temperature. Over 16 prompts the estimate is 2.67
-and the middle of its 95% interval 2.92, over 100 prompts 2.41 and 2.49; intervals hold the truth in 42 and 37%. Where
-the five lie far apart along the front they hold it in 97 and 98%. The difference of two arms with five such points each
-is held in 96 and 99%, that of one such point to five, over 400 data sets, in 69 and 66%. So compare arms over equally
-many temperatures, and read differences rather than a hypervolume by itself.
+A front is a maximum over noisy points. So its hypervolume is biased upwards, and more so in resamples, which contain
+the noise twice. A simulation of 300 data sets shows how much. Five temperatures have the same true point, with area
+2.25. Both coordinates have noise of 0.3 per prompt and of 0.5 per prompt and temperature.
+
+- With 16 prompts the mean estimate is 2.67, and the middle of its 95% interval is 2.92. With 100 prompts they are 2.41
+  and 2.49. The intervals contain the truth in 42% and 37% of the data sets.
+- If the five points lie far apart along the front, the intervals contain the truth in 97% and 98%.
+- The interval of the difference of two arms with five such points each contains the truth in 96% and 99%. If one arm
+  has one such point and the other five, it does so in 69% and 66% of 400 data sets.
+
+So compare arms over the same number of temperatures, and read differences rather than single hypervolumes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ from ddpo_lib.base.stats import Interval, Tested, holm
 
 @dataclass(frozen=True)
 class Resampled(Tested):
-    """A difference of hypervolumes; its p is never below what the number of draws and of prompts can show.
+    """A difference of hypervolumes; its p is never below the smallest that the draws and prompts can show.
 
     Attributes:
         p_error: Monte-Carlo standard error of p (`resampling.p_error`); `stats.undecided` reads it.
@@ -35,13 +39,13 @@ class Resampled(Tested):
 
 @dataclass(frozen=True)
 class Fronts:
-    """What `compare_fronts` finds.
+    """The result of `compare_fronts`.
 
     Attributes:
-        reference: (diversity, quality) from which area is counted.
-        points: (arms, temperatures, 2), NaN where an arm was not sampled.
+        reference: (diversity, quality), the corner from which area is measured.
+        points: (arms, temperatures, 2) of (diversity, quality), NaN where an arm was not sampled.
         hypervolumes: of each arm.
-        differences: of every arm but the baseline, to it.
+        differences: of every arm but the baseline, to the baseline.
     """
 
     reference: tuple[float, float]
@@ -55,10 +59,11 @@ class Matched(Tested):
     """An arm's quality at one temperature minus that of the baseline's curve at the same diversity.
 
     Attributes:
-        mean: NaN where the baseline's curve does not reach the arm's diversity; low, high and p are then NaN too.
+        mean: NaN if the baseline's curve does not reach the arm's diversity; low, high and p are then NaN too.
         p_error: Monte-Carlo standard error of p (`resampling.p_error`).
-        outside: share of resamples in which the baseline's curve does not reach the arm's diversity. They may hide any
-            difference, and count against both ends: where they are more than an end leaves out, both are NaN.
+        outside: share of resamples in which the baseline's curve does not reach the arm's diversity. The difference in
+            them is unknown, so they count against both ends of the interval. If their share exceeds the tail beyond one
+            end, both ends are NaN.
     """
 
     p_error: float
@@ -66,13 +71,15 @@ class Matched(Tested):
 
 
 def front(points: np.ndarray) -> np.ndarray:
-    """Which points no other one dominates: none is as good in both and better in one. Equal points share their fate.
+    """The points that no other point dominates. A dominating point is as good or better in both and better in one.
+
+    Of equal points, either all are on the front or none is.
 
     Args:
-        points: (points, 2) of diversity and quality; one that holds NaN is not on the front.
+        points: (points, 2) of diversity and quality; a point with NaN is not on the front.
 
     Returns:
-        Row numbers, least diverse first, ties in the order given.
+        Row numbers, the least diverse first; ties are in the order given.
     """
     points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     as_good = (points[:, None] >= points).all(axis=2)
@@ -82,14 +89,14 @@ def front(points: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Area between the reference and the points that are better than it in both: of all that some point dominates.
+    """The area that the points dominate, measured from the reference.
 
     Args:
-        points: (..., points, 2) of diversity and quality; one that holds NaN adds nothing.
-        reference: (2,), the corner from which area is counted.
+        points: (..., points, 2) of diversity and quality; a point with NaN adds nothing.
+        reference: (2,), the corner from which area is measured.
 
     Returns:
-        (...) floats, 0 where no point is better than the reference; in units of diversity times quality.
+        (...) floats, in units of diversity times quality; 0 if no point exceeds the reference in both.
     """
     above = np.asarray(points, dtype=np.float64) - reference
     above = np.where((above > 0).all(axis=-1, keepdims=True), above, 0.0)
@@ -112,27 +119,28 @@ def compare_fronts(
     """Hypervolume of each arm's front, and paired differences to the baseline's, all from the same draws of prompts.
 
     Args:
-        quality, diversity: (arms, prompts, temperatures), NaN where an arm lacks a prompt, or was not sampled at as
-            many temperatures. A prompt counts for an arm if it has both numbers at every temperature of the arm, for
-            a difference if it does so for arm and baseline.
-        reference: (diversity, quality) from which area is counted; by default the least diversity and the worst
-            quality among all arms' points. It is fixed before prompts are drawn. With the default an arm's extreme
-            points add little, and another set of arms may change every number: give one to compare runs.
-        baseline: the arm to compare with, by number.
+        quality, diversity: (arms, prompts, temperatures), NaN where an arm lacks a prompt or was not sampled at a
+            temperature. A prompt counts for an arm if it has both numbers at every temperature of the arm. It counts
+            for a difference if this holds for both arm and baseline.
+        reference: (diversity, quality), the corner from which area is measured; by default the least diversity and the
+            worst quality among all arms' points. It is fixed before prompts are drawn. With the default, an arm's
+            extreme points add little, and another set of arms may change every number. To compare runs, pass one
+            reference for all.
+        baseline: the number of the arm to compare with.
         draws, confidence, seed: as in `stats.bootstrap_ratio`.
 
     Returns:
-        Each `p_corrected` by Holm over all arms but the baseline.
+        The fronts; each `p_corrected` is by Holm over all arms but the baseline.
 
     Raises:
-        ValueError: shapes that differ, an infinite number (names arm, prompt, temperature), an arm without a prompt.
+        ValueError: the shapes differ, a number is infinite (names arm, prompt, temperature), or an arm has no prompt.
     """
     values = _checked(quality, diversity)
     arms = len(values)
     others = [arm for arm in range(arms) if arm != baseline % arms]
     counted = _complete(values)
     common = counted[others] & counted[baseline]
-    # an arm over its own prompts; then each other one, and the baseline, over those that they have in common
+    # each arm over its own prompts; then each other arm, and the baseline, over the prompts that both have
     sweeps = np.concatenate([values, values[others], values[[baseline] * len(others)]])
     masks = np.concatenate([counted, common, common])
     means, drawn = _means(sweeps, masks, draws, seed)
@@ -170,26 +178,27 @@ def matched(
     confidence: float,
     seed: int,
 ) -> Matched:
-    """Is the arm better than the baseline sampled hotter? Its quality minus the baseline's at the same diversity.
+    """The quality of an arm minus that of the baseline at the temperature that gives it the same diversity.
 
-    The baseline's points, in order of diversity, are joined by straight lines; beyond them nothing is said.
+    Straight lines join the baseline's points in order of diversity; the curve is not extended beyond them.
 
     Args:
-        quality, diversity: as in `compare_fronts`; two temperatures of the baseline or more.
-        arm, temperature: by number, the point of the arm.
-        baseline: by number, the arm whose sweep is the curve.
+        quality, diversity: as in `compare_fronts`; the baseline needs at least two temperatures.
+        arm, temperature: the numbers of the arm and of the temperature of its point.
+        baseline: the number of the arm whose points make the curve.
         draws, confidence, seed: as in `stats.bootstrap_ratio`.
 
     Returns:
-        Over the prompts that have the arm's point and every temperature of the baseline; `prompts` says how many.
+        The difference over the prompts that have the arm's point and every temperature of the baseline; `prompts` is
+        their number.
 
     Raises:
-        ValueError: as `compare_fronts`, or a baseline with one temperature, or an arm not sampled at this one.
+        ValueError: as `compare_fronts`; or the baseline has one temperature, or the arm was not sampled at this one.
     """
     values = _checked(quality, diversity)
     swept = ~np.isnan(values[baseline]).all(axis=0).any(axis=-1)
     if swept.sum() < 2:
-        raise ValueError(f"baseline: arm {baseline} was sampled at one temperature, which is no curve")
+        raise ValueError(f"baseline: arm {baseline} was sampled at one temperature; a curve needs two or more")
     both = np.concatenate([values[arm][:, [temperature]], values[baseline][:, swept]], axis=1)[None]
     if np.isnan(both[0, :, 0]).any(axis=1).all():
         raise ValueError(f"temperature: arm {arm} has no prompt at temperature {temperature}")
@@ -207,7 +216,7 @@ def matched(
 
 
 def _over_curve(points: np.ndarray) -> np.ndarray:
-    """(n,): quality of the first of (n, points, 2) minus that of the curve through the others; NaN beyond its ends."""
+    """(n, points, 2) -> (n,): quality of the first point minus that of the curve through the others; NaN beyond it."""
     at, quality = points[:, 0, 0], points[:, 0, 1]
     order = np.argsort(points[:, 1:, 0], axis=1)[..., None]
     x, y = np.moveaxis(np.take_along_axis(points[:, 1:], order, axis=1), -1, 0)
@@ -221,7 +230,7 @@ def _over_curve(points: np.ndarray) -> np.ndarray:
 
 
 def _area(points: np.ndarray, reference: tuple[float, float]) -> np.ndarray:
-    """Hypervolumes; NaN where no point of a sweep is known, as in a draw without its prompts."""
+    """Hypervolumes; NaN if no point of a sweep is known, as in a draw without its prompts."""
     return np.where(np.isnan(points).all(axis=(-2, -1)), np.nan, hypervolume(points, reference))
 
 
@@ -229,7 +238,7 @@ def _means(values: np.ndarray, masks: np.ndarray, draws: int, seed: int) -> tupl
     """(sweeps, temperatures, 2) means over prompts, and (draws, sweeps, temperatures, 2) of the resamples.
 
     Args:
-        values: (sweeps, prompts, temperatures, 2), NaN where a sweep has nothing.
+        values: (sweeps, prompts, temperatures, 2), NaN where a sweep has no value.
         masks: (sweeps, prompts), the prompts that count.
         draws, seed: as in `resampling.resample`.
     """
@@ -237,7 +246,7 @@ def _means(values: np.ndarray, masks: np.ndarray, draws: int, seed: int) -> tupl
     sweeps, prompts, temperatures, _ = values.shape
     wholes = there.astype(np.float64).transpose(1, 0, 2, 3).reshape(prompts, 1, -1)
     parts = np.where(there, values, 0.0).transpose(1, 0, 2, 3).reshape(prompts, 1, -1)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where a sweep has no such temperature, or no prompt
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a sweep lacks a temperature or has no prompt
         means = parts.sum(axis=(0, 1)) / wholes.sum(axis=(0, 1))
     drawn = resample(parts, wholes, draws=draws, seed=seed)
     return means.reshape(sweeps, temperatures, 2), drawn.reshape(draws, sweeps, temperatures, 2)
@@ -251,7 +260,7 @@ def _complete(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(quality: np.ndarray, diversity: np.ndarray) -> np.ndarray:
-    """(arms, prompts, temperatures, 2): diversity and quality; NaN in one is NaN in both."""
+    """(arms, prompts, temperatures, 2): diversity and quality; both are NaN if one is."""
     quality, diversity = np.asarray(quality, dtype=np.float64), np.asarray(diversity, dtype=np.float64)
     if quality.shape != diversity.shape or quality.ndim != 3:
         raise ValueError(
@@ -263,10 +272,10 @@ def _checked(quality: np.ndarray, diversity: np.ndarray) -> np.ndarray:
         arm, prompt, temperature, which = infinite[0]
         raise ValueError(
             f"{('diversity', 'quality')[which]}: arm {arm}, prompt {prompt}, temperature {temperature} is "
-            f"{values[tuple(infinite[0])]}; expected finite numbers, and NaN where there is none"
+            f"{values[tuple(infinite[0])]}; expected a finite number, or NaN if there is none"
         )
     values = np.where(np.isnan(values).any(axis=-1, keepdims=True), np.nan, values)
     empty = np.flatnonzero(~_complete(values).any(axis=1))
     if empty.size:
-        raise ValueError(f"quality, diversity: arm {empty[0]} has no prompt with both at every temperature of its own")
+        raise ValueError(f"quality, diversity: arm {empty[0]} has no prompt with both at every temperature of the arm")
     return values

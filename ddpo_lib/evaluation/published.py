@@ -1,4 +1,4 @@
-"""The paper's numbers and claims, and verdicts on them computed from intervals; unknown stays unknown."""
+"""The paper's numbers and claims, and verdicts on the claims, computed from intervals."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,7 +9,7 @@ import yaml
 
 from ddpo_lib.base.stats import ALPHA, holm, p_at, undecided
 
-CLAIMS = Path(__file__).with_name("published.yaml")  # what the paper says, and the claims that a run judges
+CLAIMS = Path(__file__).with_name("published.yaml")  # the paper's numbers, and the claims that a run judges
 
 
 @cache
@@ -19,7 +19,7 @@ def published() -> dict:
 
 
 def claims_of(twins: Mapping[str, str | None]) -> list[dict]:
-    """The claims on arms that a profile has, compared as the claims compare them.
+    """The claims whose arm a profile has, compared with the same twin as in the claim.
 
     Args:
         twins: by arm, the arm that it is compared with (`profile.twins`).
@@ -28,12 +28,13 @@ def claims_of(twins: Mapping[str, str | None]) -> list[dict]:
 
 
 def quality_margin(results: dict, twin: str) -> tuple[float, str]:
-    """The loss of quality that counts as little, and why: half of what the unweighted twin gained over SFT here.
+    """The loss of quality that counts as small, and why: half of the unweighted twin's gain over SFT in this run.
 
-    To keep half of an effect is the usual bar of a non-inferiority test. A gain that may be none gives no margin.
+    Half of an effect is the usual margin of a non-inferiority test. The margin is 0 if the interval of the gain
+    contains zero.
 
     Args:
-        results: what `compare_arms.summarise` gives.
+        results: of `compare_arms.summarise`.
         twin: the arm without weights, dpo or orpo.
     """
     gained = results["differences"].get(twin, {}).get("quality")
@@ -49,19 +50,19 @@ def judge_claims(
 ) -> list[dict]:
     """The claims of `published.yaml` that a run can judge, each with its difference, p and verdict.
 
-    A claim is judged where the run has its arm, compared with the claim's own twin; p is corrected over those of one
-    family. What blocks a claim takes its verdict, and not its place in the family.
+    A claim is judged if the run compares its arm with the claim's twin. p is corrected over the claims of a family. A
+    blocked claim gets no verdict, but still counts in the correction.
 
     Args:
-        claims: entries of `claims`.
-        results: what `compare_arms.summarise` gives.
-        reward: the reward's report, with `better_than_chance`, `p_within_prompt` and its error: one that ranks held-out
-            responses no better than chance, or is too near to it, blocks claims on quality.
-        blocked: by id of a claim, another reason for which it gets no verdict.
+        claims: entries of `claims` in `published.yaml`.
+        results: of `compare_arms.summarise`.
+        reward: the reward's report, with `better_than_chance`, `p_within_prompt` and its error. A reward that ranks
+            held-out responses no better than chance, or perhaps no better, blocks claims on quality.
+        blocked: by id of a claim, another reason why it gets no verdict.
 
     Returns:
-        The claims, each with `difference`, `margin` and `margin_why` (None where quality is not the measure),
-        `blocked` (the reason, or None) and what `judge_family` adds.
+        The claims, each with `difference`, `margin` and `margin_why` (None if the measure is not quality), `blocked`
+        (the reason, or None) and the fields that `judge_family` adds.
     """
     blocked = blocked or {}
     judged = []
@@ -80,7 +81,7 @@ def judge_claims(
 
 
 def _unfit(reward: dict) -> str | None:
-    """Why a reward cannot judge quality; None where it can."""
+    """Why a reward cannot judge quality; None if it can."""
     if not reward["better_than_chance"]:
         return "the reward ranks held-out responses no better than chance"
     near = undecided({"p": reward.get("p_within_prompt"), "p_error": reward.get("p_within_prompt_error")})
@@ -92,16 +93,16 @@ def _families(claims: list[dict]) -> list[str]:
 
 
 def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
-    """Verdicts on claims that are judged together, from intervals and from p of what each claim denies.
+    """Verdicts on claims that are judged together, from intervals and from each claim's p.
 
     Args:
-        claims: each with `expect`, `difference` (the fields of `stats.Difference`), and where there is one `margin`
-            and `blocked`.
-        level: that a corrected p must be under.
+        claims: each with `expect`, `difference` (the fields of `stats.Difference`), and optionally `margin` and
+            `blocked`.
+        level: a verdict needs a corrected p below it.
 
     Returns:
         The claims, each with `p` (`claim_p`), `p_corrected` (Holm over all of them) and `verdict`: that of the
-        interval where the corrected p is under the level and nothing blocks it, else "not enough data".
+        interval if the corrected p is below the level and nothing blocks the claim, else "not enough data".
     """
     p = np.array([claim_p(claim["difference"], claim["expect"], claim.get("margin", 0.0)) for claim in claims])
     judged = []
@@ -116,14 +117,15 @@ def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
 
 
 def claim_p(difference: dict, expect: str, margin: float) -> float:
-    """Two-sided p of the edge that a claim draws: zero, or its margin.
+    """Two-sided p of the test whether a difference lies at the boundary of a claim.
 
-    Of "higher" and "lower" the edge is 0, of "not lower" -margin, of "unchanged" the margin that is nearer to the mean:
-    where the mean is within the margins, p is twice that of equivalence, the larger of two one-sided tests (TOST).
-    Twice, since either verdict may follow: p is under 5% just where the 95% interval lies on one side of the edge.
+    The boundary is 0 for "higher" and "lower", and -margin for "not lower". For "unchanged" it is the margin, with
+    either sign, that is nearer to the mean. If the mean is within the margins, p is then twice that of the equivalence
+    test, the larger of two one-sided tests (TOST). The factor of two is needed since either verdict may follow: p is
+    under 5% exactly if the 95% interval lies on one side of the boundary.
 
     Returns:
-        NaN where the data give no p.
+        NaN if the data give no p.
     """
     mean, error, freedom = (difference[key] for key in ("mean", "error", "freedom"))
     if mean is None or error is None or freedom is None:
@@ -133,25 +135,25 @@ def claim_p(difference: dict, expect: str, margin: float) -> float:
 
 
 def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0.05) -> str:
-    """What a difference says of a claim, by its interval and, where several arms were tested, its corrected p.
+    """The verdict of a difference on a claim, by its interval and, if several arms were tested, its corrected p.
 
     Args:
-        difference: `mean`, `low` and `high` of arm minus twin, None where too few prompts give no interval; and
-            `p_corrected` or None, and of a resampled p `p` and `p_error`.
-        expect: "higher", "lower", "not lower" by more than `margin`, or "unchanged", by no more than `margin`.
-        margin: what still counts as none; in the measure's units.
-        level: that a corrected p must be under for "higher" and "lower"; p asks whether there is any difference. A
-            resampled p must not be so near that more draws could change the answer (`stats.undecided`).
+        difference: `mean`, `low` and `high` of arm minus twin, None if there are too few prompts for an interval; also
+            `p_corrected` or None, and for a resampled p `p` and `p_error`.
+        expect: "higher", "lower", "not lower" (by more than `margin`), or "unchanged" (by no more than `margin`).
+        margin: the largest difference that still counts as none, in the measure's units.
+        level: for "higher" and "lower", the corrected p of any difference must be below it. A resampled p must not be
+            so near to it that more draws could change the answer (`stats.undecided`).
 
     Returns:
-        "reproduced" or "not reproduced" where the interval lies on one side, and p is small where it counts; else
-        "not enough data".
+        "reproduced" or "not reproduced" if the interval lies on one side of the boundary and, for "higher" and
+        "lower", p is small enough; else "not enough data".
 
     Raises:
-        ValueError: another `expect`.
+        ValueError: `expect` is none of the four.
     """
     if expect not in ("higher", "lower", "not lower", "unchanged"):
-        raise ValueError(f'expect: "higher", "lower", "not lower" or "unchanged", got {expect!r}')
+        raise ValueError(f'expect: expected "higher", "lower", "not lower" or "unchanged", got {expect!r}')
     if difference["low"] is None:
         return "not enough data"
     low, high = difference["low"], difference["high"]

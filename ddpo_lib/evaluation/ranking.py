@@ -1,8 +1,8 @@
 """A corpus in which several sources answered the same prompts -> the sources ranked by every measure.
 
-Where a source has one response a prompt, there is nothing to compare within a prompt. So a source is measured on sets
-of its responses to different prompts, the same prompts for every source: what the prompts bring in is common to all,
-and the rest is how alike a source writes whatever it is asked.
+If a source has one response per prompt, there is no diversity within a prompt. So a source is measured on sets of its
+responses to different prompts, the same prompts for every source. The diversity that comes from the prompts is then
+common to all sources; the rest shows how similar a source's responses to different prompts are.
 """
 
 from itertools import permutations
@@ -20,22 +20,22 @@ def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, confi
     """Rank the sources of a corpus by every measure, whole and at matched length.
 
     Args:
-        corpus: the table of `corpus.read_corpus`; sources that answered all prompts but few are compared over the
-            prompts that all of them answered.
+        corpus: the table of `corpus.read_corpus`; only the sources that answered nearly all prompts are compared, over
+            the prompts that all of them answered.
         reward: scores a prompt's responses, see `quality`.
-        spaces: by name, "semantic" and "style" among them.
-        size: prompts a set; a set of a source is one value of each measure.
+        spaces: by name; "semantic" and "style" are required.
+        size: prompts per set; a set of a source gives one value of each measure.
         confidence: of the intervals over sets.
         seed: of the sets.
 
     Returns:
-        A mapping for JSON: `sources`, `sets`, `size`, `words` (the matched length), and by length ("whole",
-        "matched"), by measure and source `means`, and by measure `orders`, the pairs [more, less] of
-        sources whose paired difference has an interval that excludes zero after Holm's correction over all pairs with
-        the same second source; "more" is the more diverse of the two, or for quality the better.
+        A mapping for JSON: `sources`, `sets`, `size`, `words` (the matched length), and by length ("whole", "matched")
+        `means`, by measure and source, and `orders`, by measure: the pairs [more, less] of sources whose paired
+        difference excludes zero, after Holm's correction over all pairs with the same second source. "more" is the more
+        diverse source, or for quality the better one.
 
     Raises:
-        InputError: fewer than two sources have answered the same `size` prompts.
+        InputError: fewer than two sources answered the prompts, or too few prompts were answered by all of them.
     """
     tables = sets_by_source(corpus, size, seed)
     sources = list(tables)
@@ -64,12 +64,12 @@ def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, confi
 
 
 def sets_by_source(corpus: pd.DataFrame, size: int, seed: int) -> dict[str, pd.DataFrame]:
-    """Of every source, its responses in sets of `size` prompts; a set has the same prompts for every source.
+    """Each source's responses in sets of `size` prompts; a set has the same prompts for every source.
 
-    Prompts left over when the sets are full are dropped; so is all but the first of a source's responses to a prompt.
+    Only the first response of a source to a prompt is used. Prompts that do not fill a set are dropped.
 
     Returns:
-        By source, a row a response: `prompt_id` (the set's), `prompt`, `text`.
+        By source, one row per response: `prompt_id` (the set's), `prompt`, `text`.
     """
     once = corpus.drop_duplicates(["source", "prompt_id"])
     wide = once.pivot(index="prompt_id", columns="source", values="text").dropna()
@@ -77,7 +77,7 @@ def sets_by_source(corpus: pd.DataFrame, size: int, seed: int) -> dict[str, pd.D
     prompts = prompts[: len(prompts) // size * size]
     if wide.shape[1] < 2 or len(prompts) < 2 * size:
         raise InputError(
-            f"{wide.shape[1]} sources answered {len(wide)} prompts all of them; ranking needs two sources and "
+            f"{wide.shape[1]} sources answered {len(wide)} prompts in common; ranking needs two sources and "
             f"{2 * size} prompts that each of them answered"
         )
     names = corpus.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"].loc[prompts].to_numpy()
@@ -89,7 +89,7 @@ def sets_by_source(corpus: pd.DataFrame, size: int, seed: int) -> dict[str, pd.D
 
 
 def _is_more(differences: dict, names: list[str], level: float) -> dict[tuple[int, int], bool]:
-    """By source and measure, whether it is the more diverse one (of quality: the better); p by Holm over sources."""
+    """By source and measure, whether the source is the more diverse one (for quality: better); Holm over sources."""
     more = {}
     for m, name in enumerate(names):
         sign = -1 if MEASURES[name].diverse == "lower" else 1

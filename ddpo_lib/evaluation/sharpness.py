@@ -1,8 +1,8 @@
-"""How small an effect can a run see, and what would more prompts, samples or seeds buy?
+"""How small an effect can a run detect, and how much would more prompts, samples or seeds help?
 
-A difference of two arms varies between prompts, between seeds of training, and from one set of samples to the next. The
-run's own samples tell how much of each there is; from that follows the interval that another number of prompts, samples
-and seeds would give, and what it would cost.
+A difference of two arms varies between prompts, between training seeds, and between sets of samples. The run's samples
+give an estimate of each variance. From these follows the interval that other numbers of prompts, samples and seeds
+would give, and its cost.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from ddpo_lib.base.stats import Components, components, half_width
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of work of one claim, as the run's manifests tell them.
+    """Seconds of work for one claim, from the run's manifests.
 
     Attributes:
-        training: of both arms and of what they start from, per seed.
+        training: of both arms and of the model that they start from, per seed.
         sampling: of both arms, per seed, prompt and sample.
     """
 
@@ -30,7 +30,7 @@ class Cost:
 
 
 def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.DataFrame:
-    """What a paired difference of two arms varies with, by the number of samples that its sets have.
+    """Components of variance of a paired difference of two arms, by the number of samples per set.
 
     Args:
         by_set: one row per arm, prompt, seed and number of samples, with one column per measure.
@@ -39,7 +39,7 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
 
     Returns:
         One row per number of samples: `samples prompts seeds mean`, and the components of variance `prompt`, `seed` and
-        `residual` of `stats.components`. The residual holds the noise of the samples.
+        `residual` of `stats.components`. The residual contains the noise of the samples.
     """
     rows = []
     for samples, part in by_set.groupby("samples", sort=True):
@@ -57,11 +57,11 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
 
 
 def at_samples(found: pd.DataFrame, samples: int) -> Components:
-    """Components of variance for sets of so many samples.
+    """Components of variance for sets of `samples` samples.
 
-    The noise of samples is in the residual, or with one seed in what prompts give. That part is a constant plus a term
-    in 1 / samples: the line through the measured numbers of samples, by least squares with neither below zero. The
-    other parts are those of the largest sets.
+    The noise of samples is part of the residual, or of the prompt component with one seed. That component is modelled
+    as a + b / samples, with a and b at least 0, fitted to the measured numbers of samples by least squares. The other
+    components are those of the largest sets.
     """
     last = found.iloc[-1]
     noisy = "residual" if last["seeds"] > 1 else "prompt"
@@ -77,12 +77,12 @@ def at_samples(found: pd.DataFrame, samples: int) -> Components:
 
 
 def project(found: pd.DataFrame, prompts: int, samples: int, seeds: int, confidence: float) -> float:
-    """The half-width of the interval that so many prompts, samples and seeds are expected to give."""
+    """The expected half-width of the interval with these numbers of prompts, samples and seeds."""
     return half_width(at_samples(found, samples), prompts, seeds, confidence)
 
 
 def costs_of(seconds: dict[str, float], arm: str, against: str, prompts: int, samples: int, seeds: int) -> Cost:
-    """What two arms and the model that they start from took, of the seconds by artifact that a run wrote down."""
+    """The cost of two arms and of the model that they start from, from a run's seconds by artifact."""
     trained = [s for name, s in seconds.items() if _is_of(name, ("sft", f"arm-{arm}", f"arm-{against}"))]
     drawn = [s for name, s in seconds.items() if _is_of(name, (f"samples-{arm}", f"samples-{against}"))]
     return Cost(sum(trained) / seeds, sum(drawn) / (seeds * prompts * samples))

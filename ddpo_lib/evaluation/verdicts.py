@@ -1,4 +1,4 @@
-"""Verdicts on the arms of a run: the paper's claims, and what forbids a verdict whatever the interval says."""
+"""Verdicts on the arms of a run: the paper's claims, and the reasons that block a verdict."""
 
 from ddpo_lib.evaluation.compare_arms import why_not_comparable
 from ddpo_lib.evaluation.published import judge_claims, published
@@ -6,7 +6,7 @@ from ddpo_lib.measures.probes import BROKEN, rises
 
 
 def judge_arms(results: dict, reward: dict) -> list[dict]:
-    """The claims of `published.yaml` that a run can judge, of `published.judge_claims`.
+    """The claims of `published.yaml` that a run can judge, as `published.judge_claims` returns them.
 
     Args:
         results: of `compare_arms.summarise`, with `samples` and `probes`.
@@ -18,8 +18,10 @@ def judge_arms(results: dict, reward: dict) -> list[dict]:
 
 
 def why_blocked(results: dict, reward: dict, arm: str, against: str, measure: str) -> str | None:
-    """Why two arms get no verdict on a measure: the token limit cut far more samples of one, or, of quality, the reward
-    gives the stories of either more when they are broken. None where nothing forbids it.
+    """Why two arms get no verdict on a measure; None if nothing blocks one.
+
+    Either the token limit cut far more samples of one arm than of the other, or, for quality, the reward scores an
+    arm's stories higher when they are broken.
 
     Args:
         results, reward: as in `judge_arms`.

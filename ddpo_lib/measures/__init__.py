@@ -1,2 +1,2 @@
 """In: samples, or prompts with responses.
-Out: diversity, a number a prompt; quality, a number a response, and what that quality is worth."""
+Out: diversity, per prompt; quality, per response; and a report on how good that quality is."""

@@ -1,8 +1,9 @@
-"""A prompt's samples -> diversity measures: of their vectors, here, and of their words, from `word_measures`.
+"""A prompt's samples -> diversity measures of their vectors; those of their words come from `word_measures`.
 
-Every measure takes vectors, (n, d) rows of any length but zero, or texts, and `groups`, (n,) integers, and gives the
-group ids, ascending, and a float64 each; NaN for a group of fewer than two samples. Rows come in any order. Groups of
-one size are worked on together; memory beyond the input grows with the square of the largest group.
+Every measure takes texts or vectors, (n, d) with rows of any length but zero, and `groups`, (n,) integers. Rows may
+come in any order. It returns the group ids, ascending, and one float64 per group, which is NaN for a group of fewer
+than two samples. Groups of the same size are computed together; memory beyond the input grows with the square of the
+largest group.
 """
 
 import math
@@ -46,14 +47,14 @@ __all__ = [
 ]
 
 NEAR_COPY = 0.8  # cosine of MiniLM: see `equivalent`; tests/measures/test_diversity.py has the evidence
-NOISE = 1e-9  # eigenvalues, which sum to 1, up to this are rounding
+NOISE = 1e-9  # eigenvalues up to this, times their number, are rounding; all of them sum to 1
 
 
 def pairwise_distance(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean pairwise cosine distance within each group (paper, evaluation: diversity among a prompt's samples).
 
-    It is the mean over a group of each member's mean distance to the others. Higher is more diverse; 0 for identical
-    vectors.
+    It is each member's mean distance to the others, averaged over the group. Higher is more diverse; identical vectors
+    give 0.
 
     Args:
         vectors: (n, d), rows of any length but zero.
@@ -71,15 +72,16 @@ def vendi(vectors: np.ndarray, groups: np.ndarray, order: float = 1.0) -> tuple[
     """Vendi score: the effective number of different samples in a group (Friedman & Dieng 2023, TMLR,
     arXiv:2210.02410; other orders: Pasarkar & Dieng 2024, AISTATS, arXiv:2310.12952).
 
-    With K the n x n cosines of a group of n and l_i the eigenvalues of K / n, which sum to 1: the exponential of their
-    Renyi entropy, (sum l_i^q)^(1 / (1 - q)). Order 1 is the limit exp(-sum l_i log l_i), the published default;
-    infinity is 1 / max l_i; 0 counts the directions. A low order gives rare samples more weight. Higher is more
-    diverse; in [1, n], 1 for identical samples, n for orthogonal ones. It grows with n: compare groups of one size.
+    Let K be the n x n cosines of a group of n samples, and l_i the eigenvalues of K / n, which sum to 1. The score is
+    the exponential of their Renyi entropy of order q, (sum l_i^q)^(1 / (1 - q)). Order 1 is the published default, the
+    limit exp(-sum l_i log l_i). Order infinity is 1 / max l_i, and order 0 is the rank of K. A low order gives rare
+    samples more weight. Higher is more diverse. The score is in [1, n]: 1 for identical samples, n for orthogonal
+    ones. It grows with n, so compare groups of the same size.
 
     Args:
         vectors: (n, d), rows of any length but zero.
         groups: (n,) integers, rows in any order.
-        order: q, 0 or more; `math.inf` too.
+        order: q, 0 or more; `math.inf` is allowed.
 
     Returns:
         The group ids, ascending, and their scores; NaN for a group of one.
@@ -105,14 +107,14 @@ def effective_diversity(
     """Effective semantic diversity: diversity among samples that are good enough (after Shypula et al. 2025,
     arXiv:2504.12522).
 
-    Mean over all pairs of a group of their cosine distance, where a pair with a sample that scores below the bar
-    counts 0. So it falls both when good samples are alike and when samples are bad; without a bar it is
-    `pairwise_distance`. The authors have a validity function that says which outputs count, and a semantic map that
-    says which are the same; here a score and a graded distance do. Higher is better; in [0, 2].
+    It is the mean cosine distance over all pairs of a group; a pair counts 0 if one of its samples scores below the
+    bar. So it falls when good samples are alike and when samples are bad. With a bar of minus infinity it equals
+    `pairwise_distance`. The authors decide with a validity function which outputs count, and with a semantic map
+    which are the same. Here a score and a graded distance take their place. Higher is better; in [0, 2].
 
     Args:
         vectors: (n, d), rows of any length but zero.
-        scores: (n,), a quality a sample, in any unit.
+        scores: (n,), the quality of each sample, in any unit.
         groups: (n,) integers, rows in any order.
         bar: the least score that is good enough, in the unit of the scores.
 
@@ -140,16 +142,16 @@ def equivalent(vectors: np.ndarray, groups: np.ndarray, threshold: float = NEAR_
     """Classes of equivalent samples within each group: the rule behind `distinct_k` and `utility_k` here.
 
     Two samples are equivalent if their cosine is at least the threshold (to within 1e-6), or if a chain of such pairs
-    joins them: the connected components of that graph. So the order of samples does not matter, and what is merged at
-    a threshold stays merged at a lower one. NoveltyBench trains a classifier (DeBERTa-v3-large) on human judgements of
-    functional equivalence, and compares each sample with a random one of each class so far: what is merged there hangs
-    on the order and on chance. Numbers are not comparable
-    with NoveltyBench's.
+    joins them. The classes are thus the connected components of that graph. So the order of samples does not matter,
+    and a lower threshold only merges classes. NoveltyBench instead trains a classifier (DeBERTa-v3-large) on human
+    judgements of functional equivalence, and compares each sample with a random one of each class so far. Its classes
+    depend on the order and on chance, so the numbers here are not comparable with its numbers.
 
-    The default is for MiniLM, which reads the first 256 tokens. It finds near copies: more than nine in ten stories
-    of the package's corpus without every fourth word, and none of that corpus's pairs of different stories, though a
-    few in a hundred of HANNA's longer ones. It does not find two tellings of one idea, nor does any other cosine:
-    among stories written for the same take or for two, the best cut is right in less than six of ten cases.
+    The default is for MiniLM, which reads the first 256 tokens. It finds near copies. With every fourth word removed,
+    more than nine in ten stories of the package's corpus are equivalent to the original. No two different stories of
+    that corpus are, but a few in a hundred pairs of HANNA's longer ones are. The default does not find two tellings of
+    one idea, and no other threshold does: between pairs of stories written for the same take and pairs written for
+    different takes, the best threshold decides correctly in less than six of ten cases.
 
     Args:
         vectors: (n, d), rows of any length but zero.
@@ -157,7 +159,7 @@ def equivalent(vectors: np.ndarray, groups: np.ndarray, threshold: float = NEAR_
         threshold: a cosine.
 
     Returns:
-        (n,) integers: for each row, where in its group, from 0, the first row of its class stands.
+        (n,) integers: for each row, the position within its group, from 0, of the first row of its class.
 
     Raises:
         ValueError: a threshold outside [-1, 1], wrong shapes, or a row that is zero or not finite (names the first).
@@ -171,16 +173,17 @@ def equivalent(vectors: np.ndarray, groups: np.ndarray, threshold: float = NEAR_
         size = rows.shape[1]
         linked = (cosines(rows) >= threshold - TIE) | np.eye(size, dtype=bool)
         first, before = np.tile(np.arange(size), (len(rows), 1)), None
-        while before is None or (first != before).any():  # each takes the first that its neighbours have reached
+        while before is None or (first != before).any():  # each row takes the lowest label of its neighbours
             first, before = np.where(linked, first[:, None, :], size).min(axis=2), first
         classes[rows] = first
     return classes
 
 
 def distinct_k(classes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many classes of equivalent samples a group of k holds (NoveltyBench, Zhang et al. 2025, arXiv:2504.05228).
+    """How many classes of equivalent samples a group of k contains (NoveltyBench, Zhang et al. 2025, arXiv:2504.05228).
 
-    distinct_k = the number of distinct c_i for i = 1..k. Higher is more diverse; in [1, k]. Compare groups of one size.
+    distinct_k = the number of distinct c_i for i = 1..k. Higher is more diverse; in [1, k]. Compare groups of the same
+    size.
 
     Args:
         classes: (n,) integers, the class of each sample within its group, as from `equivalent`.
@@ -199,13 +202,13 @@ def distinct_k(classes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.
 def utility_k(
     classes: np.ndarray, scores: np.ndarray, groups: np.ndarray, patience: float = 0.8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a reader gets who asks for another sample with probability `patience` (NoveltyBench, Zhang et al. 2025,
-    arXiv:2504.05228).
+    """The utility for a reader who asks for another sample with probability `patience` (NoveltyBench, Zhang et al.
+    2025, arXiv:2504.05228).
 
-    utility_k = (1 - p) / (1 - p^k) sum_i p^(i-1) 1[no earlier sample of the class of i] u_i over the k samples in the
-    order in which their rows stand. Higher is better; in [0, 1], the mean of u, weighted to the front, if all are
-    distinct. NoveltyBench grades u from 1 to 10; here it is in [0, 1], since below 0 a repetition would be worth more
-    than a new sample.
+    utility_k = (1 - p) / (1 - p^k) sum_i p^(i-1) 1[no earlier sample of the class of i] u_i over the k samples, in the
+    order of their rows. Higher is better; in [0, 1]. If all samples are distinct, it is the mean of u with more weight
+    on the first ones. NoveltyBench grades u from 1 to 10. Here u is in [0, 1], since with a negative u a repetition
+    would be worth more than a new sample.
 
     Args:
         classes: (n,) integers, the class of each sample within its group, as from `equivalent`.
@@ -237,7 +240,7 @@ def utility_k(
 
 
 def _cosines(vectors: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function: row indices (k, m) -> cosines (k, m, m). Raises ValueError for a row without a direction."""
+    """A function from row indices (k, m) to cosines (k, m, m). Raises ValueError for a row without a direction."""
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
         raise ValueError(f"vectors: expected numbers of shape (n, d), got {vectors.dtype} of {vectors.shape}")
@@ -255,17 +258,17 @@ def _cosines(vectors: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 def _effective_number(share: np.ndarray, order: float) -> np.ndarray:
     """(k, m) shares, each row summing to 1 -> (k,) exponential of their Renyi entropy."""
-    if abs(order - 1) < 1e-6:  # closer to 1 the power below is rounding
+    if abs(order - 1) < 1e-6:  # closer to 1, the power below is dominated by rounding
         return np.exp(-xlogy(share, share).sum(axis=1))
     largest = share.max(axis=1)
     if order == math.inf:
         return 1 / largest
-    power = np.where(share > 0, (share / largest[:, None]) ** order, 0.0).sum(axis=1)  # at most m, whatever the order
-    return np.exp((np.log(power) + order * np.log(largest)) / (1 - order))  # the parts alone may be infinite
+    power = np.where(share > 0, (share / largest[:, None]) ** order, 0.0).sum(axis=1)  # at most m, for any order
+    return np.exp((np.log(power) + order * np.log(largest)) / (1 - order))  # each term alone may overflow
 
 
 def _new_in(classes: np.ndarray, groups: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function: row indices (k, m) -> (k, m), whether no earlier row of the group is of the same class."""
+    """A function from row indices (k, m) to (k, m) booleans: whether no earlier row of the group is of its class."""
     classes = np.asarray(classes)
     if classes.shape != np.shape(groups):
         raise ValueError(f"classes: expected shape {np.shape(groups)}, got {classes.shape}")

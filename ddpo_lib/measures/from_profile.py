@@ -6,7 +6,7 @@ from ddpo_lib.profiles.settings import Profile
 
 
 def space(profile: Profile, name: str):
-    """The space that a profile means by "semantic", "style" or the name of another."""
+    """The space that a profile calls "semantic", "style" or by another name."""
     from ddpo_lib.spaces.embed import Space
 
     choice = profile.spaces.choices()[name]
@@ -18,15 +18,16 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
 
     Args:
         profile: its section `quality` says which reward.
-        corpus: the table of `corpus.read_corpus`; its scored training responses teach, its held-out ones judge.
-        folder: to fill; a reward model goes on from a checkpoint that it finds there. `seen_prompts.json` there lists
-            the prompts whose responses it learned from, or was stopped by.
+        corpus: the table of `corpus.read_corpus`. The reward is fitted to its scored training responses and tested on
+            its held-out ones.
+        folder: where the reward is saved; a reward model resumes from a checkpoint there. `seen_prompts.json` there
+            lists the prompts whose responses the reward was fitted to, or which decided when to stop.
 
     Returns:
         The reward; the table of `quality.judge_held_out`; and the report on it, with the reward's `name` and `facts`.
 
     Raises:
-        InputError: no scored response to learn from, or a reward whose scores are not finite.
+        InputError: no training response has a score, or a score of the reward is not finite.
     """
     from ddpo_lib.data import seen_prompts
     from ddpo_lib.measures import quality

@@ -1,6 +1,6 @@
-"""Does a reward know a broken story? The same stories, cut, under another prompt and with shuffled sentences, scored.
+"""Does a reward score a broken story lower? Stories are scored whole, cut, under another prompt and shuffled.
 
-A reward that gives a broken story more than the whole one cannot judge which arm writes better.
+A reward that scores a broken story higher than the whole one cannot tell which arm writes better.
 """
 
 import re
@@ -12,22 +12,22 @@ from ddpo_lib.base.stats import mean_interval, plain
 from ddpo_lib.measures.quality import Reward
 
 SENTENCE_END = re.compile(r"(?<=[.!?…])[”’\"')]*\s+")
-EACH = 2  # stories per prompt that are broken, the first of its samples
+EACH = 2  # stories per prompt that are broken: its first samples
 BROKEN = {"cut": "cut after half of its words", "swapped": "under another prompt", "shuffled": "its sentences shuffled"}
 
 
 def probe(reward: Reward, samples: pd.DataFrame, *, confidence: float, seed: int) -> dict[str, dict]:
-    """What breaking its stories does to their score, by the way of breaking (`BROKEN`).
+    """How much the score of a story changes when it is broken, for each way of breaking (`BROKEN`).
 
     Args:
-        reward: to try.
-        samples: rows of one arm, `prompt_id prompt text`; blank texts, and cut ones by `finished`, are passed over.
+        reward: the reward to test.
+        samples: rows of one arm, `prompt_id prompt text`; blank texts, and those not `finished`, are skipped.
         confidence: of the intervals, over prompts.
         seed: of the shuffling.
 
     Returns:
-        By name, the fields of `stats.Interval` for the mean over prompts of the score of the broken story minus that of
-        the whole one. A way in which no two prompts have a story to break is left out.
+        By way, the fields of `stats.Interval`: the mean over prompts of the score of the broken story minus that of the
+        whole story. A way is left out if fewer than two prompts have a story that it can break.
     """
     rows = samples[samples["text"].str.strip() != ""]
     rows = rows[rows["finished"].astype(bool)] if "finished" in rows else rows
@@ -47,7 +47,7 @@ def probe(reward: Reward, samples: pd.DataFrame, *, confidence: float, seed: int
 
 
 def rises(probes: dict[str, dict]) -> list[str]:
-    """The ways of breaking a story that raise its score beyond the interval."""
+    """The ways of breaking a story that raise its score: those whose interval lies above zero."""
     return [way for way, change in probes.items() if change["low"] is not None and change["low"] > 0]
 
 
@@ -57,14 +57,14 @@ def cut(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def swap_prompts(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The text of each prompt under the next one, the last prompt's under the first."""
+    """The texts of each prompt under the next prompt, those of the last under the first."""
     distinct = list(dict.fromkeys(rows["prompt"]))
     following = dict(zip(distinct, distinct[1:] + distinct[:1], strict=True))
     return rows["prompt"].map(following), rows["text"]
 
 
 def shuffle(rows: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.Series, pd.Series]:
-    """Prompts, and the sentences of each text in random order; a text of fewer than three stays as it is."""
+    """Prompts, and each text with its sentences in random order; one of fewer than three sentences is unchanged."""
 
     def shuffled(text: str) -> str:
         sentences = SENTENCE_END.split(text)

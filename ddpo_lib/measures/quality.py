@@ -1,7 +1,7 @@
-"""Prompt and response -> score (paper, evaluation): what every reward does, and the report that says what it is worth.
+"""Prompt and response -> score (paper, evaluation): what every reward does, and the report on how well it does it.
 
-There are two: `stand_in.StandIn`, which fits in seconds and is no more than its name says, and
-`reward_model.RewardModel`, the paper's. Scores are transformed upvotes, about -1 to 1 (`corpus.transform_scores`).
+There are two rewards: `reward_model.RewardModel`, the paper's, and `stand_in.StandIn`, a weak substitute that is
+fitted in seconds. Scores are transformed upvotes, about -1 to 1 (`corpus.transform_scores`).
 """
 
 import math
@@ -17,19 +17,19 @@ from ddpo_lib.base.resampling import draw_counts, ends
 from ddpo_lib.base.stats import Interval, mean_interval, plain
 from ddpo_lib.data.corpus import is_blank, transform_scores
 
-LOWEST, HIGHEST = -1.0, 1.0  # of a transformed score; a blank text gets the lowest
-CHANCE = 0.05  # a reward with a larger p is no better than chance
+LOWEST, HIGHEST = -1.0, 1.0  # transformed scores; a blank text gets the lowest
+CHANCE = 0.05  # a reward with a larger p counts as no better than chance
 DRAWS = 2000  # of the bootstrap and of the permutations
 CONFIDENCE = 0.95
 DECILES, LENGTHS = 10, 4  # groups of responses by prediction, and by number of words
 
 
 class Reward(ABC):
-    """Scores responses. A kind of reward says how in `predict`; blank texts and bad numbers are dealt with here.
+    """Scores responses. Each kind of reward defines `predict`; blank texts and bad numbers are handled here.
 
     Attributes:
-        name: as it stands beside every number that the reward gives.
-        facts: JSON values on how it came about.
+        name: shown beside every number that the reward gives.
+        facts: JSON values that describe how it was fitted.
     """
 
     name: str
@@ -38,14 +38,16 @@ class Reward(ABC):
     def score(self, prompts: list[str], texts: list[str]) -> np.ndarray:
         """(n,) float64 predicted transformed upvotes, about -1 to 1; higher is better.
 
-        A blank text gets the lowest, and so does `corpus.EMPTY`, which stands for one in files of samples.
+        A blank text gets the lowest score. So does `corpus.EMPTY`, which marks a blank text in files of samples.
 
         Raises:
-            InputError: a prediction that is not finite, or too few or too many of them; says how many and of which
-                response the first is.
+            InputError: a prediction is not finite, or there are too few or too many predictions; the message gives
+                their number and the first response concerned.
         """
         if len(prompts) != len(texts):
-            raise InputError(f"{self.name}: {len(prompts)} prompts and {len(texts)} texts; expected one prompt a text")
+            raise InputError(
+                f"{self.name}: {len(prompts)} prompts and {len(texts)} texts; expected one prompt per text"
+            )
         full = [i for i, text in enumerate(texts) if not is_blank(text)]
         scores = np.full(len(texts), LOWEST)
         if not full:
@@ -54,8 +56,8 @@ class Reward(ABC):
         if predicted.shape != (len(full),):
             first = min(len(predicted), len(full) - 1) if predicted.ndim == 1 else 0
             raise InputError(
-                f"{self.name}: scores of shape {predicted.shape} for {len(full)} responses; the first that is out of "
-                f"step is {_called(full[first], texts)}"
+                f"{self.name}: scores of shape {predicted.shape} for {len(full)} responses; expected one per "
+                f"response; the first mismatch is {_called(full[first], texts)}"
             )
         bad = np.flatnonzero(~np.isfinite(predicted))
         if bad.size:
@@ -81,29 +83,33 @@ class Reward(ABC):
 
 
 def split_scored(corpus: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scored responses of the training and of the test split, scores transformed by the range of the training ones.
+    """The scored responses of the training split and of the test split.
+
+    Scores are transformed by the range of the training scores (`corpus.transform_scores`).
 
     Raises:
-        InputError: no scored response to train on.
+        InputError: no response of the training split has a score.
     """
     scored = corpus[corpus["score"].notna()]
     train, test = (scored[scored["split"] == split] for split in ("train", "test"))
     if train.empty:
-        raise InputError("no response of the training split has a score; quality is learned from scores")
+        raise InputError(
+            "no response of the training split has a score; the reward is fitted to scores, so give some responses one"
+        )
     low, high = train["score"].min(), train["score"].max()
     train, test = (part.assign(score=transform_scores(part["score"], low, high)) for part in (train, test))
     return train, test
 
 
 def judge_held_out(reward: Reward, held_out: pd.DataFrame) -> pd.DataFrame:
-    """Held-out responses beside what the reward makes of them: `prompt_id response_id score predicted words`."""
+    """Held-out responses with the reward's predictions: `prompt_id response_id score predicted words`."""
     predicted = reward.score(held_out["prompt"].tolist(), held_out["text"].tolist())
     words = held_out["text"].str.split().str.len().astype("int64")
     return held_out[["prompt_id", "response_id", "score"]].assign(predicted=predicted, words=words)
 
 
 def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
-    """What predictions are worth, on responses to prompts that the reward never saw. All values are JSON.
+    """How good predictions are, on responses to prompts that the reward has not seen. All values are JSON.
 
     Args:
         predicted: (n,) finite floats.
@@ -112,21 +118,22 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
 
     Returns:
         - `responses`, `prompts`
-        - `spearman`: rho over all responses, an interval (a mapping with mean, low, high and prompts; low and high are
-          None where the prompts are too few). Whole prompts are resampled, as in `stats`.
-        - `within_prompt`: the mean over prompts of rho within a prompt, a t interval. Prompts of two different scores
-          or more count; where all predictions of one are equal, its rho is 0.
-        - `p_within_prompt`: the share of permutations of the scores within prompts whose mean rho is as high, with
-          the observed one among them; `p_within_prompt_error`, its Monte-Carlo standard error; `better_than_chance`:
-          whether p is below 0.05.
-        - `mean_absolute_error`, and `error_of_median`, that of calling every response the median held-out score
-        - `calibration`: by tenths of the predictions, mean `predicted` and mean `score` with `responses`
+        - `spearman`: rho over all responses, with an interval: a mapping with mean, low, high and prompts. low and high
+          are None if there are too few prompts. Whole prompts are resampled, as in `stats`.
+        - `within_prompt`: the mean over prompts of rho within a prompt, with a t interval. Only prompts with at least
+          two different scores count. A prompt whose predictions are all equal has rho 0.
+        - `p_within_prompt`: the share of permutations of the scores within prompts whose mean rho is at least as high
+          as the observed one, which is counted too; `p_within_prompt_error`, its Monte-Carlo standard error;
+          `better_than_chance`: whether p is below 0.05.
+        - `mean_absolute_error`, and `error_of_median`: the same if the median held-out score is predicted for every
+          response
+        - `calibration`: by tenths of the predictions, `responses`, mean `predicted` and mean `score`
         - `by_length`: by quarters of the number of words, from `fewest` to `most`: `responses`, `spearman`,
           `mean_absolute_error`, mean `predicted` and mean `score`
-        - `length`: rho with the number of words within a prompt, of the `predicted` and of the `score`, as
-          `within_prompt`: a reward of length has the first above the second
+        - `length`: rho within a prompt between the number of words and `predicted`, and between it and `score`, as in
+          `within_prompt`. For a reward that favours length, the first is higher.
 
-        What cannot be computed (no prompt of two different scores; all numbers equal) is None.
+        A value that cannot be computed (no prompt has two different scores; all numbers are equal) is None.
     """
     predicted, score = np.asarray(predicted, dtype=np.float64), held_out["score"].to_numpy(dtype=np.float64)
     words = held_out["words"].to_numpy()
@@ -169,28 +176,28 @@ def report(predicted: np.ndarray, held_out: pd.DataFrame, seed: int) -> dict:
 
 
 def _rank_pairs(a: np.ndarray, b: np.ndarray, rows: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Ranks of both within each prompt that has two different values of `b`."""
+    """Ranks of `a` and of `b` within each prompt; prompts whose values of `b` are all equal are left out."""
     return [(_ranks(a[part]), _ranks(b[part])) for part in rows if len(np.unique(b[part])) > 1]
 
 
 def _within(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict | None:
-    """The mean over prompts of rho with its interval, which one prompt does not give."""
+    """The mean over prompts of rho, with its interval; a single prompt gives no interval."""
     rhos = np.array([a @ b for a, b in pairs])
     return plain(mean_interval(rhos, confidence=CONFIDENCE)) if len(rhos) else None
 
 
 def _chance(pairs: list[tuple[np.ndarray, np.ndarray]], seed: int) -> float | None:
-    """The share of permutations within prompts whose mean rho is as high as that observed, which is one of them."""
+    """The share of permutations within prompts with a mean rho at least as high as the observed one, which counts."""
     if not pairs:
         return None
     rng = np.random.default_rng(seed)
     permuted = sum(rng.permuted(np.tile(b, (DRAWS, 1)), axis=1) @ a for a, b in pairs)
-    as_high = permuted >= sum(a @ b for a, b in pairs) - 1e-9  # the same order summed otherwise counts as equal
+    as_high = permuted >= sum(a @ b for a, b in pairs) - 1e-9  # sums of the same terms in another order count as equal
     return float((1 + as_high.sum()) / (DRAWS + 1))
 
 
 def _overall(predicted: np.ndarray, score: np.ndarray, codes: np.ndarray, seed: int) -> dict | None:
-    """Rho of all responses. A resample of prompts is rows with weights, so that nothing is sorted twice."""
+    """Rho over all responses, with its interval. A resample of prompts only weights the rows, so they stay sorted."""
     rho, prompts = _spearman(predicted, score), len(np.unique(codes))
     if rho is None:
         return None
@@ -206,7 +213,7 @@ def _overall(predicted: np.ndarray, score: np.ndarray, codes: np.ndarray, seed: 
 
 
 def _weighted_ranks(place: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Centred mean rank of each row where it stands `weight` times; `place` orders the rows, from 0."""
+    """Centred mean rank of each row when it is repeated `weight` times; `place` is its place in the order, from 0."""
     counts = np.bincount(place, weight)
     ranks = (np.cumsum(counts) - counts / 2)[place]
     return ranks - weight @ ranks / weight.sum()
@@ -218,14 +225,14 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, centred and of unit length, so that a dot product is Spearman's rho; zeros where all are equal."""
+    """Ranks, centred and of unit length, so that a dot product is Spearman's rho; zeros if all values are equal."""
     ranks = rankdata(values)
     ranks = ranks - ranks.mean()
     return ranks / (np.linalg.norm(ranks) or 1.0)
 
 
 def _parts(values: np.ndarray, number: int) -> list[np.ndarray]:
-    """Rows in up to `number` groups of about one size by their value, lowest first; equal values stay together."""
+    """Rows in up to `number` groups of similar size by value, lowest first; equal values stay together."""
     if not len(values):
         return []
     edges = np.quantile(values, np.arange(1, number) / number)

@@ -1,6 +1,6 @@
-"""The paper's reward model: a language model with LoRA and a head of one number, trained to predict upvotes.
+"""The paper's reward model: a language model with LoRA and a head for one number, trained to predict upvotes.
 
-Imports torch: seconds on a small machine, so callers import this module where they use it.
+It imports torch, which takes seconds on a small machine. So callers import this module where they use it.
 """
 
 import json
@@ -35,12 +35,12 @@ from ddpo_lib.training.train import QuietProgress, stay_on_one_device
 log = logging.getLogger(__name__)
 
 END = "</response>"
-EVALUATIONS = 4  # an epoch, on the prompts that early stopping looks at
+EVALUATIONS = 4  # per epoch, on the prompts set aside for early stopping
 TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens scored at once
 
 
 def frame(prompt: str, text: str) -> str:
-    """What the model reads (paper, reward model)."""
+    """The text that the model reads (paper, reward model)."""
     return f"<prompt>{prompt}</prompt><response>{text}{END}"
 
 
@@ -49,11 +49,11 @@ class RewardModel(Reward):
     """A trained reward model.
 
     Attributes:
-        policy: a PEFT model of one label, on its device.
+        policy: a PEFT model with one label, on its device.
         tokenizer: its tokenizer.
         settings: of the profile.
         facts: `responses` and `prompts` of the training part, `dev_prompts`, `steps`, `best_step`, `dev_loss` at that
-            step, and `cut`, the training and dev responses over `max_tokens`.
+            step, and `cut`, the number of training and dev responses longer than `max_tokens`.
     """
 
     policy: PeftModel
@@ -66,7 +66,7 @@ class RewardModel(Reward):
         return f"reward model ({self.settings.base.rstrip('/').rsplit('/', 1)[-1]})"
 
     def predict(self, prompts: list[str], texts: list[str]) -> np.ndarray:
-        """Scores in batches of like length; a batch's other members change a score by rounding alone."""
+        """Scores, in batches of similar length; the other texts of a batch change a score only by rounding."""
         most = self.settings.max_tokens
         ids, cut = _encode(self.tokenizer, prompts, texts, most)
         if cut:
@@ -95,17 +95,17 @@ class RewardModel(Reward):
 def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> RewardModel:
     """Train on responses with their scores (paper, reward model: LoRA, L1 loss, early stop).
 
-    A share of the prompts is set aside; when the loss on their responses has not fallen for `patience` evaluations,
-    training stops, and the weights are those with the least loss on them.
+    A share of the prompts is set aside. Training stops when the loss on their responses has not fallen for `patience`
+    evaluations, and the weights with the lowest such loss are kept.
 
     Args:
-        train: a row a response, with `prompt_id`, `prompt`, `text` and a transformed `score`.
+        train: one row per response, with `prompt_id`, `prompt`, `text` and a transformed `score`.
         settings: of the profile.
-        seed: of the prompts set aside, of the adapter's and the head's start and of the order of the data.
-        folder: for checkpoints, which a call that was interrupted goes on from; `log.json` is left there.
+        seed: of the prompts set aside, of the initial adapter and head, and of the order of the data.
+        folder: for checkpoints, from which an interrupted call resumes, and for `log.json`.
 
     Raises:
-        InputError: fewer than two prompts, or a base model that cannot be had.
+        InputError: there are fewer than two prompts, or the base model cannot be loaded.
     """
     dev = _draw_dev(train["prompt_id"], settings.dev, seed)
     tokenizer = _tokenizer(settings)
@@ -147,9 +147,10 @@ def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> Rewa
 
 
 def l1_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
-    """Mean absolute difference between the scores given, `outputs.logits` (B, 1), and those wanted, (B,).
+    """Mean absolute difference between the predicted scores, `outputs.logits` (B, 1), and `labels`, (B,).
 
-    With `num_items_in_batch`, the responses of a step, their sum over that number, as Trainer expects.
+    With `num_items_in_batch`, the responses of a step, it is the sum of the differences over that number, as Trainer
+    expects.
     """
     differences = (outputs.logits[:, 0].float() - labels.float()).abs()
     return differences.mean() if num_items_in_batch is None else differences.sum() / num_items_in_batch
@@ -167,7 +168,7 @@ def _arguments(settings: Quality, responses: int, seed: int, checkpoints: Path) 
         seed=seed,
         use_cpu=models.device() == "cpu",
         gradient_checkpointing=torch.cuda.is_available(),
-        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other kind wants inputs with a gradient
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # the reentrant kind needs inputs with a gradient
         train_sampling_strategy="group_by_length",
         label_names=["labels"],
         eval_strategy="steps",
@@ -178,7 +179,7 @@ def _arguments(settings: Quality, responses: int, seed: int, checkpoints: Path) 
         load_best_model_at_end=True,
         metric_for_best_model="loss",
         greater_is_better=False,
-        restore_callback_states_from_checkpoint=True,  # how long the loss has not fallen
+        restore_callback_states_from_checkpoint=True,  # for how many evaluations the loss has not fallen
         logging_steps=1,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -186,10 +187,12 @@ def _arguments(settings: Quality, responses: int, seed: int, checkpoints: Path) 
 
 
 def _draw_dev(prompt_ids: pd.Series, share: float, seed: int) -> np.ndarray:
-    """(n,) whether a response's prompt is set aside: that share of the prompts, at least one and not all."""
+    """(n,) whether each response's prompt is set aside; this share of the prompts is, at least one and not all."""
     prompts = np.sort(prompt_ids.unique())
     if len(prompts) < 2:
-        raise InputError("a reward model needs scored responses to two prompts: one to learn from, one to stop by")
+        raise InputError(
+            "a reward model needs scored responses to at least two prompts: one to train on, one for early stopping"
+        )
     number = min(max(1, round(share * len(prompts))), len(prompts) - 1)
     return prompt_ids.isin(np.random.default_rng(seed).permutation(prompts)[:number]).to_numpy()
 
@@ -206,7 +209,7 @@ def _dataset(tokenizer, part: pd.DataFrame, max_tokens: int) -> tuple[Dataset, i
 
 
 def _encode(tokenizer, prompts: list[str], texts: list[str], max_tokens: int) -> tuple[list[list[int]], int]:
-    """Token ids of each frame, and how many were over `max_tokens`: of those the end is cut, all but the last tag."""
+    """Token ids of each frame, and how many frames exceed `max_tokens`: their responses are cut at the end."""
     end = tokenizer(END, add_special_tokens=False).input_ids
     framed = [frame(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
     ids = tokenizer(framed, verbose=False).input_ids
@@ -215,7 +218,7 @@ def _encode(tokenizer, prompts: list[str], texts: list[str], max_tokens: int) ->
 
 
 def _batches(lengths: list[int], budget: int) -> list[list[int]]:
-    """Rows in batches, longest first; a batch is as many as the budget of padded tokens lets in."""
+    """Rows in batches, longest first; each batch has as many rows as the budget of padded tokens allows."""
     batches, width = [], 0
     for row in np.argsort(lengths, kind="stable")[::-1].tolist():
         if batches and (len(batches[-1]) + 1) * width <= budget:

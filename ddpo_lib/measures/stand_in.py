@@ -1,10 +1,10 @@
 """A light stand-in for the paper's reward model: a ridge regression that fits in seconds on two cores.
 
-It reads the response in the two embedding spaces and a few surface counts. It does not read the prompt. By
-cross-validation over the training prompts of the package's corpus (8 folds), features of prompt and response together
-(the product of their vectors, entry by entry, and its sum) ordered responses no better (rho within a prompt 0.697
-against 0.694), and with them a response scored higher under another prompt (+0.023 [+0.015, +0.032]). It knows little,
-and it is called a stand-in wherever it appears.
+Its features are the response's vectors in the two embedding spaces and a few surface counts. It does not read the
+prompt. Features of prompt and response together (the entry-wise product of their vectors, and its sum) did not help in
+8-fold cross-validation over the training prompts of the package's corpus. They ordered responses no better (rho within
+a prompt 0.697 compared with 0.694), and with them a response scored higher under another prompt (+0.023 [+0.015,
++0.032]). It is a weak reward, and it is called a stand-in wherever it appears.
 """
 
 import json
@@ -26,10 +26,10 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 @dataclass
 class StandIn(Reward):
-    """A fitted ridge: score = intercept + sum over features of slope * (feature - centre).
+    """A fitted ridge regression: score = intercept + sum over features of slope * (feature - centre).
 
     Attributes:
-        semantic, style: the spaces that it reads.
+        semantic, style: the spaces whose vectors are features.
         centre, slopes: (features,) float64.
         intercept: the mean score of the training responses.
         facts: `responses`, `prompts`, `features` and `penalty` of the fit.
@@ -45,8 +45,8 @@ class StandIn(Reward):
 
     def predict(self, prompts: list[str], texts: list[str]) -> np.ndarray:
         features = _features(texts, self.semantic, self.style)
-        # a plane has no bounds, and scores have: far from what it was fitted on, as for a text of two words, it would
-        # give one sample the say over an arm's mean
+        # scores are bounded, but a linear function is not: far from the training data, as for a text of two words, a
+        # single sample would otherwise dominate an arm's mean
         return np.clip(self.intercept + (features - self.centre) @ self.slopes, LOWEST, HIGHEST)
 
     def save(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ def fit(train: pd.DataFrame, semantic: Space, style: Space) -> StandIn:
     """Fit to responses with their scores.
 
     Args:
-        train: a row a response, with `prompt_id`, `text` and a transformed `score`.
+        train: one row per response, with `prompt_id`, `text` and a transformed `score`.
         semantic, style: the spaces whose vectors are features.
     """
     features = _features(train["text"].tolist(), semantic, style)

@@ -22,11 +22,11 @@ class Measure:
 
     Attributes:
         name: of the column.
-        label: in words, with the unit, for an axis or the head of a table.
-        diverse: whether a higher or a lower value is more diverse; None for quality, which is no diversity.
-        range: the least and the most that it can be.
-        reads: what it is computed from.
-        what: one line for a reader.
+        label: in words, with the unit, for an axis or a table heading.
+        diverse: whether a higher or a lower value means more diverse; None for quality, which measures no diversity.
+        range: the smallest and the largest possible value.
+        reads: the inputs that it is computed from.
+        what: an explanation in one line.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Measure:
 
 
 def measures_of(spaces: Iterable[str]) -> dict[str, Measure]:
-    """The measures, by name and in the order of the columns, where samples have vectors in these spaces."""
+    """The measures of samples with vectors in these spaces, by name and in the order of the columns."""
     rows = [
         Measure(
             "quality", "quality (mean score)", None, (-math.inf, math.inf), ("scores",), "mean score of the samples"
@@ -151,31 +151,31 @@ def measure(
     bar: float | None = None,
     threshold: float = diversity.NEAR_COPY,
 ) -> pd.DataFrame:
-    """Every measure of each group of samples. For matched length, pass truncated texts, and the vectors of those.
+    """Every measure of each group of samples. For matched length, pass truncated texts and their vectors.
 
     Args:
-        texts: n samples; blank ones have the values that the measures state.
-        groups: (n,) integers, the prompt of each; the rows of a group in the order in which they were drawn.
-        vectors: of each space (n, d), rows of any length but zero; "semantic" must be there.
+        texts: n samples; each measure states what a blank one counts.
+        groups: (n,) integers, the prompt of each sample; within a group, rows are in the order of drawing.
+        vectors: for each space (n, d), rows of any length but zero; the space "semantic" is required.
         scores: (n,) transformed upvotes, about -1 to 1. Without them the measures that read scores are left out.
-        vocabulary: distinct bigrams of all that is compared, `diversity.count_vocabulary(texts of all arms, 2)`.
-        bar: the least score that is good enough for `effective`; needed with scores.
-        threshold: the cosine from which on two samples are equivalent, for `distinct-k` and `utility-k`.
+        vocabulary: distinct bigrams of everything compared, `diversity.count_vocabulary(texts of all arms, 2)`.
+        bar: the lowest score that is good enough for `effective`; required with scores.
+        threshold: the lowest cosine at which two samples are equivalent, for `distinct-k` and `utility-k`.
 
     Returns:
-        A row a group, ascending: `group` and the columns of `measures_of(vectors)`. A group of one sample has its
-        quality and NaN else; a warning counts such groups.
+        One row per group, ascending: `group` and the columns of `measures_of(vectors)`. For a group of one sample, only
+        the quality is a number and the rest is NaN; a warning gives the number of such groups.
 
     Raises:
-        TypeError: a text that is not a string (names the row).
-        ValueError: scores that are NaN or infinite (says how many, and the first row), scores without a bar, no
-            semantic space, wrong shapes, a vector without direction, or a vocabulary that is too small.
+        TypeError: a text is not a string (names the row).
+        ValueError: scores are NaN or infinite (gives their number and the first row), scores come without a bar, the
+            semantic space is missing, shapes are wrong, a vector has no direction, or the vocabulary is too small.
     """
     groups = np.asarray(groups)
     if SEMANTIC not in vectors:
         raise ValueError(f'vectors: expected the space "{SEMANTIC}", got {", ".join(vectors) or "none"}')
     if scores is not None and bar is None:
-        raise ValueError("bar: needed with scores")
+        raise ValueError("bar: needed with scores, but missing")
     inverse, sizes = index_groups(groups, len(texts))
     if (sizes == 1).any():
         warnings.warn(f"{(sizes == 1).sum()} of {len(sizes)} groups have one sample: no diversity", stacklevel=2)
@@ -189,7 +189,7 @@ def measure(
         found["effective"] = diversity.effective_diversity(semantic, scores, groups, bar)[1]
     for space, of in vectors.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said above, once
+            warnings.simplefilter("ignore")  # the warning above says it once
             found[space] = diversity.pairwise_distance(of, groups)[1]
     found["vendi"] = diversity.vendi(semantic, groups)[1]
     found[f"distinct-{N}"] = diversity.distinct_n(texts, groups, N)[1]
@@ -204,5 +204,5 @@ def measure(
 
 
 def utilities(scores: np.ndarray) -> np.ndarray:
-    """What `utility-k` counts for scores of about -1 to 1: (score + 1) / 2, cut to [0, 1]."""
+    """The utilities that `utility-k` counts, from scores of about -1 to 1: (score + 1) / 2, clipped to [0, 1]."""
     return np.clip((scores + 1) / 2, 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""A prompt's samples -> diversity measures that read their words. Lengths weigh on most of them: see `truncate`.
+"""A prompt's samples -> diversity measures of their words. Most of them depend on text length: see `truncate`.
 
-Every measure takes texts and their groups and gives the group ids, ascending, and a float64 each; NaN for a group of
-fewer than two texts. The order of a group's texts changes nothing.
+Every measure takes texts and their groups. It returns the group ids, ascending, and one float64 per group, which is
+NaN for a group of fewer than two texts. The order of a group's texts does not matter.
 """
 
 import gzip
@@ -18,16 +18,16 @@ from rouge_score.tokenize import tokenize
 from ddpo_lib.data.words import words
 from ddpo_lib.deviation.groups import by_group, index_groups
 
-LONGEST = 4  # n-grams of `ngram_diversity` and `self_bleu`, as published
+LONGEST = 4  # longest n-gram of `ngram_diversity` and `self_bleu`, as published
 LEVEL = 9  # of gzip; the bytes also depend on the version of zlib that Python was built with
 
 
 def distinct_n(texts: list[str], groups: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Distinct n-grams of a group over all its n-grams (Li et al. 2016, NAACL, "distinct-1" and "distinct-2").
 
-    Li et al. divide by the number of words; over n-grams, as is usual since, a group without repetition has 1.
-    Higher is more diverse; in [0, 1]. Longer texts repeat more and score lower: compare at matched length, or use
-    `ead`. Blank texts add nothing; a group without a single n-gram has 0.
+    Li et al. divide by the number of words. Division by the number of n-grams is usual since; a group without
+    repetition then scores 1. Higher is more diverse; in [0, 1]. Longer texts repeat more and score lower, so compare
+    at matched length or use `ead`. Blank texts add nothing; a group without any n-gram scores 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
@@ -47,28 +47,28 @@ def distinct_n(texts: list[str], groups: np.ndarray, n: int) -> tuple[np.ndarray
 def ead(texts: list[str], groups: np.ndarray, n: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
     """Expectation-adjusted distinct n-grams (Liu et al. 2022, ACL, "Rethinking and Refining the Distinct Metric").
 
-    With N distinct n-grams among C, EAD = N / (V (1 - ((V - 1) / V)^C)): N over what C draws from V equally likely
-    n-grams would give on average. Higher is more diverse; 0 or more, 1 for as many as such draws give, and above 1
-    for more. It corrects the length's share in `distinct_n` as far as n-grams are equally likely, which those of a
-    language are not. Blank texts add nothing; a group without a single n-gram has 0.
+    With N distinct n-grams among C, EAD = N / (V (1 - ((V - 1) / V)^C)). The denominator is the expected number of
+    distinct n-grams in C draws from V equally likely ones. Higher is more diverse; 0 or more, and 1 where N equals
+    that expectation. EAD corrects `distinct_n` for length, fully only if all n-grams are equally likely, which those
+    of a language are not. Blank texts add nothing; a group without any n-gram scores 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
         n: words in an n-gram.
-        vocabulary: V, how many n-grams there are to draw from. One number for all that is compared, such as
+        vocabulary: V, the number of n-grams to draw from. Use one number for everything compared, such as
             `count_vocabulary` of the texts of all arms together.
 
     Returns:
         The group ids, ascending, and their EAD; NaN for a group of one.
 
     Raises:
-        TypeError, ValueError: as `distinct_n`; or a vocabulary smaller than the distinct n-grams of a group.
+        TypeError, ValueError: as `distinct_n`; or the vocabulary is smaller than a group's number of distinct n-grams.
     """
     ids, distinct, total = _count(texts, groups, [n])
     most = np.nanmax(distinct, initial=1)
     if not vocabulary >= most:
         raise ValueError(f"vocabulary: got {vocabulary}, but a group holds {most:.0f} distinct {n}-grams")
-    missed = ((vocabulary - 1) / vocabulary) ** total  # the chance that no draw gives a certain n-gram
+    missed = ((vocabulary - 1) / vocabulary) ** total  # probability that none of the draws gives a given n-gram
     return ids, _share(distinct, vocabulary * (1 - missed))[0]
 
 
@@ -76,8 +76,8 @@ def ngram_diversity(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, n
     """Sum over n = 1..4 of the distinct n-grams of a group over all its n-grams (Padmakumar & He 2024, ICLR,
     arXiv:2309.05196; Shaib et al. 2024, arXiv:2403.00553).
 
-    Over a whole group, as published; no n-gram spans two texts. Higher is more diverse; in [0, 4]. Longer texts score
-    lower. An n of which a group has no n-gram adds 0, so does a group of blank texts.
+    N-grams are counted over the whole group, as published; no n-gram spans two texts. Higher is more diverse; in
+    [0, 4]. Longer texts score lower. An n for which a group has no n-gram adds 0; a group of blank texts scores 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
@@ -93,7 +93,7 @@ def ngram_diversity(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, n
 
 
 def count_vocabulary(texts: list[str], n: int) -> int:
-    """How many different n-grams the texts hold, at least 1: the `vocabulary` of `ead` for all that is compared."""
+    """How many distinct n-grams the texts contain, at least 1: the `vocabulary` of `ead` for everything compared."""
     _check(texts)
     code, _ = _ngrams(texts, n)[n]
     return max(1, len(np.unique(code)))
@@ -102,12 +102,14 @@ def count_vocabulary(texts: list[str], n: int) -> int:
 def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean BLEU of each text of a group against its other texts as references (Zhu et al. 2018, SIGIR, "Texygen").
 
-    sacrebleu's sentence score over 100: n-grams up to 4 of the tokens of its "13a" tokenizer, cased, clipped to the
-    reference that has most of each; exponential smoothing (the i-th n without a match counts as 2^-i of one), and 0 if
-    no word matches; effective order (only the n of which the text has n-grams); brevity penalty against the reference
-    nearest in length.
-    Lower is more diverse; in [0, 1], and 1 for identical texts. With more texts to a group there are more references
-    and the score rises: compare groups of one size. A blank text scores 1 if another is blank, else 0.
+    BLEU is sacrebleu's sentence score, divided by 100:
+    - n-grams up to 4 of the tokens of its "13a" tokenizer, cased, each clipped to the reference that contains it most;
+    - exponential smoothing: the i-th n without a match counts as 2^-i of a match; 0 if no word matches;
+    - effective order: only those n for which the text has n-grams;
+    - a brevity penalty relative to the reference nearest in length.
+
+    Lower is more diverse; in [0, 1], and 1 for identical texts. The score rises with the size of the group, since there
+    are more references. So compare groups of the same size. A blank text scores 1 if another is blank, else 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
@@ -126,7 +128,7 @@ def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndar
     def score(text: str, others: list[str]) -> float:
         if not text.strip():
             return float(any(not other.strip() for other in others))
-        return min(bleu.sentence_score(text, others).score / 100, 1.0)  # its exp(log(100)) is a hair above 100
+        return min(bleu.sentence_score(text, others).score / 100, 1.0)  # its exp(log(100)) rounds to slightly above 100
 
     def mean_score(group: list[str]) -> float:
         return float(np.mean([score(text, group[:i] + group[i + 1 :]) for i, text in enumerate(group)]))
@@ -138,11 +140,11 @@ def rouge_l(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """ROUGE-L homogenisation: mean over all pairs of a group of the F1 of their longest common subsequence (Lin 2004;
     homogenisation after Padmakumar & He 2024, ICLR, arXiv:2309.05196).
 
-    With L words in the longest common subsequence of texts of a and b words, F1 = 2 L / (a + b). Equal to
-    rouge_score's "rougeL" without stemming, on its tokens: runs of a-z and 0-9 in lower case, so in another script
-    than the Latin it tells nothing. The released code leaves out the last text of a group; here every pair counts.
-    Lower is more diverse; in [0, 1]. Two texts without tokens count 1 if they are the same, white space around them
-    aside (rouge_score gives 0); a text without tokens and one with some count 0.
+    With L words in the longest common subsequence of two texts of a and b words, F1 = 2 L / (a + b). It equals
+    rouge_score's "rougeL" without stemming. The tokens are runs of a-z and 0-9 in lower case, so the measure is not
+    useful for scripts other than Latin. The released code leaves out the last text of a group; here every pair counts.
+    Lower is more diverse; in [0, 1]. Two texts without tokens count 1 if they are equal up to surrounding white space
+    (rouge_score gives 0). A text without tokens and one with tokens count 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
@@ -172,13 +174,13 @@ def rouge_l(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def compression_ratio(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes of a group's texts over their bytes after gzip, all of them compressed together, once (Shaib et al. 2024,
+    """Bytes of a group's texts over their bytes after gzip, with all texts compressed together (Shaib et al. 2024,
     arXiv:2403.00553, "CR").
 
     The texts are joined by a space, as published, and in sorted order, so that the order of samples does not matter.
-    UTF-8, gzip at level 9 without a time stamp; gzip looks back 32,768 bytes, and sees no repetition beyond.
-    Lower is more diverse; above 0, about 1 for short texts, whose header weighs, and rising with length: compare at
-    matched length. NaN where all texts are blank.
+    They are encoded as UTF-8 and compressed by gzip at level 9 without a time stamp. gzip finds repetitions only within
+    32,768 bytes. Lower is more diverse; above 0. The ratio rises with length and is low for short texts because of the
+    header, so compare at matched length. It is NaN if all texts are blank.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
@@ -199,10 +201,10 @@ def compression_ratio(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray,
 
 
 def truncate(texts: list[str], words: int) -> list[str]:
-    """The first so many words of each text, words being what white space separates, which stays as it stood.
+    """The first `words` words of each text, with the white space between them unchanged.
 
     Args:
-        texts: n texts; one that has no more words comes back as it is.
+        texts: n texts; a text with no more words is returned unchanged. White space separates words.
         words: how many to keep, 1 or more.
 
     Raises:
@@ -220,13 +222,13 @@ def truncate(texts: list[str], words: int) -> list[str]:
 
 
 def matched_length(texts_by_arm: dict[str, list[str]]) -> int:
-    """The words to `truncate` all arms to: the median over the texts of the arm whose median is the smallest.
+    """The number of words to which all arms are to be cut by `truncate`: the smallest of the arms' median lengths.
 
-    Words are what white space separates; blank texts are passed over, and half a word is dropped.
+    White space separates words. Blank texts are skipped, and the median is rounded down.
 
     Raises:
-        TypeError: a text that is not a string (names the row).
-        ValueError: no arm, or one without a text that is not blank (names it).
+        TypeError: a text is not a string (names the row).
+        ValueError: there is no arm, or an arm has only blank texts (names it).
     """
     if not texts_by_arm:
         raise ValueError("texts_by_arm: no arm")
@@ -247,8 +249,8 @@ def _check(texts: list[str]) -> None:
 
 
 def _count(texts: list[str], groups: np.ndarray, orders: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The group ids, ascending, and how many distinct n-grams and n-grams in all each has: two (orders, g) of floats,
-    NaN for a group of one."""
+    """The group ids, ascending, and each group's number of distinct n-grams and of n-grams in total: two (orders, g)
+    arrays of floats, NaN for a group of one."""
     _check(texts)
     groups = np.asarray(groups)
     inverse, sizes = index_groups(groups, len(texts))
@@ -265,7 +267,7 @@ def _count(texts: list[str], groups: np.ndarray, orders: Sequence[int]) -> tuple
 
 
 def _ngrams(texts: list[str], longest: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """For n = 1, 2, ... longest: a number for each n-gram, the same for the same n words, and the row of its text."""
+    """For n = 1, 2, ... longest: a code for each n-gram, equal for equal words, and the row of its text."""
     if longest < 1:
         raise ValueError(f"n: expected 1 or more, got {longest}")
     found = [words(text) for text in texts]
@@ -273,7 +275,7 @@ def _ngrams(texts: list[str], longest: int) -> dict[int, tuple[np.ndarray, np.nd
     word = pd.factorize(np.array(list(itertools.chain.from_iterable(found)), dtype=object))[0].astype(np.int64)
     code, ngrams = word, {}
     for n in range(1, longest + 1):
-        if n > 1:  # the n-gram that starts at a word: the one of n - 1 words, and the word after it
+        if n > 1:  # an n-gram is the (n - 1)-gram that starts at the same word, and the next word
             pair = code[: len(word) - n + 1] * (word.max(initial=0) + 1) + word[n - 1 :]
             code = np.unique(pair, return_inverse=True)[1]
         start = row[: len(code)]
@@ -283,5 +285,5 @@ def _ngrams(texts: list[str], longest: int) -> dict[int, tuple[np.ndarray, np.nd
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where there is nothing of either."""
+    """part / whole, and 0 where whole is 0."""
     return np.divide(part, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)

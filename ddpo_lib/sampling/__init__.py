@@ -1,2 +1,2 @@
-"""In: prompts, and a model here, in vLLM or behind a server.
-Out: a table of samples, a row a sample."""
+"""In: prompts, and a model: loaded here, in vLLM or behind a server.
+Out: a table of samples, one row per sample."""

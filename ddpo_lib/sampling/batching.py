@@ -1,21 +1,24 @@
-"""Prompts of uneven length -> batches of like length, as many sequences in each as fit."""
+"""Prompts of different lengths -> batches of similar length, each with as many sequences as fit."""
 
 import torch
 
 from ddpo_lib.profiles.settings import Sampling
 
-ALIKE = 0.8  # of the longest sequence's tokens
+ALIKE = 0.8  # share of the longest sequence's tokens that a sequence of its group needs at least
 
 
 def count_at_once(need: int, samples: int, sampling: Sampling) -> int:
-    """Prompts whose sequences, of `need` tokens each, come to no more than `sampling.batch_tokens`; one at least."""
+    """How many prompts fit into `sampling.batch_tokens`, at `samples` sequences of `need` tokens each; at least 1."""
     return max(1, sampling.batch_tokens // (need * samples))
 
 
 def group_alike(needs: list[int]) -> list[list[int]]:
-    """Positions in groups, the longest first, so that memory that does not suffice shows at once.
+    """Positions in groups of similar length, the longest first, so that a lack of memory shows at the start.
 
-    The shortest of a group needs `ALIKE` of the longest's tokens at least: each gets as much room as the longest.
+    Within a group, each sequence gets the room of the longest. So the shortest needs at least `ALIKE` of its tokens.
+
+    Args:
+        needs: for each prompt, the most tokens of a sequence.
     """
     groups: list[list[int]] = []
     for i in _longest_first(needs):
@@ -26,13 +29,13 @@ def group_alike(needs: list[int]) -> list[list[int]]:
 
 
 def fill_batches(needs: list[int], samples: int, sampling: Sampling) -> list[list[int]]:
-    """Positions in batches of like length, the longest first.
+    """Positions in batches of similar length, the longest first.
 
     Args:
-        needs: tokens of a sequence of each prompt, at most.
+        needs: for each prompt, the most tokens of a sequence.
         samples: sequences per prompt.
-        sampling: `batch_tokens` bounds what all sequences of a batch can come to, padding included; a batch holds one
-            prompt at least.
+        sampling: `batch_tokens` is the most tokens of all sequences of a batch, padding included. A batch contains at
+            least one prompt, even if that prompt exceeds the limit.
     """
     order = _longest_first(needs)
     batches = []
@@ -48,7 +51,7 @@ def _longest_first(needs: list[int]) -> list[int]:
 
 
 def pad_left(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token lists -> (n, longest) ids and attention mask; a row is filled with its own first token, masked."""
+    """n token lists -> ids and attention mask, both (n, longest); a row is padded with its own first token."""
     longest = max(map(len, prompts))
     ids = torch.tensor([ids[:1] * (longest - len(ids)) + ids for ids in prompts])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])

@@ -1,7 +1,8 @@
-"""Prompts -> sampled tokens, by a causal language model: sequences come and go one by one, so that none waits.
+"""Prompts -> sampled tokens, by a causal language model with continuous batching.
 
-A prompt is read once. Its keys and values are copied to the slots of its samples. A slot whose text has ended takes
-the place of the last one, and the next prompts come in behind. Slots have lengths of their own, so nothing is padded.
+The model reads each prompt once. Its keys and values are copied to the slots of its samples. When a text ends, the
+last slot in use moves to its place, and the next prompt takes the slots that are free. Each slot has its own length,
+so nothing is padded.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from ddpo_lib.sampling.draws import Draw
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to be continued: its tokens, a key of noise for each sample, and the most new tokens of a sample."""
+    """A prompt to continue: its tokens, the noise key of each sample, and the most new tokens of a sample."""
 
     ids: list[int]
     keys: list[int]
@@ -24,12 +25,12 @@ class Request:
 
     @property
     def need(self) -> int:
-        """Tokens of a sequence, at most."""
+        """The most tokens of a sequence, prompt included."""
         return len(self.ids) + self.limit
 
 
 def takes_slots(config) -> bool:
-    """Whether all that a model keeps of a text is keys and values of every token: no sliding window, no other state."""
+    """Whether the model's cache is the keys and values of every token: no sliding window, no other state."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
 
 
@@ -39,21 +40,20 @@ def decode(model, requests: list[Request], draw: Draw, slots: int) -> Iterator[t
 
     Args:
         model: a causal language model for which `takes_slots` holds.
-        requests: in the order that they are taken.
+        requests: they are taken in this order.
         draw: how tokens are drawn.
-        slots: sequences at once; at least the samples of each request.
+        slots: sequences at once; at least as many as a request has samples.
 
     Yields:
-        The position of a request and the tokens of its samples, each with the end token that ended it, as they are
-        ready.
+        As each request is ready: its position, and the tokens of its samples. The end token of a text is included.
     """
     device, limit = model.device, max(request.limit for request in requests)
     cache = SlotCache(model.config, slots, max(request.need for request in requests), device)
     ends = torch.tensor(draw.ends, device=device)
     said = torch.full((slots, limit), draw.ends[0], device=device)
     rows = torch.zeros((4, slots), dtype=torch.long, device=device)
-    last, keys, steps, limits = rows  # of each slot: the token to be read next, the noise's key, tokens said, the limit
-    owners: list[tuple[int, int]] = []  # of each slot in use: request and sample
+    last, keys, steps, limits = rows  # per slot: the next token to read, the noise key, tokens drawn so far, the limit
+    owners: list[tuple[int, int]] = []  # for each slot in use: request and sample
     made: dict[int, list[list[int]]] = {}
     waiting = 0
     while owners or waiting < len(requests):
@@ -79,7 +79,7 @@ def decode(model, requests: list[Request], draw: Draw, slots: int) -> Iterator[t
         last[:n] = tokens
         steps[:n] += 1
         over = torch.isin(tokens, ends) | (steps[:n] == limits[:n])
-        for slot in over.nonzero().flatten().flip(0).tolist():  # from the back: what takes a place is not over itself
+        for slot in over.nonzero().flatten().flip(0).tolist():  # from the back: the slot that moves is unfinished
             request, sample = owners[slot]
             made[request][sample] = said[slot, : steps[slot]].tolist()
             tail = len(owners) - 1
@@ -93,7 +93,7 @@ def decode(model, requests: list[Request], draw: Draw, slots: int) -> Iterator[t
 
 
 class SlotCache(Cache):
-    """Keys and values of sequences with a length each, in the first slots of a store that is allocated once."""
+    """Keys and values of sequences of different lengths, in the first slots of a store that is allocated once."""
 
     def __init__(self, config, slots: int, capacity: int, device):
         self.config = config
@@ -102,7 +102,7 @@ class SlotCache(Cache):
         super().__init__(layers=[SlotLayer(slots, capacity, self.used) for _ in range(number)])
 
     def admit(self, model, ids: list[int], slots: slice) -> None:
-        """Read the tokens once, into each of the slots."""
+        """Read the tokens once and copy their keys and values to each of the slots."""
         self.used.lengths[slots] = len(ids)
         if not ids:
             return
@@ -112,7 +112,7 @@ class SlotCache(Cache):
             layer.write(of_prompt.keys, of_prompt.values, slots)
 
     def read(self, model, tokens: torch.Tensor) -> torch.Tensor:
-        """(n,) next tokens of the first n slots -> (n, V) logits of those after."""
+        """(n,) next tokens of the first n slots -> (n, V) logits of the tokens after them."""
         places = self.used.lengths[: len(tokens)]
         self.used.longest = int(places.max()) + 1
         mask = torch.arange(self.used.longest, device=places.device) <= places[:, None]
@@ -129,7 +129,7 @@ class SlotCache(Cache):
 
 @dataclass
 class Used:
-    """How much of the slots is in use: tokens of each, and of the longest with the one that is being read."""
+    """How much of the slots is in use: `lengths`, (slots,) tokens; `longest` also counts the token being read."""
 
     lengths: torch.Tensor
     longest: int = 0
@@ -145,7 +145,7 @@ class SlotLayer(CacheLayerMixin):
         self.slots, self.capacity, self.used = slots, capacity, used
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        # zeros: what a slot does not hold has the weight 0, but 0 times something that is no number would be none
+        # zeros, since unused places get attention weight 0, and 0 times NaN is NaN
         self.keys, self.values = (
             states.new_zeros(self.slots, states.shape[1], self.capacity, states.shape[3])
             for states in (key_states, value_states)
@@ -162,7 +162,7 @@ class SlotLayer(CacheLayerMixin):
         return self.keys[: len(rows), :, : self.used.longest], self.values[: len(rows), :, : self.used.longest]
 
     def write(self, keys: torch.Tensor, values: torch.Tensor, slots: slice) -> None:
-        """The (1, heads, length, width) of a prompt to the start of each slot."""
+        """Copy a prompt's keys and values, (1, heads, length, width), to the start of each slot."""
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
         self.keys[slots, :, : keys.shape[2]] = keys

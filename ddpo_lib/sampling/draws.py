@@ -1,8 +1,8 @@
 """Logits -> tokens: repetition penalty, temperature, top-k, top-p, and a draw whose noise is a hash.
 
-The noise of a token depends on the sample's key, the step and the token alone. So a sample has the same noise whatever
-it is computed beside, and models that are sampled with the same keys share it: they differ by what they learned, and
-less by chance.
+The noise of a token depends only on the sample's key, the step and the token. So a sample has the same noise in any
+batch. Models that are sampled with the same keys share the noise, so chance explains less of the difference between
+them.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ import torch
 
 from ddpo_lib.profiles.settings import Sampling
 
-# of splitmix64 (Steele, Lea, Flood 2014), as signed 64-bit integers
+# constants of splitmix64 (Steele, Lea, Flood 2014), as signed 64-bit integers
 STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 SECOND = 0x94D049BB133111EB - (1 << 64)
-BITS = 52  # of a hash that make a number between 0 and 1
+BITS = 52  # bits of a hash from which a number between 0 and 1 is made
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How a next token is drawn. `ends`: tokens that end a text; `least`: tokens that a text has before it may end."""
+    """How the next token is drawn. `ends`: tokens that end a text; `least`: the fewest tokens before a text may end."""
 
     sampling: Sampling
     ends: tuple[int, ...]
@@ -35,9 +35,9 @@ class Draw:
 
         Args:
             logits: (n, V), changed in place.
-            said: (n, t) tokens of the responses so far; a shorter one is filled up with an end token.
-            keys: (n,) of `sample_keys`.
-            steps: (n,) tokens said so far.
+            said: (n, t) tokens of the responses so far; shorter ones are padded with an end token.
+            keys: (n,) int64, from `sample_keys`.
+            steps: (n,) int64, the number of tokens so far.
 
         Returns:
             (n,) tokens.
@@ -47,14 +47,15 @@ class Draw:
         if self.least:
             logits[:, ends] = logits[:, ends].masked_fill((steps < self.least)[:, None], -torch.inf)
         kept, ids = survivors(logits, self.sampling)
-        # the largest of logits with Gumbel noise is a draw from their softmax
+        # the argmax of logits plus Gumbel noise is a draw from their softmax
         return ids.gather(1, (kept + gumbel(keys, steps, ids)).argmax(1, keepdim=True)).squeeze(1)
 
 
 def penalise(logits: torch.Tensor, said: torch.Tensor, penalty: float, spared: torch.Tensor) -> None:
-    """Make what a response holds already less probable, as CTRL does (Keskar et al. 2019), in place.
+    """Make tokens that a response already contains less probable, in place (CTRL, Keskar et al. 2019).
 
-    A positive logit is divided by the penalty, a negative one multiplied by it, once, however often the token occurs.
+    A positive logit is divided by the penalty, a negative one multiplied by it. How often the token occurs does not
+    matter.
 
     Args:
         logits: (n, V).
@@ -70,10 +71,14 @@ def penalise(logits: torch.Tensor, said: torch.Tensor, penalty: float, spared: t
 
 
 def survivors(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, V) logits -> those over the temperature that top-k leaves, minus infinity where top-p cuts; their ids.
+    """Apply temperature, top-k and top-p to (n, V) logits.
 
-    The distribution is that of transformers' warpers in that order, except that of tokens tied at the k-th place as
-    many are kept as make k. With `top_k` 0, k is V. Sorting, exponentiation and noise are for k tokens, not for V.
+    The distribution is that of transformers' warpers in this order, with one exception: where tokens tie at the k-th
+    place, exactly k are kept. Sorting, exponentiation and noise then cost k tokens, not V.
+
+    Returns:
+        (n, k) logits divided by the temperature, minus infinity where top-p cuts, and their (n, k) token ids; k is V
+        with `top_k` 0.
     """
     vocabulary = logits.shape[1]
     if not sampling.top_k and sampling.top_p == 1:
@@ -89,8 +94,8 @@ def survivors(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, t
 def sample_keys(texts: list[str], samples: int, seed: str) -> list[list[int]]:
     """The keys of each text's samples, signed 64-bit integers.
 
-    They depend on the seed, the text and the number of the sample, not on the other texts; a text that comes again has
-    other keys.
+    A key depends on the seed, the text and the number of the sample, not on the other texts. A text that occurs twice
+    gets different keys each time.
     """
     keys, met = [], Counter()
     for text in texts:
@@ -102,7 +107,7 @@ def sample_keys(texts: list[str], samples: int, seed: str) -> list[list[int]]:
 
 
 def gumbel(keys: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise of tokens, the same for the same key, step and token.
+    """Standard Gumbel noise of tokens; the same key, step and token give the same noise.
 
     Args:
         keys: (n,) int64.
@@ -110,11 +115,11 @@ def gumbel(keys: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor) -> torch.
         ids: (n, k) int64.
 
     Returns:
-        (n, k) float32: minus the log of an exponential variable. It is finite, -2.8 at least and 36.7 at most.
+        (n, k) float32: minus the log of an exponential variable. It is finite: from about -2.8 to 36.7.
     """
     stream = mix(keys + STEP * (steps + 1))
     hashed = mix(stream[:, None] + STEP * (ids + 1))
-    # near 0, where float32 is fine, is the largest noise; near 1 it would round to 1, whose noise is not finite
+    # the largest noise comes from numbers near 0, where float32 is precise; 1 is excluded, as its noise is not finite
     uniform = ((_shift(hashed, 64 - BITS).float() + 0.5) * 2.0**-BITS).clamp(max=1 - 2.0**-24)
     return -torch.log(-torch.log1p(-uniform))
 
@@ -127,5 +132,5 @@ def mix(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _shift(numbers: torch.Tensor, by: int) -> torch.Tensor:
-    """To the right without the sign, which `>>` would draw in."""
+    """Shift to the right and fill with zeros; `>>` alone would fill with the sign."""
     return (numbers >> by) & ((1 << (64 - by)) - 1)

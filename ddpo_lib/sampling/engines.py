@@ -1,11 +1,11 @@
-"""Conversations -> completions, by three engines: transformers here, vLLM, or a server (`server.py`).
+"""Conversations -> completions, by three engines: transformers in this process, vLLM, or a server (`server.py`).
 
-A conversation is a list of `{"role": ..., "content": ...}`. An engine has `facts()`, a dict for manifests and
-journals with no secret in it, and
+A conversation is a list of `{"role": ..., "content": ...}`. An engine has two methods. `facts()` returns a dict for
+manifests and journals; it contains no secret.
 
     sample(conversations, samples, sampling, seed, skip) -> yields (position, [Completion, ...]) as they are ready
 
-where `skip` holds the positions of conversations that are not asked again, and `seed` is any text.
+`skip` contains the positions of the conversations to leave out, and `seed` is any text.
 """
 
 import hashlib
@@ -36,21 +36,21 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from ddpo_lib.sampling.server import Server
 
-VLLM_AT_ONCE = 1024  # conversations; what a kill costs
-FINGERPRINT = 1024  # numbers of each parameter
+VLLM_AT_ONCE = 1024  # conversations per call; a kill loses at most those
+FINGERPRINT = 1024  # numbers of each parameter, roughly, that the fingerprint reads
 
 Render = Callable[[Conversation], str]
 
 
 def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
-    """The engine of a baseline, its model loaded.
+    """The engine of a baseline, with its model loaded.
 
     Args:
-        baseline: what to sample from, and by which engine.
-        model: the profile's model, used without an adapter where the baseline names none.
+        baseline: what to sample from, and with which engine.
+        model: the profile's model, used without an adapter if the baseline names no model.
 
     Raises:
-        InputError: a model that cannot be had, or vLLM that is not installed.
+        InputError: the model cannot be loaded, or vLLM is not installed.
     """
     if baseline.engine == "server":
         from ddpo_lib.sampling.server import Server
@@ -64,10 +64,15 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
 
 
 def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "Local | VLLM":
-    """The engine of a trained arm: the profile's model as it was trained, asked by the template that it was trained on.
+    """The engine of a trained arm, which asks by the template that the arm was trained with.
+
+    Args:
+        model: the profile's model.
+        trained: folder of the arm's adapter or of its whole model.
+        engine: "transformers" or "vllm".
 
     Raises:
-        InputError: a model that cannot be had, or vLLM that is not installed.
+        InputError: the model cannot be loaded, or vLLM is not installed.
     """
     render = fill_template(model.template)
     if engine == "vllm":
@@ -78,25 +83,25 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
 
 
 def chat(tokenizer) -> Render:
-    """Conversation -> text that the model continues: by its chat template, or plainly where it has none."""
+    """Conversation -> text that the model continues: by its chat template, or as plain paragraphs without one."""
     if tokenizer.chat_template is None:
         return lambda messages: "".join(message["content"] + "\n\n" for message in messages)
     return lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def fill_template(template: str) -> Render:
-    """Conversation of one message -> the template with that message for its `{prompt}`, as arms are trained."""
+    """Conversation -> the template that arms are trained with; its `{prompt}` is replaced by the last message."""
     return lambda messages: template.replace("{prompt}", messages[-1]["content"])
 
 
 class Local:
-    """A model in this process, sampled by `decoding.decode`, or where its cache is no plain one by `model.generate`.
+    """A model in this process, sampled by `decoding.decode`, or by `model.generate` if `takes_slots` does not hold.
 
-    The repetition penalty counts the tokens of the response alone, and spares end tokens. With `model.generate`'s own,
-    an end token in a template would count, and few texts would end.
+    The repetition penalty counts only the tokens of the response, and spares end tokens. The penalty of
+    `model.generate` would also count an end token in the template, and then few texts would end.
 
     Args:
-        model: a causal language model on its device; its linear layers are replaced where that is faster.
+        model: a causal language model on its device; its linear layers are replaced if that is faster.
         tokenizer: its tokenizer.
         render: conversation -> text that the model continues.
     """
@@ -126,11 +131,13 @@ class Local:
         seed: str,
         skip: AbstractSet[int] = frozenset(),
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Each sample has noise of its own, which depends on the seed, its conversation and its number. What else is
-        sampled, and so `skip` and `sampling.batch_tokens`, changes the rounding of logits and nothing else.
+        """Sample each conversation `samples` times, as this module's docstring describes.
+
+        The noise of a sample depends on the seed, its conversation and its number. Other samples in the same batch,
+        and so `skip` and `sampling.batch_tokens`, change only the rounding of logits.
 
         Raises:
-            InputError: a conversation that leaves the model's context no room for an answer.
+            InputError: a conversation fills the model's context and leaves no room for an answer.
         """
         texts = [self.render(conversation) for conversation in conversations]
         requests = [
@@ -161,7 +168,7 @@ class Local:
     def _generate(self, requests: list[Request], samples: int, draw: Draw) -> list[list[list[int]]]:
         ids, mask = (t.to(self.model.device) for t in pad_left([request.ids for request in requests]))
         keys = torch.tensor([request.keys for request in requests], device=self.model.device).flatten()
-        # all but the last token of each prompt is read once, and not once a sample as `num_return_sequences` would
+        # reads all but the last token of each prompt once; `num_return_sequences` would read them once per sample
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
         if ids.shape[1] > 1:
@@ -172,7 +179,7 @@ class Local:
             input_ids=ids.repeat_interleave(samples, 0),
             attention_mask=mask.repeat_interleave(samples, 0),
             past_key_values=cache,
-            do_sample=False,  # `Force` leaves one token, which is then the most probable
+            do_sample=False,  # `Force` leaves one token, so the most probable one is the token drawn
             repetition_penalty=1.0,
             logits_processor=LogitsProcessorList([Force(draw, keys, ids.shape[1])]),
             max_new_tokens=min(request.limit for request in requests),
@@ -187,8 +194,12 @@ class Local:
         if context is None or prompt + asked <= context:
             return asked
         if prompt >= context:
-            raise InputError(f"a prompt of {prompt} tokens leaves no room in the model's context of {context}")
-        log.warning("at most %d new tokens for a prompt of %d: the model's context ends", context - prompt, prompt)
+            raise InputError(
+                f"a prompt of {prompt} tokens leaves no room in the model's context of {context} tokens; shorten it"
+            )
+        log.warning(
+            "a prompt of %d tokens gets at most %d new ones: the model's context ends there", prompt, context - prompt
+        )
         return context - prompt
 
     def _read(self, tokens: np.ndarray) -> Completion:
@@ -199,7 +210,7 @@ class Local:
 
 
 class Force(LogitsProcessor):
-    """Leaves `model.generate` the tokens that a `Draw` draws, and no other; prompts end at `start`."""
+    """Leaves `model.generate` only the token that a `Draw` draws; the prompts are the first `start` tokens."""
 
     def __init__(self, draw: Draw, keys: torch.Tensor, start: int):
         self.draw, self.keys, self.start = draw, keys, start
@@ -213,15 +224,15 @@ class Force(LogitsProcessor):
 
 
 class VLLM:
-    """A model in vLLM, with a LoRA adapter where one is given. Written by vLLM's documentation; it has not been run.
+    """A model in vLLM, with a LoRA adapter if one is given. It follows vLLM's documentation and has not been run.
 
-    Its repetition penalty counts the prompt's tokens too, and end tokens. Where a template contains an end token, that
-    makes texts longer than `Local`'s; a penalty of 1 avoids it.
+    vLLM's repetition penalty also counts the prompt's tokens and end tokens. If the template contains an end token,
+    texts are therefore longer than those of `Local`; a penalty of 1 avoids this.
 
     Args:
         name: a folder, or a hub model.
-        adapter: folder of a PEFT adapter that was trained on it.
-        render: conversation -> text; None: by the model's chat template.
+        adapter: folder of a PEFT adapter that was trained on this model.
+        render: conversation -> text; None for the model's chat template.
 
     Raises:
         InputError: vLLM is not installed.
@@ -271,7 +282,7 @@ class VLLM:
         seed: str,
         skip: AbstractSet[int] = frozenset(),
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Each conversation has a seed of its own."""
+        """Sample as this module's docstring describes; the seed of a conversation depends on its position."""
         from vllm import SamplingParams
 
         wanted = [i for i in range(len(conversations)) if i not in skip]
@@ -296,18 +307,18 @@ class VLLM:
 
 
 def encode(tokenizer, text: str) -> list[int]:
-    """The tokens of a rendered text, with a begin token once: chat templates often write it themselves."""
+    """The tokens of a rendered text. The begin token is added only if the chat template has not written it."""
     begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
     return tokenizer(text, add_special_tokens=not begun).input_ids
 
 
 def hash_seed(seed: str) -> int:
-    """A seed of 31 bits."""
+    """Any text -> a seed of 31 bits."""
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) >> 1
 
 
 def _fingerprint(model) -> str:
-    """Words that change when weights do, training included: a hash of some numbers of every parameter."""
+    """A hash of some numbers of every parameter; it changes when the weights change, as by training."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         numbers = parameter.detach().flatten()

@@ -1,4 +1,4 @@
-"""Prompts -> several samples each, from any engine (paper, evaluation: 4 samples a prompt); resumes after a kill."""
+"""Prompts -> several samples each, from any engine (paper, evaluation: 4 samples per prompt); resumes after a kill."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from ddpo_lib.sampling.prompting import conversation, parse_answers
 log = logging.getLogger(__name__)
 
 COLUMNS = ["prompt_id", "prompt", "sample", "text", "tokens", "finished", "probability"]
-CUT = ("length", "content_filter")  # reasons for which a text is not whole
+CUT = ("length", "content_filter")  # reasons that mean that a text is incomplete
 
 
 def generate(
@@ -34,24 +34,25 @@ def generate(
     """Sample responses.
 
     Args:
-        engine: one of `engines`; it loads nothing more than it has.
-        prompts: a row a prompt, with `prompt_id` and `prompt`.
-        sampling: temperature, top-k, top-p, repetition penalty, most new tokens of a sample, samples a prompt.
-        seed: of the draws. With `engines.Local` the same seed gives a prompt's samples the same noise, whatever the
-            model, the other prompts and the batches are. A run that was killed and resumed so gives the same texts,
-            except where the rounding of logits decides a draw; a server promises nothing.
+        engine: one of `engines`, with its model loaded.
+        prompts: one row per prompt, with `prompt_id` and `prompt`.
+        sampling: temperature, top-k, top-p, repetition penalty, most new tokens of a sample, samples per prompt.
+        seed: of the draws. With `engines.Local` the same seed gives a prompt's samples the same noise, for any model,
+            other prompts and batches. So a run that was killed and resumed gives the same texts, except where the
+            rounding of logits decides a draw. A server guarantees nothing of this.
         how: "plain", "iter" or "verbalized"; see `prompting`.
-        instruction: what the model is told, with `{prompt}` in it.
-        journal: a file that keeps every answer as it comes. What it holds is not asked again; one that was begun with
-            other settings is set aside. The caller removes it when the samples are safe.
+        instruction: the message to the model; its `{prompt}` is replaced by the prompt.
+        journal: a file to which every answer is written as it comes. Answers that it contains are not requested again.
+            A journal with other settings is renamed. The caller deletes the journal when the samples are saved.
 
     Returns:
-        A row a sample: `prompt_id prompt sample text tokens finished probability`, sorted by prompt_id and sample.
-        `tokens` is missing where the engine does not say; `finished` is False where the token limit or a filter cut
-        the text; `probability` is what "verbalized" was told, else NaN. "verbalized" may give a prompt fewer samples.
+        One row per sample: `prompt_id prompt sample text tokens finished probability`, sorted by prompt_id and sample.
+        `tokens` is missing if the engine does not report it. `finished` is False if the token limit or a filter cut
+        the text. `probability` is the one that the model states with "verbalized", else NaN. With "verbalized" a
+        prompt may have fewer samples.
 
     Raises:
-        InputError: the engine fails; the message says how much of the work is kept.
+        InputError: the engine fails; the message says how many answers the journal contains.
     """
     asked = [instruction.replace("{prompt}", prompt) for prompt in prompts["prompt"]]
     rounds = sampling.samples if how == "iter" else 1
@@ -88,7 +89,7 @@ def generate(
 
 
 def _samples(completions: list[Completion], how: str, samples: int) -> Iterator[tuple]:
-    """Rows `sample text tokens finished probability` of a prompt."""
+    """A prompt's rows: `sample text tokens finished probability`."""
     if how != "verbalized":
         for s, c in enumerate(completions):
             yield s, c.text, c.tokens, c.reason not in CUT, float("nan")
@@ -103,14 +104,14 @@ def _report(said: list[list[Completion]]) -> None:
     reasons = [c.reason for completions in said for c in completions]
     for reason in sorted(set(reasons) - {"stop", "length"}):
         log.warning(
-            '%d of %d answers ended with "%s"; they are kept as they came', reasons.count(reason), len(reasons), reason
+            '%d of %d answers ended with "%s"; they are kept unchanged', reasons.count(reason), len(reasons), reason
         )
 
 
 class Journal:
-    """Answers as they came, on disk at once: a line of settings, then a line for each prompt and round.
+    """Answers, written to disk as they come: a line of settings, then one line per prompt and round.
 
-    A last line that a kill left half written is dropped. With no path, it is kept in memory alone.
+    If a kill left the last line half written, that line is dropped. Without a path, answers are in memory only.
     """
 
     def __init__(self, path: Path | None, settings: dict):
@@ -125,7 +126,10 @@ class Journal:
             aside = path.with_name(f"{path.name}.other")
             path.replace(aside)
             log.warning(
-                "%s: begun with another %s; begun anew, and the old one kept as %s", path, ", ".join(changed), aside
+                "%s: begun with another %s; a new journal is started, the old one is now %s",
+                path,
+                ", ".join(changed),
+                aside,
             )
             lines = []
         if not lines:
@@ -133,7 +137,7 @@ class Journal:
         for line in lines[1:]:
             self._answers[line["round"], line["prompt"]] = [Completion(**c) for c in line["completions"]]
         if len(lines) > 1:
-            log.info("%s: %d answers are kept from before", path, len(lines) - 1)
+            log.info("%s: reusing %d answers of an earlier run", path, len(lines) - 1)
 
     def round(self, r: int) -> dict[int, list[Completion]]:
         """Position of a prompt -> its completions of round `r`."""
@@ -159,7 +163,7 @@ class Journal:
 
 
 def _whole_lines(path: Path) -> list[dict]:
-    """The lines of a journal up to the first that is not whole; the file is cut there."""
+    """The lines of a journal before the first incomplete one; the file is cut there."""
     if not path.exists():
         return []
     lines, end = [], 0

@@ -1,10 +1,10 @@
-"""How a model is asked for several answers to one prompt, and what it said -> the answers.
+"""How a model is asked for several answers to one prompt, and how the answers are read from what it says.
 
-Plain: every sample answers the instruction by itself. Iter: sample after sample in one conversation, each asked to
-differ from those before, after the paper's GPT-4o-iter. Verbalized: one request for several answers with their
-probabilities (Verbalized Sampling, arXiv:2510.01171).
+Plain: every sample answers the instruction independently. Iter: the samples are asked for one after another in one
+conversation, and each is asked to differ from those before (the paper's GPT-4o-iter). Verbalized: one request asks for
+several answers with their probabilities (Verbalized Sampling, arXiv:2510.01171).
 
-The wording is ours, not that of the papers.
+The wording is this project's, not that of the papers.
 """
 
 import json
@@ -25,12 +25,12 @@ NAN = float("nan")
 
 
 def conversation(how: str, asked: str, earlier: list[str], samples: int) -> list[dict[str, str]]:
-    """What the model is told next.
+    """The messages of the next request.
 
     Args:
         how: "plain", "iter" or "verbalized".
         asked: the instruction with the prompt in it.
-        earlier: the samples so far, for "iter".
+        earlier: the samples so far, which "iter" shows to the model.
         samples: how many answers "verbalized" asks for.
     """
     if how == "verbalized":
@@ -46,18 +46,18 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 
 def parse_answers(said: str, most: int) -> list[tuple[str, float]]:
-    """What a model said to "verbalized" -> its answers with their probabilities, as far as they can be told.
+    """Read the answers and their probabilities from a model's reply to "verbalized".
 
-    The form that was asked for is tried first, then the same with parts missing, then JSON, then a numbered list;
-    the first that finds an answer counts. What has none of these forms is no answer.
+    Three forms are tried in this order: tags as requested, some of which may be missing; JSON; a numbered list. The
+    first form that finds an answer counts. A reply in none of these forms contains no answer.
 
     Args:
-        said: the whole of it.
+        said: the whole reply.
         most: answers beyond this many are left out.
 
     Returns:
-        At most `most` pairs of a text that is not blank and a probability from 0 to 1, NaN where there is none. They
-        are as the model said, and need not sum to 1.
+        At most `most` pairs of a text that is not blank and a probability from 0 to 1, or NaN if it is missing. The
+        probabilities are those that the model states and need not sum to 1.
     """
     for read in (_read_tags, _read_json, _read_list):
         answers = [(text.strip(), probability) for text, probability in read(said) if text.strip()]
@@ -67,7 +67,7 @@ def parse_answers(said: str, most: int) -> list[tuple[str, float]]:
 
 
 def _read_tags(said: str) -> list[tuple[str, float]]:
-    """Answers between tags, in either order of text and probability; the last may lack its end."""
+    """Answers between tags, with text and probability in either order; the closing tag of the last may be missing."""
     answers = []
     for part in re.split(r"<answer[^<>]*>", said, flags=re.I)[1:]:
         part = re.split(r"</answer\s*>", part, flags=re.I)[0]
@@ -84,7 +84,7 @@ def _read_tags(said: str) -> list[tuple[str, float]]:
 
 
 def _read_json(said: str) -> list[tuple[str, float]]:
-    """Objects with a text and a probability, wherever they stand."""
+    """Objects with a text and a probability, anywhere in the reply."""
     answers, decoder, at = [], json.JSONDecoder(), 0
     while (at := min((i for i in (said.find("{", at), said.find("[", at)) if i >= 0), default=-1)) >= 0:
         try:
@@ -92,7 +92,7 @@ def _read_json(said: str) -> list[tuple[str, float]]:
         except ValueError:
             at += 1
             continue
-        except RecursionError:  # nested beyond any answer, and slow to find out again from the next bracket
+        except RecursionError:  # no answer is nested so deep, and the next bracket would fail as slowly
             break
         answers += _walk(value)
     return answers
@@ -112,7 +112,7 @@ def _walk(value) -> list[tuple[str, float]]:
 
 
 def _read_list(said: str) -> list[tuple[str, float]]:
-    """Numbered items, each with a probability somewhere: "1. text (probability: 0.3)"."""
+    """Numbered items that contain a probability: "1. text (probability: 0.3)"."""
     answers = []
     for item in re.split(r"^[ \t]*\d{1,3}[.):][ \t]+", said, flags=re.M)[1:]:
         found = re.search(r"[(\[]?\**\b(?:probability|p)\b\**\s*[:=]?\s*\**\s*(\d*\.?\d+\s*%?)\**[)\]]?", item, re.I)
@@ -122,7 +122,7 @@ def _read_list(said: str) -> list[tuple[str, float]]:
 
 
 def _probability(said: str) -> float:
-    """From 0 to 1, a percentage too; NaN for what is neither."""
+    """A number from 0 to 1, or a percentage, as a number from 0 to 1; NaN for anything else."""
     found = re.fullmatch(r"\s*(\d{0,9}\.?\d{1,18})\s*(%?)\s*", said, re.ASCII)
     value = float(found[1]) / (100 if found[2] else 1) if found else NAN
     return value if 0 <= value <= 1 else NAN

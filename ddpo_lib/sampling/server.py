@@ -1,8 +1,8 @@
 """Samples from a server that speaks OpenAI's protocol: OpenAI, Anthropic, DeepSeek, vLLM, `transformers serve`, ...
 
-Rate limits, time-outs, cut connections and errors of the server are tried again with a growing pause, or the one that
-the server names (`Retry-After`); what remains becomes one sentence. The key is read from the environment when it is
-needed, and stands in no message, log, journal or manifest.
+After a rate limit, a time-out, a cut connection or an error of the server, the request is repeated. The pause grows,
+or is the one that the server names (`Retry-After`). If all repetitions fail, one sentence says why. The key is read
+from the environment when it is needed; no message, log, journal or manifest contains it.
 """
 
 import logging
@@ -24,10 +24,10 @@ from ddpo_lib.sampling.completions import Completion, Conversation
 log = logging.getLogger(__name__)
 
 TIMEOUT = 600.0  # seconds that one request may take
-RETRIES = 8  # of a request; with the pauses of the client about 40 s
+RETRIES = 8  # per request; with the client's pauses about 40 s
 IN_FLIGHT = 8  # requests at once
-WORDS = 300  # characters of a server's own message that are passed on
-OPENAI_KNOWS = ("temperature", "top_p")  # the rest goes in the body beside them
+WORDS = 300  # characters of a server's message that are quoted
+OPENAI_KNOWS = ("temperature", "top_p")  # other settings go into the request's extra body
 SETTINGS = (*OPENAI_KNOWS, "top_k", "repetition_penalty")
 
 
@@ -37,10 +37,10 @@ class Server:
     Args:
         url: of the server, with its `/v1`.
         model: its name there.
-        key: the environment variable that holds the key; None: the server asks for none.
-        sends: which settings the server takes, of temperature, top_p, top_k, repetition_penalty.
+        key: the environment variable that contains the key; None if the server needs no key.
+        sends: the settings that the server accepts, of temperature, top_p, top_k, repetition_penalty.
         timeout: seconds that one request may take.
-        retries: of a request.
+        retries: per request.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Server:
         self.sends = tuple(sends)
         self.timeout = timeout
         self.retries = retries
-        self._takes_n = True  # until an answer shows that it does not
+        self._takes_n = True  # assumed until an answer shows that it does not
         self._limit = "max_tokens"  # until the server asks for the other name
         self._said = threading.Lock()
 
@@ -83,17 +83,19 @@ class Server:
         seed: str,
         skip: AbstractSet[int] = frozenset(),
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """`IN_FLIGHT` conversations at once, after the first, which shows whether the server takes `n`. No seed is
-        sent. Where one fails, those in flight are finished and given first.
+        """Sample each conversation `samples` times, as the docstring of `engines` describes. No seed is sent.
+
+        The first conversation is sampled alone, which shows whether the server accepts `n`; the others follow,
+        `IN_FLIGHT` at once. If one fails, those in flight are finished and yielded before the error is raised.
 
         Raises:
-            InputError: no key, or an answer that cannot be used after `retries`.
+            InputError: the key is missing, or there is no usable answer after `retries`.
         """
         wanted = [i for i in range(len(conversations)) if i not in skip]
         if not wanted:
             return
         left_out = self.facts()["not_sent"]
-        log.info("%s: not sent, and so as the server has it: %s", self.model, ", ".join(left_out))
+        log.info("%s: not sent, so the server's defaults apply: %s", self.model, ", ".join(left_out))
         client = openai.OpenAI(
             api_key=self._read_key() or "none", base_url=self.url, timeout=self.timeout, max_retries=self.retries
         )
@@ -110,7 +112,7 @@ class Server:
                     pool.shutdown(cancel_futures=True)
 
     def _ask(self, client: openai.OpenAI, conversation: Conversation, samples: int, sampling: Sampling):
-        """Completions of one conversation: by one request where the server takes `n`, else by one a sample."""
+        """Completions of one conversation: by one request if the server accepts `n`, else by one per sample."""
         made: list[Completion] = []
         while len(made) < samples:
             asked = samples - len(made) if self._takes_n else 1
@@ -135,15 +137,15 @@ class Server:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             problem = self._explain(error)
             retry = self._adapt(str(error), samples)
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: JSON that is none
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: invalid JSON
             problem, retry = self._explain(error), False
         else:
             return self._read(answer)
-        # raised out here, the error does not carry the client's own, which holds the key
+        # raised outside the handlers, so that the client's error, which contains the key, is not attached
         raise _NotTaken if retry else InputError(problem)
 
     def _adapt(self, refusal: str, samples: int) -> bool:
-        """Whether a refused request can be made in another way, which is then how all of them are made."""
+        """Change the form of all further requests if a refusal shows how; return whether it did."""
         if "max_completion_tokens" in refusal and self._limit == "max_tokens":
             self._limit = "max_completion_tokens"
             return True
@@ -155,7 +157,7 @@ class Server:
     def _learn(self, takes_n: bool) -> None:
         with self._said:
             if self._takes_n and not takes_n:
-                log.info("%s: takes no `n`; one request a sample", self.model)
+                log.info("%s: does not accept `n`; sending one request per sample", self.model)
             self._takes_n = takes_n
 
     def _read(self, answer) -> list[Completion]:
@@ -163,7 +165,7 @@ class Server:
         if not isinstance(answer, ChatCompletion) or not isinstance(choices, list) or not choices:
             started = " ".join(str(answer).split()) if isinstance(answer, str) else "JSON without choices"
             raise InputError(
-                f"{self._name()}: what it answered is no chat completion ({self._hide(started)[:WORDS]}); "
+                f"{self._name()}: the answer is no chat completion ({self._hide(started)[:WORDS]}); "
                 "does the URL end with /v1?"
             )
         usage = getattr(answer.usage, "completion_tokens", None)
@@ -201,9 +203,12 @@ class Server:
             return None
         value = os.environ.get(self.key, "").strip()
         if not value:
-            raise InputError(f"{self._name()}: the environment variable {self.key} is not set; it holds the key")
+            raise InputError(f"{self._name()}: the environment variable {self.key} is not set; set it to the key")
         if not (value.isascii() and value.isprintable()):
-            raise InputError(f"{self._name()}: the environment variable {self.key} holds no key, but other characters")
+            raise InputError(
+                f"{self._name()}: the environment variable {self.key} holds no key: it contains characters that are "
+                "not printable ASCII; set it again"
+            )
         return value
 
     def _hide(self, text: str) -> str:
@@ -214,11 +219,11 @@ class Server:
 
 
 class _NotTaken(Exception):
-    """The server refused a form of request, and another is tried."""
+    """The server refused a form of request; another form is tried."""
 
 
 def _finish_started(futures: dict[Future, int]) -> Iterator[Future]:
-    """Futures as they are done. Where one fails, those not yet begun are dropped and it is given last."""
+    """Futures in the order in which they finish. If one fails, those not started are cancelled; it comes last."""
     failed = None
     for future in as_completed(futures):
         if future.cancelled():
@@ -234,7 +239,7 @@ def _finish_started(futures: dict[Future, int]) -> Iterator[Future]:
 
 
 def _read_choice(choice, tokens: int | None) -> Completion:
-    """A choice as far as it is there: a refusal and a missing text are empty ones."""
+    """A choice -> a completion. A refusal without text and a missing text become an empty text."""
     message = getattr(choice, "message", None)
     content = getattr(message, "content", None)
     text = content.strip() if isinstance(content, str) else ""
@@ -247,7 +252,7 @@ def _read_choice(choice, tokens: int | None) -> Completion:
 
 
 def _message(error: Exception) -> str:
-    """What the server wrote, on one line."""
+    """The server's message, on one line."""
     body = getattr(error, "body", None)
     message = (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
     return " ".join(str(message or error).split())

@@ -1,2 +1,2 @@
 """In: a grammar of stories whose modes are known, and a profile's grid.
-Out: small models trained in such worlds, and where the probability of each went."""
+Out: small models trained in such worlds, and the probability that each gives to every mode."""

@@ -15,13 +15,13 @@ MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_ent
 
 
 class Grid(NamedTuple):
-    """What `small_models.join` left in a folder."""
+    """The files that `small_models.join` wrote to a folder."""
 
-    table: pd.DataFrame  # a row a row of the grid and seed
-    traces: pd.DataFrame  # a row a measurement through training
-    truth: dict  # by world, of `modes.true_shares`
-    base: dict  # of `modes.measure`, the model that all start from
-    settings: Worlds  # that it was made with
+    table: pd.DataFrame  # one row per row of the grid and seed
+    traces: pd.DataFrame  # one row per measurement during training
+    truth: dict  # by world, from `modes.true_shares`
+    base: dict  # `modes.measure` of the model that all worlds start from
+    settings: Worlds  # with which it was made
     made: dict  # the manifest: when, where, how long
 
 
@@ -35,12 +35,12 @@ def read_grid(folder: Path) -> Grid:
 
 
 def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
-    """This run's grid, or the one kept with the project where that has more seeds; and whether it is this run's.
+    """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
 
     Args:
-        here: of the run.
-        kept: the folder of the kept one, which may be missing. It is shown only where both have the same main world
-            and train alike, and it has every row of this one.
+        here: the grid of the run.
+        kept: the folder of the grid stored with the project; it may be missing. The stored grid is used only if both
+            grids have the same main world and training settings, and the stored one has every row of this run's.
     """
     if not kept.is_dir():
         return here, True
@@ -54,12 +54,12 @@ def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
 
 
 def _rows(settings: Worlds) -> dict[str, str]:
-    """By name, all that makes a row, whether it is traced or not."""
+    """By name, the settings of each row, except whether it is traced."""
     return {name: row.model_dump_json(exclude={"traced"}) for name, row in settings.rows.items()}
 
 
 def _shared(settings: Worlds) -> dict:
-    """What two grids must have in common for their rows to be the same."""
+    """The settings in which two grids must agree for their rows to be the same."""
     different = {"seeds", "trace", "rows", "kinds"}
     return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
 
@@ -68,7 +68,7 @@ def summarise(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
-        table: rows of one world, as `small_models.join` writes them.
+        table: the rows of one world that `small_models.join` writes.
         baseline: the row that the others are compared with.
         confidence: of the t intervals over seeds.
 
@@ -95,8 +95,10 @@ def summarise(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
 
 
 def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confidence: float) -> dict:
-    """One row of the grid minus another, of any world, in a column of the table: the fields of `stats.Difference`,
-    paired by seed, whose `prompts` are seeds."""
+    """One row of the grid minus another, in a column of the table: the fields of `stats.Difference`, paired by seed.
+
+    The rows may be of different worlds. The `prompts` of the difference are seeds.
+    """
     sides = [table[table["row"] == name].set_index("seed")[measure] for name in (against, row)]
     values = pd.concat(sides, axis=1).to_numpy(float).T[:, None, :]
     return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
@@ -106,13 +108,13 @@ def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float) 
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
-        table: as `small_models.join` writes it.
-        claims: those whose rows the table has are judged, as one family.
+        table: the table that `small_models.join` writes.
+        claims: those whose rows the table contains are judged, as one family.
         confidence: of the t intervals over seeds.
 
     Returns:
-        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and what
-        `published.judge_family` adds.
+        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
+        fields that `published.judge_family` adds.
     """
     known = set(table["row"])
     judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]

@@ -1,19 +1,19 @@
-"""What a model writes in a world with known modes -> where its probability went."""
+"""Texts that a model writes in a world with known modes -> the share of each mode."""
 
 import numpy as np
 import pandas as pd
 
 from ddpo_lib.worlds.modeworld import World, is_faithful, plot_probabilities, read_mode, voice_probabilities
 
-RARE = 3  # the rarest third of the modes is called rare
+RARE = 3  # one mode in this many, the rarest, is called rare
 
 
 def read_modes(stories: pd.DataFrame) -> pd.DataFrame:
-    """What stories are, by their `prompt` and `text`.
+    """The modes of stories, from their `prompt` and `text`.
 
     Returns:
-        A row a story: `plot voice flawed` as `modeworld.Mode` has them, and `faithful`, whether it is about its
-        prompt's hero, place and object; -1 and False where the grammar cannot write the text.
+        One row per story: `plot voice flawed` as in `modeworld.Mode`, and `faithful`, whether it is about its prompt's
+        hero, place and object; -1 and False if the grammar cannot write the text.
     """
     rows = []
     for prompt, text in zip(stories["prompt"], stories["text"], strict=True):
@@ -23,18 +23,18 @@ def read_modes(stories: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure(modes: pd.DataFrame, world: World) -> dict:
-    """Shares of the modes among texts, and what they come to.
+    """Shares of the modes among texts, and statistics of these shares.
 
     Args:
-        modes: a row a text, as `read_modes` gives them.
+        modes: one row per text, from `read_modes`.
         world: its `plots` and `voices` are counted.
 
     Returns:
-        `texts`; `none`, the share that the grammar cannot write; and of the others: `flawed` and `faithful`, `plots`
-        (K,) and `voices` (V,) shares, the commonest of the world first, `rare_plots` and `rare_voices`, the share of
-        the rarest third (one mode at least), `rare_good`, the share of rare plots among those without a flaw, and for
-        `plot` and `voice` `_entropy` in bits and `_coverage`, the share of the modes that occur. NaN where nothing can
-        be read.
+        `texts`, their number, and `none`, the share that the grammar cannot write. Among the other texts: the shares
+        `flawed` and `faithful`; the shares `plots` (K,) and `voices` (V,), the most common of the world first;
+        `rare_plots` and `rare_voices`, the share of the rarest third (at least one mode); `rare_good`, the share of
+        rare plots among texts without a flaw; for `plot` and `voice` `_entropy` in bits and `_coverage`, the share of
+        the modes that occur. NaN if no text can be read.
     """
     known = modes[modes["plot"] >= 0]
     plots, voices = _shares(known["plot"], world.plots), _shares(known["voice"], world.voices)
@@ -58,7 +58,7 @@ def measure(modes: pd.DataFrame, world: World) -> dict:
 
 
 def true_shares(world: World) -> dict:
-    """What `measure` would give for endless texts of the world itself, where it does not hang on their number."""
+    """The values of `measure` for infinitely many texts of the world: its shares, its entropies and `flawed`."""
     plots, voices = plot_probabilities(world), voice_probabilities(world)
     return {
         "plots": plots.tolist(),
@@ -72,7 +72,7 @@ def true_shares(world: World) -> dict:
 
 
 def rare_modes(number: int) -> int:
-    """How many of so many modes are called rare."""
+    """How many of `number` modes are called rare."""
     return max(1, number // RARE)
 
 
@@ -85,6 +85,6 @@ def entropy(shares: np.ndarray) -> float:
 
 
 def _shares(found: pd.Series, number: int) -> np.ndarray:
-    """(number,) shares of 0, 1, ... among what was found; a mode that the world does not have counts in the whole."""
+    """(number,) shares of 0, 1, ... among the modes found; modes that the world lacks count in the denominator."""
     counts = np.bincount(found, minlength=number)[:number]
     return counts / len(found) if len(found) else np.full(number, np.nan)

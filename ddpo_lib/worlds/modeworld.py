@@ -1,15 +1,15 @@
-"""A small world of stories whose modes are known: a corpus to train on, and a reader that tells where probability went.
+"""A small world of stories whose modes are known: a corpus to train on, and a reader that finds the mode of a text.
 
 A prompt names a hero, a place and an object. A story about them has a plot (what happens), a voice (how it is told),
 and may have a flaw. A world has one of two flaws:
 
-- "object": the closing names another object than the opening. A space that counts words sees it, since few of the
-  other stories have that word.
-- "order": closings name object and place ("the lamp and the harbour"), and in a flawed story they change places ("the
-  harbour and the lamp"). Each flawed story is the twin of a good one with the same words in another order, so a space
-  that counts words sees nothing.
+- "object": the closing names another object than the opening. A space that counts words can detect it, since few other
+  stories contain that word.
+- "order": closings name object and place ("the lamp and the harbour"); in a flawed story the two are swapped ("the
+  harbour and the lamp"). Each flawed story has the same words as a good one, in another order. So a space that counts
+  words cannot detect it.
 
-How often each plot, voice and flaw comes is set, so it is known exactly, and `read_mode` recovers all three from any
+The frequency of each plot, voice and flaw is a setting, so it is known exactly. `read_mode` recovers all three from any
 text that the grammar can write.
 """
 
@@ -28,7 +28,7 @@ import yaml
 
 from ddpo_lib.data.corpus import COLUMNS
 
-GOOD, BAD = 10.0, 1.0  # the scores of a good story and of a flawed one; equal scores make no pair
+GOOD, BAD = 10.0, 1.0  # the scores of a good and of a flawed story; stories with equal scores form no pair
 PAD, END, SEPARATOR, UNKNOWN = "<pad>", "<end>", "<story>", "<unknown>"
 FLAWS = ("object", "order")
 TOKEN = r" ?[\w']+| ?[^\w\s]"  # a word or a mark, with the space before it
@@ -37,7 +37,7 @@ _FILE = Path(__file__).with_name("modeworld.yaml")
 _LANGUAGE = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 HEROES = tuple(_LANGUAGE["heroes"])
 PLACES, OBJECTS = _LANGUAGE["places"], _LANGUAGE["objects"]  # name -> how a prompt names it
-PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the commonest first
+PLOTS, VOICES = tuple(_LANGUAGE["plots"]), tuple(_LANGUAGE["voices"])  # names, the most common first
 _CONTENTS = tuple(_LANGUAGE["plots"].values())
 _FRAMES = tuple((voice["openings"], voice["closings"]) for voice in _LANGUAGE["voices"].values())
 
@@ -48,22 +48,22 @@ _NAMES = re.compile(rf"\b({'|'.join(_SLOTS)})\b")
 
 @dataclass(frozen=True)
 class World:
-    """What is common, rare and flawed, and how much of it is written.
+    """The settings of a world: which modes are common, rare and flawed, and how many stories are written.
 
     Raises:
-        ValueError: a value out of its range; the message names the field.
+        ValueError: a value is out of its range; the message names the field.
     """
 
     prompts: int = 32  # for training
-    held_out: int = 8  # new combinations of heroes, places and objects that training knows
-    responses: int = 32  # a prompt
+    held_out: int = 8  # prompts for testing: new combinations of heroes, places and objects that occur in training
+    responses: int = 32  # per prompt
     plots: int = 6  # the first of PLOTS
     voices: int = 3  # the first of VOICES
     zipf: float = 1.3  # the plot of rank r, from 1, has probability ~ r ** -zipf; 0: all equally common
     voice_zipf: float = 1.0
     flawed: float = 0.4  # the share of all responses, in expectation
-    flaw: str = "object"  # which of FLAWS they have
-    against: float = 0.0  # 0: every plot is flawed as often; 1: the rarest plots are flawed first; between: a mixture
+    flaw: str = "object"  # one of FLAWS
+    against: float = 0.0  # 0: all plots are flawed equally often; 1: the rarest plots first; between: a mixture
     seed: int = 0
 
     def __post_init__(self):
@@ -82,8 +82,8 @@ class World:
             raise ValueError(f"flaw: expected one of {', '.join(FLAWS)}, got {self.flaw!r}")
         if self.held_out and self.prompts < words:
             raise ValueError(
-                f"prompts: expected {words} or more, which name every hero, place and object, where some are held out, "
-                f"got {self.prompts}"
+                f"prompts: expected {words} or more, so that they name every hero, place and object of the held-out "
+                f"prompts, got {self.prompts}"
             )
 
 
@@ -96,33 +96,33 @@ def _check(field: str, value: float, low: float, high: float) -> None:
 
 
 class Mode(NamedTuple):
-    """What a story does, how it is told, and whether it is flawed. Ranks count from 0, the commonest."""
+    """The plot and the voice of a story, and whether it is flawed. Plot and voice are ranks from 0, the most common."""
 
     plot: int
     voice: int
     flawed: bool
 
 
-# How often
+# Frequencies
 
 
 def plot_probabilities(world: World) -> np.ndarray:
-    """(plots,) float64, the commonest first, summing to 1."""
+    """(plots,) float64, the most common first, summing to 1."""
     return _zipf(world.plots, world.zipf)
 
 
 def voice_probabilities(world: World) -> np.ndarray:
-    """(voices,) float64, the commonest first, summing to 1; independent of the plot."""
+    """(voices,) float64, the most common first, summing to 1; independent of the plot."""
     return _zipf(world.voices, world.voice_zipf)
 
 
 def flaw_probabilities(world: World) -> np.ndarray:
-    """(plots,) float64: the probability that a response of each plot is flawed, whatever its voice.
+    """(plots,) float64: the probability that a response of each plot is flawed, for any voice.
 
-    Weighed by `plot_probabilities` they sum to `world.flawed`, whatever `against` is.
+    Weighted by `plot_probabilities`, they sum to `world.flawed` for any value of `against`.
     """
     plots = plot_probabilities(world)
-    rarer = np.cumsum(plots[::-1])[::-1] - plots  # the share of all responses that rarer plots hold
+    rarer = np.cumsum(plots[::-1])[::-1] - plots  # the share of rarer plots in all responses
     rarest_first = np.clip((world.flawed - rarer) / plots, 0, 1)
     return (1 - world.against) * world.flawed + world.against * rarest_first
 
@@ -136,14 +136,14 @@ def _zipf(number: int, exponent: float) -> np.ndarray:
 
 
 def write_corpus(world: World) -> pd.DataFrame:
-    """Responses to the world's prompts, of modes drawn independently; the same for the same world.
+    """Responses to the world's prompts, with independently drawn modes; the same world gives the same corpus.
 
-    Texts of one mode under one prompt differ until all its wordings are used, and only then repeat. Worlds that
-    differ in `flawed`, `flaw` or `against` alone have the same plots and voices.
+    Texts of one mode under one prompt repeat only after all its wordings are used. Worlds that differ only in `flawed`,
+    `flaw` or `against` have the same plots and voices.
 
     Returns:
-        A row a response: the columns of `corpus.read_corpus` (the split by prompt: held-out ones are "test"), then
-        `plot voice flawed` as in Mode.
+        One row per response: the columns of `corpus.read_corpus` (held-out prompts are the split "test"), then
+        `plot voice flawed` as in `Mode`.
     """
     rng = np.random.default_rng(world.seed)
     prompts = _write_prompts(world.prompts + world.held_out, rng)
@@ -164,12 +164,12 @@ def write_corpus(world: World) -> pd.DataFrame:
 
 
 def held_out(world: World) -> list[str]:
-    """The prompts of a world that are not for training, as `write_corpus` has them."""
+    """The held-out prompts of a world, as in `write_corpus`."""
     return _write_prompts(world.prompts + world.held_out, np.random.default_rng(world.seed))[world.prompts :]
 
 
 def _write_prompts(number: int, rng: np.random.Generator) -> list[str]:
-    """Different prompts; any 16 in a row from a multiple of 16 on name every hero, place and object once."""
+    """Distinct prompts; every block of 16 names every hero, place and object once."""
     heroes, places, objects = (rng.permutation(list(names)).tolist() for names in (HEROES, PLACES, OBJECTS))
     size, prompts = len(heroes), []
     for i in range(number):
@@ -190,28 +190,28 @@ def _shuffled_for_ever(texts: "_Wordings", rng: np.random.Generator) -> Iterator
 
 
 def wordings(prompt: str, mode: Mode) -> Iterator[str]:
-    """Every text of a mode for a prompt, each once: 108 when good, 972 when flawed, whatever the flaw of the world.
+    """Every text of a mode for a prompt, each once: 108 for a good story, 972 for a flawed one, with any kind of flaw.
 
-    These are 3 openings and 3 closings of the voice around 6 wordings of the plot. A good closing names the object, or
-    object and place. A flawed one names any of the 15 other objects; or place and object; or one of them twice, which
-    no world writes, and a model may that half avoids the flaw.
+    The voice has 3 openings and 3 closings, and the plot has 6 wordings. A good closing names the object, or object and
+    place: 2 forms. A flawed closing has 18 forms. It names one of the 15 other objects; or place and object; or one of
+    them twice. No world writes the last two forms, but a model that half avoids the flaw may.
 
     Raises:
-        ValueError: a prompt that the world does not write.
+        ValueError: no world writes this prompt.
     """
     return iter(_Wordings(prompt, mode))
 
 
 class _Wordings(Sequence):
-    """The texts of a mode by number: of worlds with one of FLAWS, or all that `wordings` gives.
+    """The texts of a mode by number: those of worlds with one of FLAWS, or all that `wordings` gives.
 
-    None is written before it is asked for, since a corpus needs few of them.
+    A text is written only when it is requested, since a corpus needs few of them.
     """
 
     def __init__(self, prompt: str, mode: Mode, flaw: str | None = None):
         hero, place, thing = cast(prompt)
         if None in (hero, place, thing) or prompt not in _prompt_wordings(hero, place, thing):
-            raise ValueError(f"prompt: not one that this world writes: {prompt!r}")
+            raise ValueError(f"prompt: not one that this world writes: {prompt!r}; expected one of `write_corpus`")
         self.cast = {"hero": hero, "place": place, "object": thing}
         openings, closings = _FRAMES[mode.voice]
         self.parts = (openings, _CONTENTS[mode.plot], closings, _ends(place, thing, mode.flawed, flaw))
@@ -228,7 +228,7 @@ class _Wordings(Sequence):
 
 
 def _ends(place: str, thing: str, flawed: bool, flaw: str | None) -> list[str]:
-    """What closings name in worlds with a kind of flaw, or in all; see `wordings`."""
+    """The names in closings, for worlds with one kind of flaw or with any; see `wordings`."""
     one = [other for other in OBJECTS if (other != thing) == flawed]
     two = [(place, thing)] if flawed else [(thing, place)]
     if flaw is None and flawed:
@@ -240,35 +240,35 @@ def _ends(place: str, thing: str, flawed: bool, flaw: str | None) -> list[str]:
 
 
 def read_mode(text: str) -> Mode | None:
-    """The mode of a text, or None for one that the grammar cannot write, for any hero, place and object it knows.
+    """The mode of a text with any hero, place and object; None if the grammar cannot write the text.
 
-    Both flaws are read, whichever the world has.
+    Both kinds of flaw are recognised.
     """
     named, masked = _NAMES.findall(text), _NAMES.sub(lambda found: f"<{_SLOTS[found[0]]}>", text)
     known = _masked_stories().get(masked)
-    if known is None or len(named) != masked.count("<"):  # a mask that stands in the text itself names nothing
+    if known is None or len(named) != masked.count("<"):  # the text itself contains a mask
         return None
     _, place, thing = cast(text)
-    end = named[3:]  # after the opening's three
+    end = named[3:]  # the opening has three names
     if len(end) == 1:
         return Mode(*known, end != [thing])
     return Mode(*known, end != [thing, place]) if set(end) <= {thing, place} else None
 
 
 def is_faithful(text: str, prompt: str) -> bool:
-    """Whether a text names the hero, the place and the object of a prompt, each before any other of its kind."""
+    """Whether the first hero, place and object that a text names are those of the prompt."""
     return cast(text) == cast(prompt)
 
 
 def cast(text: str) -> tuple[str | None, str | None, str | None]:
-    """The first hero, place and object that a text names; None where it names none."""
+    """The first hero, place and object that a text names; None for a kind that it does not name."""
     first = {_SLOTS[name]: name for name in reversed(_NAMES.findall(text))}
     return first.get("hero"), first.get("place"), first.get("object")
 
 
 @cache
 def _masked_stories() -> dict[str, tuple[int, int]]:
-    """Every story with <hero>, <place> and <object> for those -> its plot and its voice."""
+    """Every story, with <hero>, <place> and <object> in place of names -> its plot and its voice."""
     ends = ["<object>", *(_JOINED.format(*pair) for pair in product(("<object>", "<place>"), repeat=2))]
     stories = {}
     for (plot, contents), (voice, (openings, closings)) in product(enumerate(_CONTENTS), enumerate(_FRAMES)):
@@ -283,7 +283,7 @@ def _masked_stories() -> dict[str, tuple[int, int]]:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Every word and mark of prompts and stories, with the space before it where it has one; sorted."""
+    """Every word and mark of prompts and stories, with the space before it if there is one; sorted."""
     tokens = set()
     for cast in zip(HEROES, PLACES, OBJECTS, strict=True):
         prompts = _prompt_wordings(*cast)
@@ -297,7 +297,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def tokenizer():
-    """A fast tokenizer of `vocabulary()` and four special tokens; texts come back from their tokens exactly.
+    """A fast tokenizer with `vocabulary()` and four special tokens; decoding its tokens restores a text exactly.
 
     A response ends with its `eos_token`; `sep_token` stands between prompt and response.
     """

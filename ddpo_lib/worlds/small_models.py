@@ -1,6 +1,6 @@
-"""Small models in worlds whose modes are known: the model that all start from, one world, one row, all rows' modes.
+"""Small models in worlds whose modes are known: the common start, one world, one row, and the modes of all rows.
 
-The training, the weights and the sampling are those of the real model; only the model is small and the truth is known.
+Training, weights and sampling are those of the real model. Only the model is small, and the true modes are known.
 """
 
 import copy
@@ -20,29 +20,31 @@ from ddpo_lib.data.corpus import held_out_prompts
 from ddpo_lib.profiles.settings import MAIN_WORLD, WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
 from ddpo_lib.worlds import modes, modeworld
 
-LONGEST = 96  # tokens of prompt and story; the grammar stays well below
-NEW_TOKENS = 44  # of a sample; the grammar's longest story and its end are 41
-BASE = "world-base"  # the artifact that worlds start from; those of another flaw from one of their own (`base_of`)
-MANY = 1600  # samples where one model is looked at and not compared
-SFT, CORPUS = "sft:", "corpus:"  # before a world's name, rows of the model before any arm and of what it read
+LONGEST = 96  # tokens of prompt and story; the grammar's are much shorter
+NEW_TOKENS = 44  # of a sample; the grammar's longest story has 41 with its end token
+BASE = "world-base"  # the artifact that worlds start from; each other kind of flaw has its own (`base_of`)
+MANY = 1600  # samples of a single model that is shown and not compared
+SFT, CORPUS = "sft:", "corpus:"  # prefixes of a world's name: rows of its model after SFT, and of its corpus
 
 
 def check_kinds(settings: Worlds, where: str) -> None:
-    """Whether every kind of world that a profile names can be written.
+    """Check that every kind of world that a profile names can be written.
 
     Raises:
-        InputError: a kind that cannot; `where` and the field begin the message.
+        InputError: a kind cannot be written; the message begins with `where` and the field.
     """
     for name, fields in settings.kinds.items():
         field = f"{where}, field `worlds.kinds.{name}`"
         if "seed" in fields:
-            raise InputError(f"{field}: worlds.seeds sets the seed")
+            raise InputError(f"{field}: a kind has no seed of its own; leave it out and set worlds.seeds")
         try:
             world = modeworld.World(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{field}: {error}") from None
         if not world.held_out or settings.preference_prompts > world.prompts:
-            raise InputError(f"{field}: expected held-out prompts, and {settings.preference_prompts} or more others")
+            raise InputError(
+                f"{field}: expected a held-out prompt, and {settings.preference_prompts} or more for training"
+            )
 
 
 def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
@@ -50,18 +52,21 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
 
 
 def base_of(flaw: str) -> str:
-    """The artifact that worlds of a kind of flaw start from: a model that never read a flaw cannot write it."""
+    """The artifact that worlds with this kind of flaw start from; a model that never read a flaw cannot write it."""
     return BASE if flaw == modeworld.FLAWS[0] else f"{BASE}-{flaw}"
 
 
 def flaws(settings: Worlds) -> list[str]:
-    """The kinds of flaw that the worlds have."""
+    """The kinds of flaw in the worlds of a profile."""
     return sorted({modeworld.World(**fields).flaw for fields in settings.kinds.values()})
 
 
 def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
-    """The model that worlds of a kind of flaw start from, trained from random weights on stories of all modes alike, so
-    that it knows the language and not what is common; and the modes of what it writes."""
+    """The model that worlds with this kind of flaw start from, and the modes of its samples.
+
+    It is trained from random weights on stories of all modes in equal shares. So it knows the language, but not which
+    modes are common.
+    """
     from ddpo_lib.training.train import train_sft
 
     settings, random = profile.worlds, folder / "random"
@@ -84,16 +89,16 @@ def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
 
 
 def language(settings: Worlds, flaw: str) -> modeworld.World:
-    """What pretraining reads: every plot and voice of the worlds, each as often as any other, with one kind of flaw."""
+    """The world of pretraining: every plot and voice of the worlds, equally often, with one kind of flaw."""
     kinds = [modeworld.World(**fields) for fields in settings.kinds.values()]
     modes_of_all = {"plots": max(kind.plots for kind in kinds), "voices": max(kind.voices for kind in kinds)}
     read = {"prompts": settings.pretraining.prompts, "held_out": 0, "responses": settings.pretraining.responses}
-    # no world's own seed
+    # the seed of no other world
     return modeworld.World(**read, **modes_of_all, zipf=0, voice_zipf=0, flaw=flaw, seed=settings.seeds)
 
 
 def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -> None:
-    """The world's corpus, a model that read its training prompts (SFT), and the modes of what it writes."""
+    """The world's corpus, a model trained on its training prompts (SFT), and the modes of the model's samples."""
     from ddpo_lib.training.train import train_sft
 
     settings = profile.worlds
@@ -109,7 +114,7 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
 
 
 def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
-    """One arm, from the model of its world, and the modes of what it writes; the trained model is not kept."""
+    """Train one arm from the model of its world and measure the modes of its samples; the trained model is not kept."""
     from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
     from ddpo_lib.pairs.rules import make_pairs
     from ddpo_lib.training.surprisal import mean_surprisal
@@ -142,7 +147,7 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
     found = {
         "row": measured,
         "pairs": len(pairs),
-        "pressure": float(weight.mean()),  # mean weight of a pair
+        "pressure": float(weight.mean()),  # mean weight over pairs
         "zero_winners": float((weight == 0).mean()),
         "flawed_winners": float(np.average(flawed, weights=weight)),  # their share of the weight
         "trace": [_point(0.0, before), *trace[0].found, _point(1.0, measured)] if trace else [],
@@ -153,8 +158,8 @@ def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Pat
 
 @cache
 def _spare_the_collector() -> None:
-    """Once a process: what there is by now, nearly all of it imported, is not looked through again when a trainer asks
-    for a whole collection, which would be 0.3 s of each row."""
+    """Exclude all present objects from garbage collection, once per process. Nearly all of them come from imports, and
+    the full collections that a trainer requests would otherwise take 0.3 s per row."""
     gc.collect()
     gc.freeze()
 
@@ -170,10 +175,10 @@ def _measure(texts: pd.DataFrame, world: modeworld.World, what: str) -> dict:
 
 
 def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run: Run) -> None:
-    """What rows and worlds came to as one table, and the modes through training of those that were traced.
+    """One table of the measured modes of rows and worlds, and one of the modes during training of the traced rows.
 
     Args:
-        rows: (name of a row or, with "sft:" before it, of a world; seed) -> its artifact.
+        rows: (name of a row, or "sft:" and the name of a world; seed) -> its artifact.
     """
     table, traces = [], []
     for (name, seed), artifact in rows.items():
@@ -191,8 +196,10 @@ def gather(profile: Profile, rows: dict[tuple[str, int], str], folder: Path, run
 
 
 def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run) -> None:
-    """The tables that `gather` made as one, with the truth about each world and what the model writes that all start
-    from; and the modes of the first model after SFT for one prompt, scored, beside as many samples as `MANY`.
+    """Join the tables of `gather`; add the true shares of each world and the modes of the model that all start from.
+
+    It also writes, for one prompt and the first model after SFT, the exact probability of every mode and its count
+    among `MANY` samples.
 
     Args:
         parts: artifacts of `gather`.
@@ -215,16 +222,16 @@ def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run)
 
 
 def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFrame:
-    """The probability of every mode under a model, exact: the sum over all texts of the mode for one prompt.
+    """The exact probability of every mode under a model: the sum over all texts of the mode for one prompt.
 
     Args:
         trained: folder of a model of this world.
-        prompt: one of its prompts.
+        prompt: one of the world's prompts.
         world: its plots and voices are scored.
 
     Returns:
-        A row a mode: `plot voice flawed probability`. They sum to the share of what the model writes that can be read
-        and is faithful to the prompt.
+        One row per mode: `plot voice flawed probability`. The probabilities sum to the share of the model's texts that
+        can be read and are faithful to the prompt.
     """
     from ddpo_lib.models import models
     from ddpo_lib.training.logps import with_fused_head
@@ -240,11 +247,11 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
 
 
 def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:
-    """(n, d) float32 unit rows of a world's responses in one of its spaces, of which the labels are an upper bound."""
+    """(n, d) float32 unit rows of a world's responses in one of its spaces. The space of labels is an upper bound."""
     from ddpo_lib.spaces.embed import COUNTED, embed
 
     space = WORLD_SPACES[name]
-    if space in COUNTED:  # texts so short are counted in a tenth of the time that reading their vectors takes
+    if space in COUNTED:  # counting such short texts takes a tenth of the time of reading stored vectors
         return COUNTED[space](corpus["text"].tolist())
     if space is not None:
         return embed(corpus["text"].tolist(), space)
@@ -253,7 +260,7 @@ def world_vectors(corpus: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> pd.DataFrame:
-    """What a trained model writes to the held-out prompts, drawn from its own distribution, nothing cut."""
+    """Samples of a trained model for the held-out prompts, from its full distribution: no top-k, no top-p."""
     from ddpo_lib.sampling.engines import open_trained
     from ddpo_lib.sampling.generate import generate
 
@@ -262,9 +269,9 @@ def sample(trained: Path, corpus: pd.DataFrame, settings: Worlds, seed: int) -> 
 
 
 def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed: int):
-    """A callback that measures the modes of the model between the parts of its training, `settings.trace` in all.
+    """A callback that measures the modes of the model during its training, `settings.trace` times in total.
 
-    On half as many samples as a trained row, since it would take longer than the training otherwise.
+    It uses half as many samples as for a trained row; otherwise it would take longer than the training.
     """
     from transformers import TrainerCallback
 
@@ -282,7 +289,7 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
         def on_step_end(self, args, state, control, model=None, **kwargs):
             if state.global_step in self.at:
                 aside = copy.deepcopy(model)
-                aside.__dict__.pop("forward", None)  # TRL's, which would run the model itself, and that in training
+                aside.__dict__.pop("forward", None)  # TRL's would run the original model, in training mode
                 engine = Local(aside, self.tokenizer, fill_template(TEMPLATE))
                 texts = generate(engine, held_out_prompts(corpus), _sampling(max(2, settings.samples // 2)), seed)
                 found = modes.measure(modes.read_modes(texts), world)
@@ -292,7 +299,7 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
 
 
 def _point(share: float, measured: dict) -> dict:
-    """What a trace keeps of `modes.measure` after so much of a training."""
+    """The values of `modes.measure` that a trace keeps, after this share of the training."""
     return {"share": share, **{key: measured[key] for key in ("none", "flawed", "plots", "voices")}}
 
 
@@ -309,7 +316,7 @@ def _sampling(samples: int) -> Sampling:
 
 
 def _write_random(settings: Worlds, seed: int, folder: Path) -> None:
-    """A causal language model of random weights and the world's words."""
+    """A causal language model with random weights and the world's vocabulary."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -321,7 +328,7 @@ def _write_random(settings: Worlds, seed: int, folder: Path) -> None:
         num_hidden_layers=settings.layers,
         num_attention_heads=8,
         num_key_value_heads=8,
-        initializer_range=settings.width**-0.5,  # transformers' 0.02 is for wider models: these learn to copy far later
+        initializer_range=settings.width**-0.5,  # with transformers' 0.02, these learn to copy much later
         max_position_embeddings=2 * LONGEST,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

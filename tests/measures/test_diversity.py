@@ -500,7 +500,7 @@ def test_without_scores_the_measures_that_read_them_are_left_out():
     texts, groups, vectors, scores = random_samples(np.random.default_rng(2))
     found = measure(texts, groups, vectors, vocabulary=50)
     assert set(measures_of(vectors)) - set(found) == {"quality", "utility-k", "effective"}
-    with pytest.raises(ValueError, match="bar: needed with scores"):
+    with pytest.raises(ValueError, match="bar: needed with scores, but missing"):
         measure(texts, groups, vectors, scores, vocabulary=50)
     with pytest.raises(ValueError, match='vectors: expected the space "semantic", got style'):
         measure(texts, groups, {"style": vectors["style"]}, vocabulary=50)

@@ -67,7 +67,7 @@ def test_a_judge_that_gives_no_number_is_named_with_the_first_response():
 
 @pytest.mark.parametrize("answers", [[0.1, 0.2], [0.1] * 4, 0.5, [[0.1], [0.2], [0.3]]])
 def test_a_judge_that_gives_too_few_or_too_many_numbers_is_refused(answers):
-    with pytest.raises(InputError, match=r"judge: scores of shape \(.*\) for 3 responses; the first .* is response \d"):
+    with pytest.raises(InputError, match=r"judge: scores of shape \(.*\) for 3 .* the first mismatch is response \d"):
         Says(answers).score(["p"] * 3, ["a", "b", "c"])
 
 

@@ -195,7 +195,7 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_that_nearly_does_is_
     engine.model.config.max_position_embeddings = 8
     made = generate(engine, stories(1), SHORT, 0)  # 5 tokens with the template
     assert made["tokens"].le(3).all()
-    assert "at most 3 new tokens" in caplog.text
+    assert "gets at most 3 new ones" in caplog.text
     with pytest.raises(InputError, match="9 tokens leaves no room"):
         generate(engine, stories(3), SHORT, 0)
 
