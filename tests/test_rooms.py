@@ -142,6 +142,7 @@ def test_weights_need_no_torch(line):
 
 # What the page "Inside" draws
 
+ROOMS = ("low", "middle", "high")
 SAID = '"""In: numbers.\nOut: sums."""\n'
 
 
@@ -160,7 +161,6 @@ def house(tmp_path):
     return write
 
 
-ROOMS = ("low", "middle", "high")
 LOW = {"low/one": "def f(): ...\ndef g(): ...\n", "low/two": "def h(): ...\n"}
 
 
