@@ -58,6 +58,9 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),
     *(
         "notebooks/08-name.md",
+        "marks",
+        '"marks": counted.marks_vectors',
+        'found["openings"] = diversity.distinct_openings(texts, groups)',
         "mine.jsonl",
         '"finished": false',
         '{"prompt": "..."}',
