@@ -57,7 +57,10 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),
     *(
-        "notebooks/07-name.md",
+        "notebooks/08-name.md",
+        "marks",
+        '"marks": counted.marks_vectors',
+        'found["openings"] = diversity.distinct_openings(texts, groups)',
         "mine.jsonl",
         '"finished": false',
         '{"prompt": "..."}',

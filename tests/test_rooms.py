@@ -2,77 +2,33 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 import ddpo_lib
+from ddpo_lib.base.code_keys import Library, Module
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.report.rooms import Room, read_rooms, room_of, rooms_used
 
 PROJECT = Path(__file__).parents[1]
 LIBRARY = PROJECT / "ddpo_lib"
-MODULES = sorted(LIBRARY.rglob("*.py"))
 DOORS = {"corpus", "diversity", "embed", "generate", "losses", "pipeline", "trainer"}
 MOST = 12  # modules of a room
 
 
-def name_of(file: Path) -> str:
-    """The dotted name of a module of the project."""
-    parts = file.relative_to(PROJECT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@cache
-def bindings(file: Path) -> set[str]:
-    """Names that a module binds at its top, imports included."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {alias.asname or alias.name for alias in node.names}
-    return found
-
-
-def imports(source: str) -> list[tuple[str, str | None]]:
-    """What Python code imports from the library, at its top or inside functions: (module, name or None)."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, None) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "write the import out: the order of the rooms is read from it"
-            found += [(node.module, alias.name) for alias in node.names]
-    return [(module, name) for module, name in found if module.split(".")[0] == "ddpo_lib"]
-
-
-def file_of(module: str) -> Path | None:
-    place = PROJECT.joinpath(*module.split("."))
-    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()), None)
-
-
-def target(module: str, name: str | None) -> str | None:
-    """The module that an import reads; None where there is no such module, or no such name in it."""
-    if name and file_of(f"{module}.{name}"):
-        return f"{module}.{name}"
-    file = file_of(module)
-    known = file and (name is None or name in bindings(file) or (module == "ddpo_lib" and name in ddpo_lib.__all__))
-    return module if known else None
-
-
-def pointing_back(file: Path, source: str) -> list[str]:
-    """Imports of a module of a room that lead to a later room, to a door, or nowhere."""
-    room, wrong = ddpo_lib.ROOMS.index(file.relative_to(LIBRARY).parts[0]), []
-    for module, name in imports(source):
-        found = target(module, name)
-        parts = found.split(".") if found else []
-        if len(parts) < 2 or parts[1] not in ddpo_lib.ROOMS or ddpo_lib.ROOMS.index(parts[1]) > room:
-            wrong.append(f"{name_of(file)}: from {module} import {name}")
-    return wrong
+def wrong_imports(file: Path, source: str | None = None) -> list[str]:
+    """Where a module of a room imports from a later room, from a door, or from nowhere."""
+    module = Module(Library.of(LIBRARY), file, source or file.read_text(encoding="utf-8"))
+    room = ddpo_lib.ROOMS.index(room_of(file, LIBRARY, ddpo_lib.ROOMS))
+    try:
+        used = rooms_used(module, ddpo_lib.ROOMS)
+    except InputError as error:
+        return [str(error)]
+    return [f"{file}: imports from {name}" for name in used if ddpo_lib.ROOMS.index(name) > room]
 
 
 def test_every_module_lies_in_a_room_of_at_most_twelve():
@@ -87,8 +43,7 @@ def test_every_module_lies_in_a_room_of_at_most_twelve():
 
 @pytest.mark.parametrize("room", ddpo_lib.ROOMS)
 def test_a_room_imports_only_from_those_before_it(room):
-    files = (LIBRARY / room).glob("*.py")
-    assert [wrong for file in files for wrong in pointing_back(file, file.read_text(encoding="utf-8"))] == []
+    assert [wrong for file in (LIBRARY / room).glob("*.py") for wrong in wrong_imports(file)] == []
 
 
 @pytest.mark.parametrize(
@@ -104,22 +59,14 @@ def test_a_room_imports_only_from_those_before_it(room):
     ],
 )
 def test_an_import_that_points_back_to_a_door_or_nowhere_is_found(line):
-    assert pointing_back(LIBRARY / "training" / "trainer.py", line)
-
-
-@pytest.mark.parametrize("room", ddpo_lib.ROOMS)
-def test_a_room_says_in_two_lines_what_comes_in_and_what_goes_out(room):
-    tree = ast.parse((LIBRARY / room / "__init__.py").read_text(encoding="utf-8"))
-    said = ast.get_docstring(tree).splitlines()
-    assert [line.split(":")[0] for line in said] == ["In", "Out"]
+    assert wrong_imports(LIBRARY / "training" / "trainer.py", line)
 
 
 def test_no_import_of_the_library_leads_nowhere():
-    files = [*MODULES, *(PROJECT / "tests").rglob("*.py"), *(PROJECT / "benchmarks").rglob("*.py")]
+    files = [*LIBRARY.rglob("*.py"), *(PROJECT / "tests").rglob("*.py"), *(PROJECT / "benchmarks").rglob("*.py")]
     assert len(files) > 100
     for file in files:
-        for module, name in imports(file.read_text(encoding="utf-8")):
-            assert target(module, name), f"{file}: from {module} import {name}"
+        Library.of(LIBRARY).module(file).modules_used()
 
 
 def test_a_door_only_hands_on():
@@ -191,3 +138,74 @@ def test_weights_need_no_torch(line):
         "False",
         "True",
     ]
+
+
+# What the page "Inside" draws
+
+ROOMS = ("low", "middle", "high")
+SAID = '"""In: numbers.\nOut: sums."""\n'
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Writes a library, a source for each file, and reads its rooms."""
+
+    def write(**sources: str) -> list[Room]:
+        files = {"__init__": 'ROOMS = ("low", "middle", "high")', **{f"{room}/__init__": SAID for room in ROOMS}}
+        for name, source in {**files, **sources}.items():
+            file = tmp_path / "house" / f"{name}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source, encoding="utf-8")
+        return read_rooms(tmp_path / "house")
+
+    return write
+
+
+LOW = {"low/one": "def f(): ...\ndef g(): ...\n", "low/two": "def h(): ...\n"}
+
+
+def test_each_import_of_one_room_by_another_counts_once_for_each_module(house):
+    rooms = house(
+        **LOW,
+        **{
+            "middle/a": "from house.low.one import f, g\nfrom house.low import two\n",
+            "middle/b": "def late():\n    from house.low.one import f\n    from house.low.one import g\n",
+            "high/c": "import numpy\nimport house.low.two\nimport house.middle.a as a\nfrom house.high import d\n",
+            "high/d": "import house.low.one, house.low.two\n",
+        },
+    )
+    assert [(room.name, room.modules, room.lines) for room in rooms] == [
+        ("low", 2, 5),
+        ("middle", 2, 7),
+        ("high", 2, 7),
+    ]
+    assert [room.imports for room in rooms] == [{}, {"low": 3}, {"low": 3, "middle": 1}]
+    assert {(room.takes, room.gives) for room in rooms} == {("numbers", "sums")}
+
+
+@pytest.mark.parametrize(
+    ("sources", "told"),
+    [
+        ({"attic/x": ""}, "attic/x.py: lies in no room; put it into the folder of one of low, middle, high"),
+        ({"door": "", "high/c": "from house import door\n"}, "door.py: lies in no room"),
+        ({"attic/x": "", "high/c": "from house.attic import x\n"}, "attic/x.py: lies in no room"),
+        ({"high/c": "from house.low.one import gone\n"}, "c.py: imports house.low.one.gone"),
+        ({"low/__init__": '"""Sums of numbers."""\n'}, "low/__init__.py: its docstring must say in two lines"),
+    ],
+)
+def test_an_unknown_room_or_import_is_an_error_that_names_the_file(house, sources, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        house(**LOW, **sources)
+
+
+def test_the_rooms_of_the_library_are_read_with_all_their_modules_and_imports():
+    rooms = read_rooms()
+    assert tuple(room.name for room in rooms) == ddpo_lib.ROOMS
+    found = {room.name: room for room in rooms}
+    assert sum(room.lines for room in rooms) == sum(
+        len(file.read_text(encoding="utf-8").splitlines()) for file in LIBRARY.glob("*/*.py")
+    )
+    assert found["base"].imports == {}
+    assert found["models"].takes == "a model's name in a profile"
+    source = "\n".join(file.read_text(encoding="utf-8") for file in (LIBRARY / "deviation").glob("*.py"))
+    assert set(found["deviation"].imports) == set(re.findall(r"ddpo_lib\.(\w+)", source)) - {"deviation"}

@@ -189,21 +189,32 @@ class Module:
         table = self.definitions.get("_MODULES")
         return ast.literal_eval(table.value) if table else {}
 
+    def modules_used(self) -> set[Path]:
+        """The files of the library's modules that this one imports from, at its top or inside functions.
+
+        Raises:
+            InputError: an import of the library that leads nowhere; names this file.
+        """
+        read = [read for _, _, read in self._imported_names([self.tree])]
+        return {self.library.find(list(name[1:]))[0] for name in read if name[0] == self.library.root.name}
+
     def _imports(self, nodes: Iterable[ast.AST]) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
+        return {name: bound for name, bound, _ in self._imported_names(nodes)}
+
+    def _imported_names(self, nodes: Iterable[ast.AST]) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Of each name imported: as it is here, what it stands for, what is read; for `import a.b`: a, a and a.b."""
+        found = []
         for node in (inner for outer in nodes for inner in ast.walk(outer)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    name = tuple(alias.name.split("."))
-                    found |= {alias.asname: name} if alias.asname else {name[0]: name[:1]}
-                    if name[0] == self.library.root.name:
-                        self.library.resolve(list(name[1:]), self.file)
+                    read = tuple(alias.name.split("."))
+                    found.append((alias.asname, read, read) if alias.asname else (read[0], read[:1], read))
             elif isinstance(node, ast.ImportFrom):
-                start = self._start(node)
-                for alias in node.names:
-                    found[alias.asname or alias.name] = (*start, alias.name)
-                    if start[0] == self.library.root.name:
-                        self.library.resolve([*start[1:], alias.name], self.file)
+                read = [(*self._start(node), alias.name) for alias in node.names]
+                found += [(a.asname or a.name, name, name) for a, name in zip(node.names, read, strict=True)]
+        for _, _, name in found:
+            if name[0] == self.library.root.name:
+                self.library.resolve(list(name[1:]), self.file)
         return found
 
     def _start(self, node: ast.ImportFrom) -> tuple[str, ...]:

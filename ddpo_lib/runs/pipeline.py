@@ -5,6 +5,7 @@ import re
 from functools import cache, partial
 from pathlib import Path
 
+from ddpo_lib.base.code_keys import LIBRARY
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, is_hub_name
@@ -30,8 +31,10 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),
     "06-released-code": ("deviation", "pairs"),
+    "07-inside": (),
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
+INSIDE = "07-inside"  # the chapter that reads the library's source
 KEPT = {  # a folder of results/ -> the profile, the artifact and the corpus that it is made from
     "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
     "deviation-hanna": ("deviation", "findings", "hanna.jsonl"),
@@ -340,6 +343,7 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
     profile may have no arm that learns online."""
     steps = []
     corpus = None if source == source_of(p, None) else source
+    read = {ANNOTATED: annotated, INSIDE: sorted(LIBRARY.rglob("*.py"))}
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
     outdated = [name for name in KEPT if not is_current(name)]  # a page warns of them
     for stem, inputs in chapters.items():
@@ -347,8 +351,8 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name, "outdated": outdated}
         make = partial(artifacts.make_chapter, notebook, named, corpus)
         name = f"chapter-{stem}"
-        inputs = ("corpus", *(read for read in inputs if read in made))
-        files = (notebook, *_kept_results(), *(annotated if stem == ANNOTATED else ()))
+        inputs = ("corpus", *(name for name in inputs if name in made))
+        files = (notebook, *_kept_results(), *read.get(stem, ()))
         steps.append(Step(name, make, inputs, params, files, notebook))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
