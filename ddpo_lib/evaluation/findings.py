@@ -359,7 +359,7 @@ def _size_for(r: float, n: int, target: float) -> float:
     return max(3, math.ceil(1 + others - 1e-9))
 
 
-def summarise(
+def collect_findings(
     table: pd.DataFrame,
     vectors: Mapping[str, np.ndarray],
     *,

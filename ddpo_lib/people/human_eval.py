@@ -82,7 +82,7 @@ def prepare(
     drawn = np.random.default_rng([seed, 0]).permutation(stories["prompt_id"].unique())[: prompts + checks].tolist()
     stories = stories[stories["prompt_id"].isin(drawn)].reset_index(drop=True)
     if show == "summary":
-        stories = summarise(stories, engine, words, seed, journal)
+        stories = summarise_stories(stories, engine, words, seed, journal)
     else:
         stories["shown"] = [opening(text, words) if show == "opening" else text for text in stories["text"]]
     study = draw_items(stories, arms, drawn[:prompts], items=items, checks=checks, seed=seed)
@@ -150,7 +150,7 @@ def opening(text: str, words: int) -> str:
     return text if len(found) <= words else text[: found[words - 1].end()] + " …"
 
 
-def summarise(stories: pd.DataFrame, engine, words: int, seed: int, journal: Path) -> pd.DataFrame:
+def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, journal: Path) -> pd.DataFrame:
     """The stories with a summary of each plot: `sent`, all that the engine was told, and `shown`, what it answered.
 
     Args:

@@ -30,7 +30,7 @@ OUTPUT = "annotation_output"
 BEST, DIVERSE = "quality", "diversity"  # the two questions, as they stand in Potato's output
 HARD, LEFT, RIGHT = "Hard to decide", "Set A", "Set B"
 CHOICES = {BEST: [*map(str, range(1, 9)), HARD], DIVERSE: [LEFT, RIGHT, HARD]}
-QUESTIONS = {
+ASKED = {
     BEST: "Which is the most interesting, highest-quality story?",
     DIVERSE: "Which set of stories is more diverse?",
 }
@@ -78,7 +78,7 @@ def configuration(labels: int, per_annotator: int) -> dict:
             {
                 "annotation_type": "radio",
                 "name": question,
-                "description": QUESTIONS[question],
+                "description": ASKED[question],
                 "labels": CHOICES[question],
                 "horizontal": True,
                 "humanize_labels": False,

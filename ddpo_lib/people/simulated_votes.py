@@ -6,10 +6,10 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from ddpo_lib.people.human_eval import STORIES
 from ddpo_lib.people.two_way_intervals import Spread
 from ddpo_lib.people.votes import QUESTIONS
 
-STORIES = 4  # of each arm on a page
 SECONDS = 90.0  # that simulated annotators take, median
 ALIKE, DIFFERENT = Spread(0.0, 0.0), Spread(0.3, 0.1)  # simulated items and annotators
 

@@ -37,14 +37,14 @@ QUESTIONS = ("quality", "diversity")
 FAST = 1 / 3  # of the median time: below, an answer counts as suspiciously fast
 
 
-class Tested(Estimate):
+class TestedEstimate(Estimate):
     """`p` is two-sided, of 1/2; `p_corrected` after Holm over the two questions."""
 
     p: float | None
     p_corrected: float | None
 
 
-class Exact(Tested):
+class Exact(TestedEstimate):
     """Wins of the first arm among what is decided, with the Clopper-Pearson interval and the exact binomial test.
 
     `first`, `second`, `ties` are counts; `p_half` is the test with every tie as half a win for either.
@@ -62,7 +62,7 @@ class Side(TypedDict):
     the exact test of labels, `labels` (its first is left), can call an arm's lead a bias. `first_left`, `first_right`:
     the share of labels for the first arm where it stood there."""
 
-    left: Tested
+    left: TestedEstimate
     labels: Exact
     first_left: float | None
     first_right: float | None
@@ -103,8 +103,8 @@ class Question(TypedDict):
     first: Estimate
     second: Estimate
     tie: Estimate
-    score: Tested
-    wins: Tested
+    score: TestedEstimate
+    wins: TestedEstimate
     labels: Exact
     items: Exact
     agreement: Agreement

@@ -94,7 +94,7 @@ def make_spaces(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def make_findings(profile: Profile, folder: Path, run: Run) -> None:
-    from ddpo_lib.evaluation.findings import summarise
+    from ddpo_lib.evaluation.findings import collect_findings
 
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy") for name in profile.spaces.choices()}
     settings = profile.evaluation
@@ -103,7 +103,7 @@ def make_findings(profile: Profile, folder: Path, run: Run) -> None:
     if corpus.groupby("prompt_id").size().max() < 2:
         source = run.steps["corpus"].params["source"]
         raise InputError(f"{source}: no prompt has two responses; a response deviates from others to the same prompt")
-    write_json(folder / "findings.json", summarise(corpus, vectors, gap=profile.data.gap, **options))
+    write_json(folder / "findings.json", collect_findings(corpus, vectors, gap=profile.data.gap, **options))
 
 
 def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:

@@ -64,7 +64,7 @@ def _shared(settings: Worlds) -> dict:
     return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
 
 
-def summarise(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
+def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
@@ -104,7 +104,7 @@ def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confide
     return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
 
 
-def judge_claims(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
+def judge_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:

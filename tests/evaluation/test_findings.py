@@ -16,13 +16,13 @@ from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.evaluation.findings import (
     agreement,
+    collect_findings,
     correlate_within,
     effective_share,
     needed,
     rank_by_source,
     scaled_weights,
     split_half,
-    summarise,
     zero_share,
 )
 from ddpo_lib.pairs.rules import draw_rows, make_pairs
@@ -387,9 +387,9 @@ def test_how_many_responses_are_needed_worked_by_hand():
 
 def test_captions_summed_up():
     table, vectors = real("newyorker_captions.jsonl", 25)
-    result = summarise(table, vectors, draws=200)
+    result = collect_findings(table, vectors, draws=200)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result == summarise(table, vectors, draws=200)
+    assert result == collect_findings(table, vectors, draws=200)
     assert (result["prompts"], result["responses"]) == (25, len(table))
     groups = np.unique(table["prompt_id"], return_inverse=True)[1]
     distances = {name: mean_distance(space, groups) for name, space in vectors.items()}
@@ -414,7 +414,7 @@ def test_captions_summed_up():
 
 def test_stories_of_which_one_a_prompt_has_a_score_say_nothing_of_scores():
     table, vectors = real("hanna.jsonl", 96)
-    result = summarise(table, vectors, draws=200)
+    result = collect_findings(table, vectors, draws=200)
     assert (result["prompts"], result["responses"], result["scored"]) == (96, 672, 96)
     for row in result["correlations"]:
         assert (row["rho"] is None) == (row["y"] == "score"), row
@@ -435,6 +435,6 @@ def test_a_response_alone_is_left_out_and_a_corpus_of_such_has_nothing_to_say():
         }
     )
     vectors = {"plane": np.array([[1.0, 0], [1, 0], [0, 1], [1, 1], [1, 2]])}
-    assert summarise(table, vectors, draws=50)["responses"] == 3
-    none = summarise(table.drop_duplicates("prompt_id"), {"plane": vectors["plane"][[0, 1, 4]]}, draws=50)
+    assert collect_findings(table, vectors, draws=50)["responses"] == 3
+    none = collect_findings(table.drop_duplicates("prompt_id"), {"plane": vectors["plane"][[0, 1, 4]]}, draws=50)
     assert (none["prompts"], none["zero_share"], none["reliability"]) == (0, [], [])

@@ -61,7 +61,7 @@ def judge_grid(profile: Profile, shift, seed: int = 0) -> list[dict]:
     claims = of_the_grid(profile)
     renamed = [claim | {"row": f"{i}-row", "against": f"{i}-against"} for i, claim in enumerate(claims)]
     table = rows_with(profile, shift, claims, seed)
-    return grids.judge_claims(table, renamed, confidence=profile.evaluation.confidence)
+    return grids.judge_rows(table, renamed, confidence=profile.evaluation.confidence)
 
 
 def on_claims(sign: float) -> dict[tuple[str, str], float]:

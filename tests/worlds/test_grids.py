@@ -27,7 +27,7 @@ LEVEL = {"confidence": 0.95}
 def test_rows_are_compared_by_seed():
     noise = np.random.default_rng(0).normal(size=10)
     table = grid(dpo=noise, ddpo=noise + 0.5 + 0.01 * np.arange(10))
-    found = grids.summarise(table.sample(frac=1, random_state=1), baseline="dpo", **LEVEL)
+    found = grids.summarise_rows(table.sample(frac=1, random_state=1), baseline="dpo", **LEVEL)
     change = found["differences"]["ddpo"]["plot_entropy"]
     assert change["mean"] == pytest.approx(0.545) and change["prompts"] == 10
     assert 0.5 < change["low"] < change["high"] < 0.6  # far narrower than the seeds' own spread
@@ -47,7 +47,7 @@ def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not
         claim("same", "higher"),
         claim("same", "unchanged", margin=0.1),
     ]
-    judged = grids.judge_claims(table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **LEVEL)
+    judged = grids.judge_rows(table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **LEVEL)
     verdicts = ["reproduced", "not reproduced", "not enough data", "reproduced", "not reproduced"]
     assert [c["verdict"] for c in judged] == verdicts
 
@@ -55,17 +55,15 @@ def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not
 def test_p_is_corrected_over_the_claims_that_were_judged():
     rng = np.random.default_rng(1)
     table = grid(dpo=np.zeros(10), a=rng.normal(0.8, 1, 10), b=rng.normal(0.8, 1, 10))
-    (alone,) = grids.judge_claims(table, [claim("a", "higher")], **LEVEL)
-    both = grids.judge_claims(table, [claim("a", "higher"), claim("b", "higher")], **LEVEL)
+    (alone,) = grids.judge_rows(table, [claim("a", "higher")], **LEVEL)
+    both = grids.judge_rows(table, [claim("a", "higher"), claim("b", "higher")], **LEVEL)
     assert alone["p_corrected"] == alone["p"] == alone["difference"]["p"]
     assert min(c["p_corrected"] for c in both) == pytest.approx(2 * min(c["p"] for c in both))
 
 
 def test_a_claim_of_equivalence_has_twice_the_p_of_two_one_sided_tests():
     values = np.random.default_rng(4).normal(0.02, 0.05, 10)
-    (judged,) = grids.judge_claims(
-        grid(dpo=np.zeros(10), same=values), [claim("same", "unchanged", margin=0.1)], **LEVEL
-    )
+    (judged,) = grids.judge_rows(grid(dpo=np.zeros(10), same=values), [claim("same", "unchanged", margin=0.1)], **LEVEL)
     one_sided = max(
         ttest_1samp(values, -0.1, alternative="greater").pvalue, ttest_1samp(values, 0.1, alternative="less").pvalue
     )
