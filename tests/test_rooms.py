@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ddpo_lib
-from ddpo_lib.base.code_keys import Library, Module
+from ddpo_lib.base.definitions import Library, Module
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.report.rooms import Room, read_rooms, room_of, rooms_used
 

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpo_lib.base.code_keys import LIBRARY, Library, Module
+from ddpo_lib.base.code_keys import LIBRARY
+from ddpo_lib.base.definitions import Library, Module
 from ddpo_lib.base.errors import InputError
 
 
