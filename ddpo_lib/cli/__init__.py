@@ -1,2 +1,2 @@
 """In: the command line `ddpo ...`.
-Out: one clear line for each result or mistake, and a status."""
+Out: one clear line for each result or error, and an exit status."""

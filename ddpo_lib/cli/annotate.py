@@ -1,4 +1,4 @@
-"""`ddpo annotate ...`: a study with people, from a run's stories to win rates."""
+"""`ddpo annotate ...`: a study with people, from the stories of a run to win rates."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,17 +15,17 @@ app = typer.Typer(
 HOSTING = """\
 http://127.0.0.1:{port}/
 
-Only this machine can reach it. To let others in, put a proxy that speaks HTTPS in front of it, on this machine, and
-never open the port itself; with nginx, in a server block that has your certificate:
+Only this machine can reach it. To let others in, run an HTTPS proxy in front of it on this machine, and never open the
+port itself. With nginx, write this into a server block that has your certificate:
     location / {{ proxy_pass http://127.0.0.1:{port}; proxy_set_header Host $host;
         proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; }}
-Start this command with POTATO_PROXY_FIX=1 in its environment then, so that Potato believes those headers.
-Anyone who knows a name can sign in by it; `require_password: true` in {config} asks for a password too.
-On Prolific, put these two lines into that file, with your code:
+Then start this command with POTATO_PROXY_FIX=1 in its environment, so that Potato trusts these headers.
+Anyone who knows a name can sign in with it; `require_password: true` in {config} asks for a password too.
+For Prolific, add these two lines to that file, with your code:
     login: {{type: url_direct, url_argument: PROLIFIC_PID}}
     completion_code: YOUR-CODE
-and give as the study's address https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}
-Stop with Ctrl-C: answers are kept, and the same command goes on."""
+and give Prolific the address https://YOUR-HOST/?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}
+Stop with Ctrl-C. Answers are kept, and the same command continues."""
 
 
 class Show(StrEnum):
@@ -38,30 +38,30 @@ class Show(StrEnum):
 
 @app.command()
 def prepare(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/embedded; it has the stories.")],
-    arms: Annotated[tuple[str, str], typer.Option(help="The two arms; the first is the one whose wins are counted.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the study; must not exist.")],
-    prompts: Annotated[int, typer.Option(min=1, help="Items; all there are, where there are fewer.")] = 100,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with stories, such as runs/embedded.")],
+    arms: Annotated[tuple[str, str], typer.Option(help="The two arms; the wins of the first are counted.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for the study; must not exist.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Number of items, one per prompt, at most.")] = 100,
     show: Annotated[Show, typer.Option(help="Each story whole, its opening, or a summary of its plot.")] = Show.whole,
-    words: Annotated[int, typer.Option(min=1, help="Of an opening or a summary.")] = 100,
-    items: Annotated[int, typer.Option(min=1, help="An annotator gets, besides checks.")] = 25,
-    labels: Annotated[int, typer.Option(min=1, help="Of each item, by different annotators.")] = 3,
-    checks: Annotated[int, typer.Option(min=0, help="Attention checks an annotator gets.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of prompts, order, sides and places.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Writes the summaries: its name here, or at the server.")] = None,
-    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    words: Annotated[int, typer.Option(min=1, help="Number of words in an opening or a summary.")] = 100,
+    items: Annotated[int, typer.Option(min=1, help="Items per annotator, besides attention checks.")] = 25,
+    labels: Annotated[int, typer.Option(min=1, help="Labels per item, by different annotators.")] = 3,
+    checks: Annotated[int, typer.Option(min=0, help="Attention checks per annotator.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts, their order, sides and checks.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Model that writes summaries, here or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, with /v1.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
-    profile: Annotated[str, typer.Option(help="Has the model that summarises where none is named.")] = "embedded",
+    profile: Annotated[str, typer.Option(help="Profile whose model writes summaries without --model.")] = "embedded",
 ) -> None:
-    """Write a study of two arms: pages for Potato, and apart from them the key."""
+    """Write a study of two arms: pages for Potato, and a separate key that says which story is from which arm."""
     from ddpo_lib.people import human_eval
 
     given = _given(model=model, url=url, key=key_variable, engine=engine)
     if given and show != Show.summary:
-        raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or --show summary")
-    if out.exists():  # said before a model is loaded
-        raise InputError(f"{out}: exists already, and may hold answers; name a new folder")
+        raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or give --show summary")
+    if out.exists():  # checked before a model is loaded
+        raise InputError(f"{out}: exists already and may hold answers; name a new folder")
     writer = _open_engine(given, profile) if show == Show.summary else None
     sizes = {"prompts": prompts, "items": items, "labels": labels, "checks": checks, "words": words}
     key = human_eval.prepare(run, arms, out, show=show.value, seed=seed, engine=writer, **sizes)
@@ -69,14 +69,14 @@ def prepare(
     blocks = -(-key["prompts"] // items)
     typer.echo(
         f"{out}: {key['prompts']} items{fewer}, {labels} labels each, for {blocks * labels} annotators; "
-        f"put who you are into {out / 'study' / 'consent.json'}, keep {out / 'key.json'} to yourself"
+        f"write who you are into {out / 'study' / 'consent.json'}, and keep {out / 'key.json'} to yourself"
     )
 
 
 @app.command()
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
 ) -> None:
     """Start the annotation server of a study on this machine."""
     from ddpo_lib.people import potato
@@ -91,10 +91,10 @@ def serve(
 @app.command()
 def analyse(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
-    out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="The whole analysis.")] = None,
-    profile: Annotated[str, typer.Option(help="Has the confidence of intervals and the number of draws.")] = "embedded",
+    out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="File for the whole analysis.")] = None,
+    profile: Annotated[str, typer.Option(help="Profile with the confidence and the number of draws.")] = "embedded",
 ) -> None:
-    """Win rates with intervals, tests, agreement, side bias, time, and the power that the study had."""
+    """Print win rates with intervals, tests, agreement, side bias, time, and the power of the study."""
     from ddpo_lib.base.files import write_json
     from ddpo_lib.people import vote_report, votes
     from ddpo_lib.people.answers import read_answers
@@ -115,17 +115,17 @@ def analyse(
 
 @app.command()
 def judge(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `ddpo annotate prepare` wrote.")],
-    model: Annotated[str | None, typer.Option(help="The judge: its name here, or at the server.")] = None,
-    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
+    model: Annotated[str | None, typer.Option(help="Model that judges, here or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, with /v1.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the judge, in files and tables; default: the model's.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Most of an answer; a model that thinks aloud needs more.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    profile: Annotated[str, typer.Option(help="Has the judge where none is named, and the confidence.")] = "embedded",
+    name: Annotated[str | None, typer.Option(help="Judge's name in files and tables; default: the model's.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens per answer; reasoning needs more.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    profile: Annotated[str, typer.Option(help="Profile with the confidence, and the default judge.")] = "embedded",
 ) -> None:
-    """Ask a language model the study's questions, each item in both orders; goes on where it was stopped."""
+    """Ask a language model the study's questions, with each item in both orders. Continues after an interruption."""
     from ddpo_lib.people import judge as judges
     from ddpo_lib.people import judge_report
     from ddpo_lib.people.answers import read_answers
@@ -144,7 +144,7 @@ def judge(
 
 
 def _given(**asked: str | None) -> dict[str, str]:
-    """The options of an engine that were given; an address alone means a server."""
+    """The options of an engine that were given; an address without an engine means a server."""
     asked["engine"] = asked["engine"] or ("server" if asked["url"] else None)
     return {name: value for name, value in asked.items() if value is not None}
 

@@ -1,8 +1,8 @@
-"""What `ddpo weights`, `train`, `generate` and `evaluate` do with files of the user's own, outside a run folder.
+"""What `ddpo weights`, `train`, `generate` and `evaluate` do with a user's own files, outside a run folder.
 
-All split prompts alike. `weights` writes each prompt's side into its table, and the others read it there. A corpus is
-split by `corpus.side` instead; the commands give all of them the same defaults. What a model has seen is kept beside it
-(`seen_prompts`).
+All of them split prompts in the same way. `weights` writes each prompt's side into its table, and the others read it
+there. If they get a corpus, they split it by `corpus.side`, with the same defaults. The prompts that a model has seen
+are listed in its folder (`seen_prompts`).
 """
 
 import json
@@ -40,7 +40,7 @@ def weights(
     held_out: float,
     split_seed: int,
 ) -> pd.DataFrame:
-    """The corpus with each response's side, distances and weights; of a shard "k/n", only the prompts of that part.
+    """The corpus with each response's side, distances and weights; with a shard "k/n", only the prompts of that part.
 
     Weights compare the responses to one prompt, so they do not depend on the split.
     """
@@ -57,25 +57,29 @@ def weights(
             table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
         except ValueError as error:
             raise InputError(str(error)) from None
-    if part:  # for `merge`, which wants each shard of one corpus once
+    if part:  # for `merge`, which needs each shard of one corpus once
         options = [source, semantic, style, scale, floor, held_out, split_seed]
         table.attrs["shard"] = {"k": part[0], "n": part[1], "of": options}
     elif held_out and not table["split"].eq("test").any():
-        log.warning("%s: no prompt is held out; give --held-out or --split-seed another value", source)
+        log.warning("%s: no prompt is held out; give another --held-out or --split-seed", source)
     PartialState().destroy_process_group()
     return table
 
 
 def describe_weights(out: Path, table: pd.DataFrame) -> str:
-    """How many responses and prompts a table of weights holds, and how many prompts it holds out."""
+    """A sentence: how many responses and prompts a table of weights has, and how many prompts are held out."""
     held_out = table.loc[table["split"] == "test", "prompt_id"].nunique()
     return f"{out}: {len(table)} responses to {table['prompt_id'].nunique()} prompts, {held_out} of them held out"
 
 
 def train(source: Path, out: Path, name: str, start: Path | None, profile_name: str) -> str:
-    """Train one arm on the training prompts of what `ddpo weights` wrote; returns a sentence on the result.
+    """Train one arm on the training prompts of a table from `ddpo weights`; returns a sentence about the result.
 
-    With several processes (`accelerate launch`) all of them call this; the main one puts the adapter in its place.
+    With several processes (`accelerate launch`), all of them call this function, and the main one moves the adapter to
+    `out`.
+
+    Raises:
+        InputError: `out` exists, `start` is no trained model, or the table has nothing to train on.
     """
     from accelerate import PartialState
 
@@ -122,24 +126,25 @@ def generate(
     held_out: float,
     split_seed: int,
 ) -> str:
-    """Sample for the prompts of a corpus; returns a sentence on the result.
+    """Sample responses to the prompts of a corpus; returns a sentence about the result.
 
     Args:
-        prompts: what `ddpo weights` wrote, or a corpus; responses are not needed, and a prompt without any is held out.
-        out: prompt-grouped JSONL. A line of a trained model tells whether it has `seen` the prompt in training, where
-            that is known; a response tells its `tokens` and whether it is `finished`, not cut at a limit. Answers are
-            kept in a journal beside it until it is written, so that the same command goes on where it was stopped.
-        adapter: what `train` wrote; None: `asked` says what is sampled.
+        prompts: a table from `ddpo weights`, or a corpus. Responses are not needed; a prompt without any is held out.
+        out: prompt-grouped JSONL. For a trained model, a line says whether the model has `seen` the prompt in training,
+            if that is known. A response has its number of `tokens` and whether it is `finished`, that is, not cut at a
+            limit. Until `out` is written, answers are kept in a journal beside it, so the same command continues after
+            an interruption.
+        adapter: folder that `train` wrote; None: `asked` says which model is sampled.
         asked: fields of `settings.Baseline` that the user gave.
-        samples: a prompt; None: as the profile has it.
-        temperature: likewise.
-        profile_name: has the rest.
-        seed: of the draws.
+        samples: samples per prompt; None: the profile's number.
+        temperature: sampling temperature; None: the profile's.
+        profile_name: the profile with all other settings.
+        seed: seed of the draws.
         split: "test" for held-out prompts, "train" for the others, or "all".
-        held_out, split_seed: of the split of a corpus; a table of weights is split already.
+        held_out, split_seed: share and seed of the split of a corpus; a table of weights is already split.
 
     Raises:
-        InputError: no such prompt, or a held-out one that the adapter has seen in training.
+        InputError: the split has no prompt, a held-out prompt that the adapter has seen in training, or no answer.
     """
     from ddpo_lib.sampling.engines import open_engine
     from ddpo_lib.sampling.generate import generate as sample
@@ -186,7 +191,7 @@ def generate(
 
 
 def _prompts_to_sample(source: str, split: str, held_out: float, split_seed: int) -> pd.DataFrame:
-    """A row a prompt of the split, `prompt_id prompt`."""
+    """One row per prompt of the split, `prompt_id prompt`."""
     if split not in ("all", "train", "test"):
         raise InputError(f"--split {split}: expected all, train or test")
     table = _table_of_weights(source)
@@ -204,11 +209,11 @@ def _prompts_to_sample(source: str, split: str, held_out: float, split_seed: int
 
 
 def _mark_seen(table: pd.DataFrame, adapter: Path, source: str, split: str) -> pd.DataFrame:
-    """Prompts with `seen`, whether the adapter was trained on them; no such column where that is not known."""
+    """The prompts with `seen`, whether the adapter was trained on them; without that column if it is not known."""
     known = seen_prompts.read(adapter)
     if known is None:
         if models.is_trained(adapter):
-            log.warning("%s: no %s, so it is not known what it was trained on", adapter, seen_prompts.FILE)
+            log.warning("%s: no %s, so its training prompts are not known", adapter, seen_prompts.FILE)
         return table
     seen = [seen_prompts.fingerprint(prompt) in known for prompt in table["prompt"]]
     if split == "test" and any(seen):
@@ -221,18 +226,20 @@ def _mark_seen(table: pd.DataFrame, adapter: Path, source: str, split: str) -> p
 
 
 def _open_adapter(adapter: Path, engine: str, unused: set[str], model: Model):
-    """The profile's model with an adapter, where nothing is asked for that an adapter has of its own."""
+    """The profile's model with an adapter. `unused` names options that do not apply, since an adapter sets them."""
     from ddpo_lib.sampling.engines import open_trained
 
     if not models.is_trained(adapter):
         raise InputError(f"{adapter}: holds no trained model; give a folder that `ddpo train` wrote")
     if unused:
-        raise InputError(f"{adapter}: an adapter has its model and its template; leave out {', '.join(sorted(unused))}")
+        raise InputError(
+            f"{adapter}: an adapter sets its model and its template; leave out {', '.join(sorted(unused))}"
+        )
     return open_trained(model, adapter, engine)
 
 
 def checked(kind: type[Section], fields: dict) -> Section:
-    """A section of a profile out of what the user gave."""
+    """A section of a profile, made from the values that the user gave."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -248,24 +255,26 @@ def evaluate(
     held_out: float,
     split_seed: int,
 ) -> dict:
-    """Every measure of every file of samples, with intervals; the first is the one that the others are compared with.
+    """Every measure for every file of samples, with intervals. The other files are compared with the first one.
 
     Args:
         sources: files that `generate` wrote, or others of that form.
-        scored: what `ddpo weights` wrote, or a corpus; the reward is fitted on its training prompts. None: the corpus
-            of the package, split as the profile says.
-        profile_name: has the reward and the spaces.
-        held_out, split_seed: of the split of `scored` where that is a corpus.
+        scored: a table from `ddpo weights`, or a corpus; the reward is fitted on its training prompts. None: the corpus
+            of the package, split as in the profile.
+        profile_name: the profile with the reward and the spaces.
+        held_out, split_seed: share and seed of the split of `scored` if it is a corpus.
 
     Returns:
-        What `compare_arms.summarise` gives, with `matched`, `baseline`, `quality` (the reward's report) and what the
-        arms share. Also `prompts`: how many are `evaluated`, `seen_by_models` in training, by arm (None: not known),
-        and
-        `seen_by_reward`. `samples`: by arm, `compare_arms.describe_samples` with `finished_known`, of how many samples
-        it is known whether they were cut. `not_comparable`: by arm, why no difference to the baseline is shown.
+        The result of `compare_arms.summarise`, with `matched`, `finished`, `baseline`, `quality` (the reward's report)
+        and the values that all arms share. `prompts` says how many prompts are `evaluated`, how many are
+        `seen_by_models` in training, by arm (None: not known), and how many are `seen_by_reward`. `samples` has for
+        each arm the result of `compare_arms.describe_samples`; its `finished_known` is the number of samples of which
+        it is known whether they were cut. `not_comparable` says for an arm why no difference from the baseline is
+        shown.
 
     Raises:
-        InputError: a file without samples to compare, or of the name of another; scores that teach nothing.
+        InputError: a file without samples to compare, two files with one name, or scores that no reward can be fitted
+            on.
     """
     from ddpo_lib.evaluation.compare_arms import (
         LENGTHS,
@@ -289,10 +298,10 @@ def evaluate(
     for source in sources:
         table = read_corpus(source, held_out=0.0, keep_repeats=True, flags=("seen", "finished"))
         if table.groupby("prompt_id").size().max() < 2:
-            raise InputError(f"{source}: no prompt has two samples; diversity needs two")
+            raise InputError(f"{source}: no prompt has two samples; diversity needs two samples per prompt")
         arm = Path(source).stem
         if arm in tables:
-            raise InputError(f"{source}: another file is called {arm} too; arms go by the names of their files")
+            raise InputError(f"{source}: another file is called {arm} too; rename one, since arms are named by files")
         text = ["" if is_blank(text) else text for text in table["text"]]
         if not any(text):
             raise InputError(f"{source}: every sample is blank; leave the file out")
@@ -331,12 +340,12 @@ def count_seen(tables: dict[str, pd.DataFrame], learned: set[str]) -> dict:
     """How many of the evaluated prompts the models and the reward have learned from.
 
     Args:
-        tables: by arm, a row a sample with `prompt` and `seen`: True, False, or None where it is not known.
+        tables: by arm, one row per sample with `prompt` and `seen`: True, False, or None if it is not known.
         learned: fingerprints of the prompts that the reward was fitted on.
 
     Returns:
-        `evaluated`, the distinct prompts of all arms; `seen_by_models`, by arm, None where that of a prompt is not
-        known; `seen_by_reward`.
+        `evaluated`, the number of distinct prompts of all arms; `seen_by_models`, a number by arm, None if it is not
+        known for some prompt; `seen_by_reward`, a number.
     """
     by_arm = {arm: table.drop_duplicates("prompt") for arm, table in tables.items()}
     prompts = {prompt for table in by_arm.values() for prompt in table["prompt"]}
@@ -350,7 +359,7 @@ def count_seen(tables: dict[str, pd.DataFrame], learned: set[str]) -> dict:
 
 
 def describe_evaluation(result: dict) -> str:
-    """What was seen in training, then the paper's three axes as tables for a terminal, with a line on the reward."""
+    """What was seen in training, then the paper's three axes as tables for a terminal, and a line about the reward."""
     from ddpo_lib.base.wording import interval, p_value
     from ddpo_lib.evaluation.compare_arms import HEADLINE
 
@@ -371,7 +380,7 @@ def describe_evaluation(result: dict) -> str:
 
 
 def _describe_seen(prompts: dict) -> list[str]:
-    """A line that counts, and a warning where some prompt was learned from."""
+    """A line with counts, and a warning if a model or the reward learned from an evaluated prompt."""
     by_arm = prompts["seen_by_models"]
     counts = (
         f"{seen} ({arm})" if seen is not None else f"unknown ({arm}: no field `seen`)" for arm, seen in by_arm.items()
@@ -394,7 +403,7 @@ def _describe_cut(samples: dict[str, dict], arm: str, baseline: str) -> str:
 
 
 def _worth(report: dict) -> str:
-    """What the reward is and how well it ranks, in a sentence."""
+    """A sentence: what the reward is and how well it ranks responses."""
     rho = report["within_prompt"]
     if rho is None:
         return f"quality is the {report['name']}, untested: no held-out prompt has two different scores"
@@ -408,12 +417,12 @@ def _parse_shard(shard: str | None) -> tuple[int, int] | None:
         return None
     k, _, n = shard.partition("/")
     if not (k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
-        raise InputError(f"--shard {shard}: expected K/N with 1 <= K <= N, as in 2/8")
+        raise InputError(f"--shard {shard}: expected K/N with 1 <= K <= N, such as 2/8")
     return int(k), int(n)
 
 
 def _arm(name: str, start: Path | None) -> tuple[Arm | None, str | None]:
-    """The arm that a name stands for, and the column with its weights; None for SFT."""
+    """The arm of a name (None for SFT), and the column with its weights (None for an unweighted arm)."""
     if name == "sft":
         return None, None
     method, _, spaces = name.partition("-")
@@ -440,7 +449,7 @@ def _read_weights(source: Path, column: str | None) -> pd.DataFrame:
 
 
 def _table_of_weights(source: str) -> pd.DataFrame | None:
-    """What `ddpo weights` wrote; None for any other source, which `corpus` reads and words the errors of."""
+    """The table if `ddpo weights` wrote it; None for any other source, which `corpus` reads and reports errors of."""
     import pyarrow.parquet as pq
 
     path = Path(source)
@@ -454,7 +463,7 @@ def _table_of_weights(source: str) -> pd.DataFrame | None:
 
 
 def _training_rows(source: Path, table: pd.DataFrame, start: Path | None) -> pd.DataFrame:
-    """The rows whose prompt is in the training split; says so where `start` has seen one of the others."""
+    """The rows whose prompt is in the training split; logs a warning if `start` has seen a held-out prompt."""
     train, held_out = table[table["split"] == "train"], table.loc[table["split"] == "test", "prompt"].unique()
     if train.empty:
         raise InputError(
@@ -469,7 +478,7 @@ def _training_rows(source: Path, table: pd.DataFrame, start: Path | None) -> pd.
 
 
 def _fit(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """Without the responses that are over the profile's token limit; says how many."""
+    """The table without responses over the profile's token limit; logs how many are left out."""
     count = models.token_counter(profile.model.name, profile.model.revision, profile.model.template)
     fits = [count(p, t) <= profile.data.max_tokens for p, t in zip(table["prompt"], table["text"], strict=True)]
     if not all(fits):

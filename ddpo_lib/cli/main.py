@@ -1,4 +1,4 @@
-"""The `ddpo` command. Bad input ends with one clear line and status 2; nothing half made is left."""
+"""The `ddpo` command. Bad input ends with one clear line and status 2, and leaves no incomplete file."""
 
 import errno
 import gc
@@ -26,23 +26,23 @@ app = typer.Typer(
 IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app.add_typer(annotate.app, name="annotate")
-PROFILE = typer.Option(help="A profile of the package (embedded, smoke, small, paper) or a YAML file.")
+PROFILE = typer.Option(help="A profile of the package, such as embedded, smoke, small or paper, or a YAML file.")
 CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
-RUNS = typer.Option(help="Folder that holds the runs.")
-GPUS = "GPUs, as in 0,1: a process has one of them to itself; one that stands twice takes two."
+RUNS = typer.Option(help="Folder of the runs.")
+GPUS = "GPUs, such as 0,1: each process uses one of them alone; list a GPU twice to share it between two."
 
-HELD_OUT, SPLIT_SEED = 0.1, 42  # for every command alike (paper, data: 90/10 by prompt, seed 42)
+HELD_OUT, SPLIT_SEED = 0.1, 42  # the same for every command (paper, data: 90/10 by prompt, seed 42)
 SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
 
 Profile = Annotated[str, PROFILE]
 HeldOut = Annotated[float, SHARE]
-SplitSeed = Annotated[int, typer.Option(help="Another one holds out other prompts.")]
+SplitSeed = Annotated[int, typer.Option(help="Seed of the split; another seed holds out other prompts.")]
 Corpus = Annotated[str | None, CORPUS]
 Runs = Annotated[Path, RUNS]
 
 
 def main() -> None:
-    """Entry point: turns errors that a user can mend into one line and status 2."""
+    """Entry point: turns errors that a user can fix into one line and status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ddpo_lib").setLevel(logging.INFO if IS_MAIN else logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -64,7 +64,7 @@ def main() -> None:
 
 @app.callback()
 def check_processes(context: typer.Context) -> None:
-    # two processes of another command would do the same work twice, or wait for each other at a lock for ever
+    # two processes of another command would do the same work twice, or wait for each other's lock for ever
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand not in ("train", "weights"):
         command = context.invoked_subcommand
         raise InputError(f"{command}: started as several processes; only `train` and `weights` share their work")
@@ -73,16 +73,16 @@ def check_processes(context: typer.Context) -> None:
 @app.command()
 def weights(
     source: Annotated[str, typer.Argument(metavar="IN", help="Prompt-grouped JSONL or Parquet file, or hub data set.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="A row a response, with distances and weights.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write: one row per response.")],
     semantic: Annotated[str, typer.Option(help="Model of the semantic space.")] = "minilm",
     style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
     scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
-    floor: Annotated[float, typer.Option(help="Least weight that a response keeps, 0 to 1.")] = 0.0,
+    floor: Annotated[float, typer.Option(help="Least weight of a response, 0 to 1.")] = 0.0,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
     held_out: HeldOut = HELD_OUT,
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """How far each response is from the others to its prompt, and the weight that follows; holds out some prompts."""
+    """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
     from ddpo_lib.cli import commands
 
     table = commands.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
@@ -93,10 +93,10 @@ def weights(
 
 @app.command()
 def merge(
-    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="What `ddpo weights` would have written.")],
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="What `ddpo weights --shard` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write, as `ddpo weights` writes it.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Tables that `ddpo weights --shard` wrote.")],
 ) -> None:
-    """Put the shards of a table of weights together; none is held in memory whole."""
+    """Join the shards of a table of weights, without loading a whole shard into memory."""
     from ddpo_lib.deviation import weight_shards
 
     rows = _write_aside(out, lambda aside: weight_shards.merge(parts, aside))
@@ -105,12 +105,12 @@ def merge(
 
 @app.command()
 def train(
-    source: Annotated[Path, typer.Argument(metavar="WEIGHTS.parquet", help="What `ddpo weights` wrote.")],
+    source: Annotated[Path, typer.Argument(metavar="WEIGHTS.parquet", help="Table that `ddpo weights` wrote.")],
     out: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder for the LoRA adapter; must not exist.")],
     arm: Annotated[
         str, typer.Option(help="sft, dpo, ddpo-semantic, ddpo-style, ddpo-both, orpo, dorpo-*.")
     ] = "ddpo-both",
-    start: Annotated[Path | None, typer.Option("--from", help="Adapter to start from, the reference too.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Adapter to start from; also the reference.")] = None,
     profile: Profile = "embedded",
 ) -> None:
     """Train one arm on the training prompts: `--arm sft` first, then any other with `--from` the SFT adapter."""
@@ -123,27 +123,27 @@ def train(
 
 @app.command()
 def generate(
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="What `ddpo train` wrote, or - for none.")],
-    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="WEIGHTS.parquet, a corpus or prompts alone.")],
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Folder that `ddpo train` wrote, or - for none.")],
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="WEIGHTS.parquet, a corpus, or only prompts.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Samples, grouped by prompt.")],
-    model: Annotated[str | None, typer.Option(help="Without an adapter: its name here, or at the server.")] = None,
-    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, with its /v1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model without an adapter, here or at the server.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, with /v1.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
     how: Annotated[str | None, typer.Option(help="plain, iter or verbalized.")] = None,
-    instruction: Annotated[str | None, typer.Option(help="What to tell the model, with {prompt} in it.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples a prompt; default: the profile's.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Default: the profile's.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What to tell the model; contains {prompt}.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples per prompt; default: the profile's.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature; default: the profile's.")] = None,
     profile: Profile = "embedded",
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     split: Annotated[str, typer.Option(help="test: held-out prompts; train: the others; all: both.")] = "test",
     held_out: HeldOut = HELD_OUT,
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """Sample stories for held-out prompts from a trained adapter, any model, or a server; goes on where it was stopped.
+    """Sample stories for held-out prompts from an adapter, any model, or a server. Continues after an interruption.
 
-    WEIGHTS.parquet tells which prompts are held out. A corpus is split by --held-out and --split-seed, which must then
-    be those that `ddpo weights` was given. A prompt without responses is held out.
+    WEIGHTS.parquet says which prompts are held out. A corpus is split by --held-out and --split-seed; give the same
+    values as to `ddpo weights`. A prompt without responses is held out.
     """
     from ddpo_lib.cli import commands
 
@@ -157,17 +157,17 @@ def generate(
 
 @app.command()
 def evaluate(
-    sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one an arm.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one per arm.")],
     scored: Annotated[str | None, typer.Option(help="WEIGHTS.parquet or a corpus, to fit the reward on.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Every measure, with intervals.")] = None,
     profile: Profile = "embedded",
     held_out: HeldOut = HELD_OUT,
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
-    """Quality and diversity of samples, with intervals; the first file is the one that the others are compared with.
+    """Measure quality and diversity of samples, with intervals, and compare the other files with the first one.
 
-    The reward is fitted on the training prompts of --scored; --held-out and --split-seed split it where it is a corpus.
-    The first line tells how many of the prompts the models and the reward have learned from.
+    The reward is fitted on the training prompts of --scored. If that is a corpus, --held-out and --split-seed split it.
+    The first line says how many of the prompts the models and the reward have learned from.
     """
     from ddpo_lib.base.files import write_json
     from ddpo_lib.cli import commands
@@ -184,11 +184,11 @@ def run(
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
     cores: Annotated[int, typer.Option(help="Processes and threads at once.")] = os.cpu_count() or 1,
-    gpus: Annotated[str | None, typer.Option(help=GPUS + " Default: each that is there.")] = None,
-    executor: Annotated[str | None, typer.Option(help="Of Snakemake, as in slurm; default: this machine.")] = None,
-    jobs: Annotated[int, typer.Option(help="At once, with an executor.")] = 16,
+    gpus: Annotated[str | None, typer.Option(help=GPUS + " Default: all GPUs of this machine.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Snakemake executor, such as slurm; default: none.")] = None,
+    jobs: Annotated[int, typer.Option(help="Jobs at once, with an executor.")] = 16,
 ) -> None:
-    """Everything: data, training, samples, evaluation and the book. What is fresh is not made again."""
+    """Make everything: data, training, samples, evaluation and the book. Fresh artifacts are not made again."""
     from ddpo_lib.base import gpus as devices
     from ddpo_lib.report.book import publish
     from ddpo_lib.runs.pipeline import ALONE, PROJECT, open_run
@@ -201,7 +201,7 @@ def run(
     goal = "book" if "book" in opened.steps else "evaluation"
     where = _on_cluster(executor, jobs) if executor else []
     slots = [] if executor else devices.visible() if gpus is None else devices.split(gpus)
-    # reads and checks the corpus first, so that its errors come plainly; with a cluster, vectors are its work
+    # reads and checks the corpus first, so that its errors are shown plainly; a cluster computes the vectors itself
     first = "corpus" if executor else "pairs"
     if not opened.is_fresh(first):
         _make_apart(first, profile, corpus, runs, slots)
@@ -218,9 +218,9 @@ def plan(
     profile: Profile = "embedded",
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
-    gpu: Annotated[str, typer.Option(help="That the hours are for: A100, H100, H200, L40S or 4090.")] = "H100",
+    gpu: Annotated[str, typer.Option(help="GPU that the hours are for: A100, H100, H200, L40S or 4090.")] = "H100",
 ) -> None:
-    """What a run will need: names, licences, steps, disk, memory and hours. Estimates; touches no network."""
+    """Estimate what a run needs: names, licences, steps, disk, memory and hours. Uses no network."""
     from ddpo_lib.profiles.profile import load_profile
     from ddpo_lib.runs import plan as planning
     from ddpo_lib.runs.pipeline import open_run, source_of
@@ -237,9 +237,9 @@ def make(
     profile: Profile = "embedded",
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
-    gpus: Annotated[str, typer.Option(help=GPUS + " Default: no choice is made.")] = "",
+    gpus: Annotated[str, typer.Option(help=GPUS + " Default: none is chosen.")] = "",
 ) -> None:
-    """Artifacts of a run and what they stand on, one after another; what is fresh is not made again."""
+    """Make artifacts of a run and their inputs, one after another. Fresh artifacts are not made again."""
     from ddpo_lib.base import gpus as devices
     from ddpo_lib.runs.pipeline import open_run
 
@@ -250,16 +250,16 @@ def make(
     with devices.held(devices.split(gpus), opened.folder / ".gpus"):
         for step in steps:
             typer.echo(opened.path(step))
-            gc.collect()  # a trainer and its model are in a circle
+            gc.collect()  # a trainer and its model refer to each other
 
 
 @app.command(hidden=True)
 def keep(
-    name: Annotated[str, typer.Argument(help="A folder of results/, as in worlds or measures-hanna.")],
+    name: Annotated[str, typer.Argument(help="A folder of results/, such as worlds or measures-hanna.")],
     data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """For maintainers: make what a folder of results/ keeps, and keep it. For `worlds`, run `make book-full` first."""
+    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first."""
     from ddpo_lib.report import results
     from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run, recipe
 
@@ -277,7 +277,7 @@ def keep(
 def readme(runs: Runs = Path("runs")) -> None:
     """For maintainers: write README's marked blocks, its figure and results/readme.json.
 
-    They come from the finished run of the profile `embedded`, results/worlds, results/timings.json and
+    The sources are the finished run of the profile `embedded`, results/worlds, results/timings.json and
     benchmarks/RESULTS.md.
     """
     from ddpo_lib.report import readme as writer
@@ -300,7 +300,7 @@ def timings(
 
 
 def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
-    """One artifact in a process of its own, whose memory goes with it."""
+    """Make one artifact in a process of its own, which frees its memory at the end."""
     command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]
     command += ["--corpus", corpus] if corpus else []
     command += ["--gpus", ",".join(gpus)] if gpus else []
@@ -310,14 +310,14 @@ def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: l
 
 
 def _on_cluster(executor: str, jobs: int) -> list[str]:
-    """Words for Snakemake that make its jobs those of a cluster."""
+    """Options of Snakemake that send its jobs to a cluster."""
     from ddpo_lib.runs.pipeline import PROJECT
 
     plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
     if importlib.util.find_spec(plugin.replace("-", "_")) is None:
         raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
     if not (settings / "config.yaml").exists():
-        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write there what a job asks for")
+        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write what a job needs into it")
     return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(settings)]
 
 
@@ -330,7 +330,7 @@ def _snakemake(
     gpus: Sequence[str] = (),
     where: Sequence[str] = (),
 ) -> None:
-    """Make a run's goal and what it stands on, as jobs of this machine, or of the cluster that `where` names."""
+    """Make a run's goal and its inputs, as jobs on this machine or on the cluster that `where` names."""
     from ddpo_lib.runs.pipeline import PROJECT
 
     require("snakemake")

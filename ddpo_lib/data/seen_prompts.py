@@ -30,7 +30,7 @@ def write(folder: Path, prompts: Iterable[str], start: Path | None = None) -> No
     """
     before = set() if start is None else read(start)
     if before is None:
-        log.warning("%s: contains no %s, so it is not known which prompts %s was trained on", start, FILE, folder)
+        log.warning("%s: no %s, so it is not known which prompts %s was trained on", start, FILE, folder)
         return
     write_json(folder / FILE, sorted(before | {fingerprint(prompt) for prompt in prompts}))
 

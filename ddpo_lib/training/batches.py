@@ -1,4 +1,4 @@
-"""Which pairs or responses make a batch, and in which order: like lengths together, the same for a seed and epoch."""
+"""Which pairs or responses form a batch, and in which order: similar lengths together, fixed by seed and epoch."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 
 class WeightedPairs(DataCollatorForPreference):
-    """TRL's padded preference batch with the pairs' weights."""
+    """TRL's padded preference batch, with the pairs' weights as `weight`, (B,) float32."""
 
     def torch_call(self, examples: list[dict]) -> dict:
         batch = super().torch_call(examples)
@@ -18,7 +18,7 @@ class WeightedPairs(DataCollatorForPreference):
 
 
 def check_weights(data: Dataset, name: str) -> None:
-    """Raise a ValueError that names the first row of a `weight` column that is no finite number >= 0."""
+    """Raise a ValueError that names the first row whose `weight` is not a finite number >= 0."""
     if "weight" not in data.column_names:
         return
     for row, weight in enumerate(data["weight"]):
@@ -28,7 +28,7 @@ def check_weights(data: Dataset, name: str) -> None:
 
 
 def check_lengths(lengths: list[int], longest: int | None, name: str) -> None:
-    """Raise a ValueError that counts the pairs over `longest` tokens and names the first."""
+    """Raise a ValueError that counts the pairs with more than `longest` tokens and names the first one."""
     rows = [row for row, length in enumerate(lengths) if longest is not None and length > longest]
     if rows:
         raise ValueError(
@@ -38,7 +38,7 @@ def check_lengths(lengths: list[int], longest: int | None, name: str) -> None:
 
 
 class ByLength:
-    """For a trainer whose sampling strategy is "group_by_length": that order, repeatable when a run is resumed."""
+    """Makes the order of a trainer's sampling strategy "group_by_length" the same when a training is resumed."""
 
     def _get_train_sampler(self, train_dataset=None):
         data = self.train_dataset if train_dataset is None else train_dataset
@@ -51,7 +51,7 @@ class ByLength:
 
 
 class _EpochSampler(LengthGroupedSampler):
-    """Batches of like length, in an order that depends on seed and epoch alone."""
+    """Batches of similar length, in an order that depends only on seed and epoch."""
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int):
         super().__init__(batch_size, lengths=lengths)

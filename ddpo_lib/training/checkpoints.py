@@ -1,4 +1,4 @@
-"""What a checkpoint is a checkpoint of: arms that share their pairs differ in loss, settings and weights alone."""
+"""Which arm a checkpoint belongs to: arms with the same pairs differ only in loss, settings and weights."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ FILE = "arm.json"
 
 
 def write_arm(checkpoint: Path, arm: dict) -> None:
-    """Note beside a checkpoint which arm it is of: settings, and `weight`, a number a pair or None."""
+    """Write into a checkpoint's folder which arm it belongs to: settings, and `weight`, one number per pair or None."""
     (checkpoint / FILE).write_text(json.dumps(arm))
 
 
 def check_arm(checkpoint: Path, arm: dict) -> None:
-    """Raise a ValueError that names the first setting, or the first row's weight, that differs in a checkpoint."""
+    """Raise a ValueError that names the first setting, or the first weight, that differs from the checkpoint's arm."""
     if not (checkpoint / FILE).exists():
         raise ValueError(f"resume_from_checkpoint: {checkpoint} holds no {FILE}; no DeviationTrainer wrote it")
     there = json.loads((checkpoint / FILE).read_text())

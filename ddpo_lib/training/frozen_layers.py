@@ -1,8 +1,8 @@
-"""The layers below the first adapter never change: run them once for each sequence, keep what they give, skip them.
+"""The layers below the first adapter never change: run them once per sequence, store their output, then skip them.
 
-With LoRA on the last 8 of 30 layers, 22 layers of every forward pass compute what they computed before. A `Trunk` takes
-those layers out of the model; what they give for a sequence is computed at first use and kept on disk, where every
-arm and epoch that has the same base model finds it. The model trains as before, to float rounding.
+With LoRA on the last 8 of 30 layers, 22 layers of every forward pass repeat an earlier computation. A `Trunk` takes
+those layers out of the model. It computes their output for a sequence at the first use and stores it on disk, for all
+arms and epochs with the same base model. The model trains as before, up to float rounding.
 """
 
 import numpy as np
@@ -14,20 +14,21 @@ from ddpo_lib.training.logps import Packed, can_pack
 
 
 class Trunk:
-    """The first `depth` decoder layers of a Llama-like model, with a memory of what they gave.
+    """The first `depth` decoder layers of a Llama-like model, whose outputs are stored on disk.
 
     Args:
         model: a `*ForCausalLM` whose decoder is `model.model` with `embed_tokens`, `layers` and `norm`. It is changed:
-            its first `depth` layers are passed over from now on, so it must be fed this trunk's output as
-            `inputs_embeds`. Parameter names stay as they were, so adapters save and load as for the whole model.
+            it now skips its first `depth` layers, so it needs this trunk's output as `inputs_embeds`. Parameter names
+            stay as they were, so adapters are saved and loaded as for the whole model.
         depth: number of layers, 1 or more.
 
     Attributes:
-        layers: those layers; none of them trains.
-        version: a hash of the weights and settings that the kept states depend on.
+        layers: the first `depth` layers; they are not trained.
+        version: a hash of the weights and settings that the stored states depend on.
 
     Raises:
-        ValueError: a depth that leaves no layer above, or a decoder of another build (see `logps.can_pack` too).
+        ValueError: a depth that leaves no layer above, or a decoder or attention that is built differently (see
+            `logps.can_pack`).
     """
 
     def __init__(self, model, depth: int):
@@ -68,14 +69,14 @@ class Trunk:
         upper, norm = decoder.layers, decoder.norm
         decoder.layers, decoder.norm = self.layers, torch.nn.Identity()
         try:
-            # the slice over `num_hidden_layers` in the decoder's forward ends with the shorter list
+            # the decoder's forward takes `num_hidden_layers` of this list, which ends earlier
             return decoder(**packed.inputs()).last_hidden_state
         finally:
             decoder.layers, decoder.norm = upper, norm
 
 
 class _PassOver(torch.nn.Module):
-    """Stands where a trunk layer stood, so that the layers above keep their places and names."""
+    """Takes the place of a trunk layer, so that the layers above keep their positions and names."""
 
     def forward(self, hidden_states, *args, **kwargs):
         return hidden_states

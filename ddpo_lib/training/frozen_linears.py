@@ -1,9 +1,10 @@
-"""Frozen linear layers of a policy on the CPU: run in oneDNN, with their weights laid out once, where that is faster.
+"""Frozen linear layers of a policy on the CPU: run in oneDNN, with weights prepared once, where that is faster.
 
-An adapter's step multiplies mostly by weights that never change: forward as they are, backward transposed. torch's x86
-builds hand such products to MKL, which leaves AVX-512 unused on some processors: oneDNN is twice as fast there, and no
-faster elsewhere. So both are timed, once for each size, and the faster one is used. An adapter's layer runs as one
-function, which adds to what the base layer gives, where PEFT writes three arrays. Results agree to float rounding.
+A training step of an adapter multiplies mostly by weights that never change: as they are in the forward pass, and
+transposed in the backward pass. torch's x86 builds call MKL for such products. On some processors MKL does not use
+AVX-512, and oneDNN is twice as fast; on others oneDNN is not faster. So both are timed once for each size, and the
+faster one is used. An adapter's layer runs as one function that adds to the output of the base layer, where PEFT writes
+three arrays. Results agree up to float rounding.
 """
 
 import time
@@ -19,17 +20,18 @@ from torch import nn
 Product = Callable[[torch.Tensor], torch.Tensor]  # (..., in) -> (..., out)
 
 ROWS = 128  # tokens of a timed product; a step has some hundreds
-SIDE = 2048  # of a timed weight, at most: a vocabulary's is as fast, and takes too long
-ROUNDS = 7  # the best counts
-GAIN = 1.25  # least ratio of times that counts: closer ones could change places from run to run, and rounding with them
+SIDE = 2048  # longest side of a timed weight: the gain for a vocabulary's is the same, but timing it takes too long
+ROUNDS = 7  # the fastest round counts
+GAIN = 1.25  # least ratio of times; with closer times the choice, and with it rounding, could vary from run to run
 
 
 @contextmanager
 def fast_frozen_linears(*models: nn.Module) -> Iterator[None]:
-    """Within it, frozen float32 linear layers on the CPU and LoRA on them run faster; names and weights stay the same.
+    """A context in which frozen float32 linear layers on the CPU, and LoRA on them, run faster.
 
-    A layer whose weight trains, or which is on another device or of another dtype, runs as before, and so does an
-    adapter with dropout, a bias or a variant. Merge adapters outside: an addition to `weight.data` is not noticed.
+    Names and weights stay the same. A layer runs as before if its weight is trained, or if it is on another device or
+    of another dtype. So does an adapter with dropout, a bias or a variant. Merge adapters outside this context: it does
+    not notice an addition to `weight.data`.
     """
     layers = [layer for model in models for layer in model.modules()]
     frozen = {layer: _Frozen(layer) for layer in layers if type(layer) is nn.Linear and _is_frozen(layer)}
@@ -45,7 +47,7 @@ def fast_frozen_linears(*models: nn.Module) -> Iterator[None]:
 
 
 def fast_product(weight: torch.Tensor) -> Product | None:
-    """x -> x @ weight.T in oneDNN, for a float32 weight on the CPU, (out, in); None where `F.linear` is as fast.
+    """x -> x @ weight.T in oneDNN, for a float32 weight on the CPU, (out, in); None if `F.linear` is as fast.
 
     The function keeps a copy of the weight, in oneDNN's layout. The weight may be a transposed view.
     """
@@ -56,7 +58,7 @@ def fast_product(weight: torch.Tensor) -> Product | None:
 
 
 class _Frozen:
-    """A linear layer's forward. Products are made at the first call that needs them, and again for other weights."""
+    """A linear layer's forward. The first call that needs a product makes it; a changed weight makes it anew."""
 
     def __init__(self, layer: nn.Linear):
         self.layer = layer
@@ -76,7 +78,7 @@ class _Frozen:
         return plain and _is_frozen(self.layer)
 
     def products(self, x: torch.Tensor) -> tuple[Product | None, Product | None]:
-        """Of the forward pass, and of the backward pass where x has one."""
+        """The product of the forward pass, and that of the backward pass if x needs a gradient."""
         weight = self.layer.weight
         if self._made_for != (weight.data_ptr(), weight._version):
             self._made_for, self._products = (weight.data_ptr(), weight._version), {}
@@ -91,7 +93,7 @@ class _Frozen:
 
 
 class _Adapted:
-    """The forward of PEFT's LoRA on a frozen layer; PEFT's own wherever more is asked for than one plain adapter."""
+    """The forward of PEFT's LoRA on a frozen layer, for one plain adapter; in any other case PEFT's own forward."""
 
     def __init__(self, layer: lora.Linear, base: _Frozen):
         self._layer, self._base = layer, base
@@ -117,7 +119,7 @@ class _Linear(torch.autograd.Function):
     """x @ weight.T + bias + scaling * (x @ low.T) @ high.T, with gradients for x, low and high.
 
     Args:
-        forward, backward: products with the (out, in) weight and with its transpose; F.linear's where None.
+        forward, backward: products with the (out, in) weight and with its transpose; None: `F.linear` is used.
         low, high: LoRA's A, (r, in), and B, (out, r), or None.
     """
 
@@ -170,7 +172,7 @@ def _in_onednn(weight: torch.Tensor) -> Product:
 @cache
 @torch.no_grad()
 def _gains(shape: tuple[int, int], contiguous: bool, threads: int) -> bool:
-    """Whether oneDNN takes less time than F.linear by `GAIN`, for weights of a shape, as they are or transposed."""
+    """Whether `F.linear` takes more than `GAIN` times as long as oneDNN, for a weight of this shape and layout."""
     weight = torch.ones(shape) if contiguous else torch.ones(shape[::-1]).t()
     x = torch.ones(ROWS, shape[1])
     ways = partial(F.linear, weight=weight), _in_onednn(weight)

@@ -1,8 +1,8 @@
-"""A policy and a batch -> log-probabilities of its responses, with nothing computed twice and nothing for padding.
+"""A policy and a batch -> log-probabilities of its responses. Nothing is computed twice, and nothing for padding.
 
-A padded batch is laid out as one row: each distinct prompt once, and its responses after it. A response attends to its
-prompt and to itself, through a variable-length kernel where there is one (bfloat16 or float16 on CUDA) and sequence by
-sequence elsewhere. The LM head runs on response tokens alone.
+A padded batch is laid out as one row: each distinct prompt once, followed by its responses. A response attends to its
+prompt and to itself. A variable-length kernel does this for bfloat16 or float16 on CUDA; elsewhere attention runs
+sequence by sequence. The LM head runs only on response tokens.
 """
 
 import inspect
@@ -32,23 +32,24 @@ _GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.
 
 
 class NotToldError(ValueError):
-    """The model does not pass on to its attention what it was called with."""
+    """The model does not pass the arguments of its call on to its attention."""
 
 
 @dataclass
 class Packed:
     """Sequences without padding in one row of T tokens: for each distinct prompt its tokens, then its responses.
 
-    A response's piece begins with the prompt's last token, which predicts its first; that token is not in the prompt's.
+    The piece of a response begins with the prompt's last token, which predicts the response's first token. The piece of
+    the prompt does not contain that token.
 
     Attributes:
-        tokens, positions: (1, T) token ids, and their places in their sequences.
-        predicting: (R,) places in the row whose next token is one of a response, row by row of the batch.
-        predicted: (R,) those next tokens.
-        row: (R,) the row of the batch that each belongs to.
-        pieces: (context, start, stop), each place from start to stop in the row following the sequence's first
-            `context` = (start, stop) places; an empty context for a prompt.
-        queries: as `pieces`, with a prompt and its first response, which stand side by side, as one.
+        tokens, positions: (1, T) token ids, and their positions in their sequences.
+        predicting: (R,) places in the row whose next token belongs to a response, in the order of the batch's rows.
+        predicted: (R,) these next tokens.
+        row: (R,) the row of the batch that each of them belongs to.
+        pieces: triples (context, start, stop). The places from start to stop of the row continue the sequence whose
+            first places are `context` = (start, stop); a prompt has an empty context.
+        queries: as `pieces`, but a prompt and its first response, which are adjacent, form one piece.
     """
 
     tokens: torch.Tensor
@@ -61,7 +62,7 @@ class Packed:
 
     @cached_property
     def spans(self) -> tuple:
-        """For a variable-length kernel: ends of queries and keys, most of each, and the places of the keys."""
+        """For a variable-length kernel: cumulative lengths of queries and keys, their maxima, and the keys' places."""
         own = [stop - start for _, start, stop in self.queries]
         seen = [high - low + n for ((low, high), _, _), n in zip(self.queries, own, strict=True)]
         places = [i for (low, high), start, stop in self.queries for i in (*range(low, high), *range(start, stop))]
@@ -70,21 +71,21 @@ class Packed:
         return *ends, max(own), max(seen), torch.tensor(places, device=device)
 
     def inputs(self) -> dict:
-        """For the model. The mask of one cell tells transformers that there is nothing for it to mask."""
+        """Arguments for the model. The mask of one cell tells transformers that it has nothing to mask."""
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
         inputs = {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
         return inputs | {"packed": self, "use_cache": False}
 
 
 class Scored(NamedTuple):
-    """What a model says of the responses of a batch: two values a response, (B,), and the others a token of one, (R,).
+    """A model's scores for the B responses of a batch, and for their R tokens.
 
     Attributes:
-        logps: (B,) float32 sums of log-probabilities, with their gradient.
-        counts: (B,) tokens that were predicted.
+        logps: (B,) float32 sums of log-probabilities in nats, with their gradient.
+        counts: (B,) number of tokens that were predicted.
         row: (R,) the response that a token belongs to.
-        entropy, mean_logits, top1: (R,) of the distribution in a token's place: its entropy in nats, its mean logit,
-            and whether the token is the likeliest; no gradient. None where TRL's head was not asked for it.
+        entropy, mean_logits, top1: (R,) for the distribution at a token: its entropy in nats, its mean logit, and
+            whether the token is the most probable one. They have no gradient. None if TRL's head does not give them.
     """
 
     logps: torch.Tensor
@@ -96,7 +97,7 @@ class Scored(NamedTuple):
 
 
 def with_fused_head(model):
-    """The model itself, ready for `score_responses` outside of a trainer: TRL's trainers fuse the LM head of theirs."""
+    """Make a model ready for `score_responses` outside a trainer, and return it; TRL's trainers do this themselves."""
     add_fused_lm_head(_causal_model(model))
     return model
 
@@ -105,11 +106,14 @@ def score_responses(model, batch: dict, response: torch.Tensor, trunk=None) -> S
     """Log-probability of each row's response.
 
     Args:
-        model: a causal language model that a TRL trainer holds or that comes of `with_fused_head`; plain, PEFT or
-            wrapped for several devices.
+        model: a causal language model from a TRL trainer or from `with_fused_head`: plain, with PEFT or wrapped for
+            several devices.
         batch: `input_ids` and `attention_mask`, (B, L), padded on the right.
         response: (B, L), true on response tokens, which follow the prompt's.
-        trunk: lower layers whose output is kept (`frozen_layers.Trunk`), or None.
+        trunk: lower layers whose output is stored (`frozen_layers.Trunk`), or None.
+
+    Raises:
+        NotToldError: a trunk is given, and the model does not pass the layout of a packed batch on to its attention.
     """
     response = response.bool() & batch["attention_mask"].bool()
     if can_pack(model):
@@ -119,13 +123,13 @@ def score_responses(model, batch: dict, response: torch.Tensor, trunk=None) -> S
         except NotToldError:
             if trunk is not None:
                 raise
-            log.warning("%s cannot run packed batches; it runs padded ones", type(_causal_model(model)).__name__)
+            log.warning("%s cannot run packed batches; padded ones are used", type(_causal_model(model)).__name__)
             _causal_model(model).set_attn_implementation("eager")
     labels = batch["input_ids"].masked_fill(~response, -100)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
     predicted = response[:, 1:]  # nothing predicts a first token
-    width = predicted.shape[1]  # prompt-learning adapters put more before it
+    width = predicted.shape[1]  # prompt-learning adapters put more tokens before it
     return _fused(outputs, lambda values: values[:, -width:][predicted], predicted.nonzero()[:, 0], len(response))
 
 
@@ -134,7 +138,7 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
     if trunk is not None:
         inputs["inputs_embeds"] = trunk(packed)
         del inputs["input_ids"]
-    if _use_triton(packed.tokens.device):  # there TRL's fused head sees these tokens alone, and never holds all logits
+    if _use_triton(packed.tokens.device):  # TRL's fused head then gets only these tokens, and never holds all logits
         labels = torch.full_like(packed.tokens, -100)
         labels[0, packed.predicting] = packed.predicted
         outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
@@ -145,9 +149,9 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
 
 
 class _LogProbs(torch.autograd.Function):
-    """(R, V) logits and (R,) tokens -> their log-probabilities, entropy, mean logit, and whether each is the likeliest.
+    """(R, V) logits and (R,) tokens -> log-probabilities, entropy, mean logit, and whether a token is the likeliest.
 
-    Of all values as many as logits, one array is made: probabilities, which backward turns into the gradient.
+    It makes only one array of the size of the logits: probabilities, which `backward` turns into the gradient.
     """
 
     @staticmethod
@@ -160,7 +164,7 @@ class _LogProbs(torch.autograd.Function):
             shares = room[: len(part)] if kept is None else kept[start : start + AT_ONCE]
             largest = part.amax(dim=-1, keepdim=True)
             torch.sub(part, largest, out=shares).exp_()
-            # on the CPU log_softmax is off by 1e-5 over a vocabulary, always to one side; the logarithm of a sum is not
+            # on the CPU log_softmax has a bias of 1e-5 over a vocabulary; the logarithm of a sum has none
             whole = shares.sum(dim=-1, keepdim=True)
             total = largest + whole.log()
             logit = part.gather(1, token)
@@ -175,13 +179,13 @@ class _LogProbs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: torch.Tensor, *_):
         shares, tokens, whole = ctx.saved_tensors
-        # in place: the next use of what was saved is an error of autograd's
+        # in place: autograd raises an error if the saved array is used again
         shares.mul_((-gradient / whole)[:, None]).scatter_add_(1, tokens[:, None], gradient[:, None])
         return shares, None
 
 
 def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:
-    """From what TRL's fused head gives; `at` takes the response tokens out of it."""
+    """Scores from the outputs of TRL's fused head; `at` selects the response tokens."""
     parts = (outputs.entropy, outputs.mean_logits, outputs.is_top1)
     statistics = (None if part is None else at(part).detach() for part in parts)
     return _summed(at(outputs.log_probs).float(), row, rows, *statistics)
@@ -193,7 +197,7 @@ def _summed(logps: torch.Tensor, row: torch.Tensor, rows: int, *statistics) -> S
 
 
 def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.Tensor) -> Packed:
-    """Lay out (B, L) padded tokens as one row; rows of equal prompts share it."""
+    """Lay out (B, L) padded tokens as one row, in which responses to equal prompts share one prompt."""
     lengths = attention_mask.sum(dim=1).tolist()
     prompt_lengths = (attention_mask.sum(dim=1) - response.sum(dim=1)).tolist()
     rows_of: dict[tuple, list[int]] = {}
@@ -241,13 +245,13 @@ def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, response: torch.
 def packed_attention(
     module, query, key, value, attention_mask, *, packed: Packed | None = None, dropout: float = 0.0, **kwargs
 ):
-    """Attention within each sequence of a packed row; torch's own where nothing is packed.
+    """Attention within each sequence of a packed row; torch's own attention for an ordinary batch.
 
     Args:
-        query, key, value: (1, H, T, d), with fewer heads in key and value where they are grouped.
+        query, key, value: (1, H, T, d), with fewer heads in key and value for grouped-query attention.
         packed: the layout; None for an ordinary batch.
         dropout: of attention weights, 0 outside training.
-        kwargs: `scaling` among them.
+        kwargs: further options, such as `scaling`.
 
     Returns:
         (1, T, H, d), and None for the attention weights.
@@ -257,7 +261,9 @@ def packed_attention(
     """
     if packed is None:
         if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:  # the mask of one cell
-            raise NotToldError(f"{type(module).__name__} is not told where the sequences of a packed batch begin")
+            raise NotToldError(
+                f"{type(module).__name__} is not told where the sequences of a packed batch begin; give no trunk"
+            )
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
     scale = kwargs.get("scaling")
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0:
@@ -266,7 +272,7 @@ def packed_attention(
 
 
 def _attend_in_turn(query, key, value, packed, scale, dropout):
-    # each tensor is split once: a slice apiece would fill a gradient of the whole row with zeros, for every slice
+    # each tensor is split once; the gradient of a separate slice would be a whole row of zeros for every slice
     starts, lengths = zip(*((start, stop - start) for _, start, stop in packed.pieces), strict=True)
     keys, values = (dict(zip(starts, x.split(lengths, dim=2), strict=True)) for x in (key, value))
     queries = query.split([stop - start for _, start, stop in packed.queries], dim=2)
@@ -295,10 +301,10 @@ def _attend_at_once(query, key, value, packed, scale):
 
 
 def can_pack(model) -> bool:
-    """Whether the model's attention can be told where sequences begin and end; if so, it is from now on."""
+    """Whether the model's attention can use the layout of a packed batch; if so, it is set to use it from now on."""
     configs = getattr(extract_model_from_parallel(model, recursive=True), "peft_config", {}).values()
     if any(config.is_prompt_learning for config in configs):
-        return False  # virtual tokens stand before the first
+        return False  # virtual tokens come before the first one
     model = _causal_model(model)
     config = model.config.get_text_config()
     if config._attn_implementation == PACKED_ATTENTION:
@@ -314,7 +320,7 @@ def can_pack(model) -> bool:
 
 
 def _causal_model(model):
-    """The transformers model within what wraps it for several devices and for PEFT."""
+    """The transformers model without the wrappers for several devices and for PEFT."""
     model = extract_model_from_parallel(model, recursive=True)
     return model.get_base_model() if isinstance(model, PeftModel) else model
 

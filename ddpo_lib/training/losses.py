@@ -1,4 +1,4 @@
-"""Losses of the paper, unreduced: log-probabilities and weights -> one loss a pair. torch alone.
+"""Losses of the paper, unreduced: log-probabilities and weights -> one loss per pair. Needs only torch.
 
 B is the number of pairs. A trainer takes the mean over pairs; `weight` is the deviation weight of the pair's
 *winner*. With weights of 1 these are plain DPO and ORPO.
@@ -19,10 +19,10 @@ def ddpo_loss(
     """DDPO (paper, the DDPO objective): weight * -log sigmoid(beta * (logratio_w - logratio_l)).
 
     Args:
-        chosen, rejected: (B,) log pi(y | x), summed over response tokens.
+        chosen, rejected: (B,) log pi(y | x) of the policy in nats, summed over response tokens.
         ref_chosen, ref_rejected: (B,) the same under the frozen reference.
         weight: (B,) deviation weight of the winner, >= 0.
-        beta: strength of the tie to the reference, > 0.
+        beta: how strongly the loss keeps the policy near the reference, > 0.
 
     Returns:
         (B,) losses, not reduced.
@@ -50,8 +50,8 @@ def dorpo_loss(
         chosen_mean, rejected_mean: (B,) *mean* log-probability of a response token, <= 0.
         weight: (B,) deviation weight of the winner, >= 0.
         lam: weight of the odds-ratio term, > 0.
-        variant: "paper", or "released" for what the authors' code computes: the NLL averaged over the batch before
-            the weight multiplies it, and the odds-ratio term's weight inside log-sigmoid.
+        variant: "paper", or "released" for what the authors' code computes. It averages the NLL over the batch before
+            it multiplies by the weight, and puts the weight of the odds-ratio term inside log-sigmoid.
 
     Returns:
         (B,) losses, not reduced.
@@ -70,7 +70,7 @@ def dorpo_loss(
 
 
 def log_odds(logp: torch.Tensor) -> torch.Tensor:
-    """log(p / (1 - p)) from log p <= 0, finite for log p near 0 (p = 1 is taken as the float just below)."""
+    """log(p / (1 - p)) from log p <= 0. It is finite also near log p = 0, since log p is kept just below 0."""
     logp = logp.clamp(max=-torch.finfo(logp.dtype).tiny)
     return logp - torch.log(-torch.expm1(logp))
 
@@ -81,10 +81,10 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _check_shapes(**values: torch.Tensor) -> None:
-    """All (B,), with the B of the first: other shapes would broadcast to losses that mean nothing."""
+    """Check that all are (B,) with the B of the first; other shapes would broadcast to meaningless losses."""
     first, *_ = values.items()
     for name, value in values.items():
         if value.ndim != 1:
-            raise ValueError(f"{name}: expected one number a pair, got shape {tuple(value.shape)}")
+            raise ValueError(f"{name}: expected one number per pair, got shape {tuple(value.shape)}")
         if len(value) != len(first[1]):
             raise ValueError(f"{name}: expected {len(first[1])} numbers, as many as {first[0]}, got {len(value)}")

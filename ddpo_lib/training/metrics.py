@@ -1,6 +1,6 @@
-"""What the log says of a step: TRL's metrics under TRL's names, and what the weights did.
+"""What the log reports about a step: TRL's metrics under TRL's names, and the effect of the weights.
 
-All are over the pairs, responses or tokens of all processes.
+All metrics are over the pairs, responses or tokens of all processes.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,19 @@ import torch
 
 from ddpo_lib.training.logps import Scored
 
-Gather = Callable[[torch.Tensor], torch.Tensor]  # every process's values, end to end
+Gather = Callable[[torch.Tensor], torch.Tensor]  # values of this process -> values of all processes, concatenated
 
 
 def preference_metrics(
     scored: Scored, losses: torch.Tensor, weight: torch.Tensor, rewards: torch.Tensor, gather: Gather
 ) -> dict[str, torch.Tensor]:
-    """Of a batch of B pairs.
+    """Metrics of a batch of B pairs, by name, each one number.
 
     Args:
         scored: the 2B responses, winners first.
         losses, weight: (B,).
-        rewards: (2B,), TRL's for the loss.
-        gather: the accelerator's.
+        rewards: (2B,), as TRL defines them for the loss.
+        gather: the accelerator's function.
     """
     is_chosen = scored.row < len(losses)
     losses, weight = gather(losses), gather(weight)
@@ -47,7 +47,7 @@ def preference_metrics(
 
 
 def response_metrics(scored: Scored, gather: Gather) -> dict[str, torch.Tensor]:
-    """Of a batch of responses that are learnt from as they are."""
+    """Metrics of a batch of responses in supervised fine-tuning, by name, each one number."""
     return {
         "entropy": _token_mean(scored.entropy, gather),
         "mean_token_accuracy": _token_mean(scored.top1, gather),
@@ -55,7 +55,7 @@ def response_metrics(scored: Scored, gather: Gather) -> dict[str, torch.Tensor]:
 
 
 def _token_mean(values: torch.Tensor, gather: Gather) -> torch.Tensor:
-    """Processes hold different numbers of tokens."""
+    """Mean over the tokens of all processes, which hold different numbers of them."""
     total = torch.stack([values.float().sum(), torch.tensor(len(values), device=values.device, dtype=torch.float32)])
     total = gather(total[None]).sum(dim=0)
     return total[0] / total[1].clamp(min=1)

@@ -1,6 +1,6 @@
-"""Pairs and a frozen reference -> its log-probabilities, computed once for each sequence and kept on disk.
+"""Pairs and a frozen reference -> the reference's log-probabilities, computed once per sequence and stored on disk.
 
-Arms and ablations that start from one model share them, whatever their weights and whichever process comes first.
+Arms and ablations that start from one model share them, whatever their weights.
 """
 
 import json
@@ -20,7 +20,7 @@ from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.training import logps
 
 SIDES = ("chosen", "rejected")
-AT_ONCE = 4096  # rows; what a kill costs
+AT_ONCE = 4096  # rows between two writes; a kill loses at most so many
 
 
 def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset], list[np.ndarray]]) -> Dataset:
@@ -28,10 +28,10 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
 
     Args:
         data: rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
-        version: a key of all that the log-probabilities depend on besides the tokens.
-        compute: gives both sides, (n,) each, for rows that are not known in full. It is called with `AT_ONCE` of them
-            at most, and what it gives is kept before it is called again. With several processes all of them call it,
-            with the same rows.
+        version: a key of everything that the log-probabilities depend on besides the tokens.
+        compute: n rows -> (n,) log-probabilities of the chosen and (n,) of the rejected responses. It is called for
+            rows that are not stored yet, with at most `AT_ONCE` of them, and its results are stored before the next
+            call. With several processes, all of them call it with the same rows.
     """
     version = _from_main(version)
     keys = {}
@@ -40,7 +40,7 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
         keys[side] = [content_key(version, str(prompt), str(response)) for prompt, response in texts]
     store = Store("reference-logps")
     processes = PartialState()
-    # a second job waits here and then finds the work done; processes of one job must not wait for each other
+    # a second job waits here and then finds the results; processes of one job must not wait for each other
     with FileLock(f"{store.path}.lock") if processes.num_processes == 1 else nullcontext():
         known = _from_main(store.get(list({*keys["chosen"], *keys["rejected"]})))
         rows = [row for row, both in enumerate(zip(*keys.values(), strict=True)) if not known.keys() >= set(both)]
@@ -58,12 +58,12 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
 
 
 def version_of(model, weights: str, below: str) -> str:
-    """What a reference log-probability depends on besides the tokens; the code that computes it counts too.
+    """A key of what a reference log-probability depends on besides the tokens, including the code that computes it.
 
     Args:
-        model: whose adapters' settings count.
+        model: the reference; the settings of its adapters count.
         weights: a hash of its weights.
-        below: a hash of layers that were taken out of it, or "".
+        below: a hash of the layers that were taken out of it, or "".
     """
     adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
     code = code_key(logps.score_responses)["code"]
@@ -72,11 +72,11 @@ def version_of(model, weights: str, below: str) -> str:
 
 @contextmanager
 def as_reference(model, policy):
-    """`model` without dropout, and with the adapter that `policy` had before training, also when asked for after.
+    """A context in which `model` has no dropout, and the adapter that `policy` had before training.
 
     Args:
-        model: as it is called, perhaps wrapped for several devices.
-        policy: the same unwrapped; None where the reference is a model of its own.
+        model: the model that is called, perhaps wrapped for several devices.
+        policy: the same model unwrapped; None if the reference is a model of its own.
     """
     initial = nullcontext()
     if isinstance(policy, PeftModel):
@@ -91,7 +91,7 @@ def as_reference(model, policy):
 
 
 def _plain(value):
-    """For JSON: sets in a fixed order, anything else by its words."""
+    """For JSON: a set as a sorted list, anything else as text."""
     return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 

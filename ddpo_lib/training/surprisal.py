@@ -11,25 +11,25 @@ from ddpo_lib.models import models
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.training.logps import score_responses, with_fused_head
 
-AT_ONCE = 32  # responses to one prompt, which is read once for all of them
+AT_ONCE = 32  # responses to one prompt; the model reads the prompt once for all of them
 
 
 def mean_surprisal(corpus: pd.DataFrame, model: Model, trained: Path | None = None) -> np.ndarray:
-    """Minus the mean log-probability of a response's tokens under a model, its end token among them.
+    """Minus the mean log-probability of a response's tokens under a model, including the end token.
 
-    The mean and not the sum: a sum grows with the number of tokens, and the least probable response would mostly be the
+    It is the mean, because a sum grows with the number of tokens: the least probable response would mostly be the
     longest one.
 
     Args:
-        corpus: rows with `prompt` and `text`.
-        model: of the profile; the model is asked by its template, as it is trained.
-        trained: folder of what training left, an adapter or a whole model; None: the base model.
+        corpus: n rows with `prompt` and `text`.
+        model: the profile's model; its template wraps the prompts, as in training.
+        trained: folder with the result of a training, an adapter or a whole model; None: the base model.
 
     Returns:
-        (n,) float64, nats a token; higher is less probable.
+        (n,) float64 in nats per token; higher is less probable.
 
     Raises:
-        InputError: a model that cannot be had.
+        InputError: a model that cannot be loaded.
     """
     tokenizer = models.load_tokenizer(model.name, model.revision)
     policy = with_fused_head(models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype).eval())
@@ -40,7 +40,7 @@ def mean_surprisal(corpus: pd.DataFrame, model: Model, trained: Path | None = No
 
 @torch.inference_mode()
 def sum_logps(policy, tokenizer, prompts: list[str], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities of responses, each with an end token.
+    """Log-probabilities of responses, each including its end token.
 
     Args:
         policy: a causal language model on its device, in evaluation mode.
@@ -49,7 +49,7 @@ def sum_logps(policy, tokenizer, prompts: list[str], texts: list[str]) -> tuple[
         texts: n continuations.
 
     Returns:
-        (n,) float64 sums over a response's tokens, and (n,) their numbers.
+        (n,) float64 sums over a response's tokens, in nats, and (n,) numbers of tokens.
     """
     starts = [len(tokenizer(prompt).input_ids) for prompt in prompts]
     ids = [

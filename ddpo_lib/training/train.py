@@ -1,9 +1,9 @@
-"""A profile's settings and a table -> a trained model in a folder; goes on from a checkpoint where there is one.
+"""A profile's settings and a table -> a trained model in a folder. Training continues from a checkpoint, if any.
 
-What trains is an adapter, or with `lora_r: null` every parameter; it lands in `trained/` within the folder.
+By default an adapter is trained; `lora_r: null` trains all parameters. The result is in `trained/` within the folder.
 
-With several processes (`accelerate launch`) all of them call the same function; the main one writes. Imports torch:
-seconds on a small machine, so callers import this module where they use it.
+With several processes (`accelerate launch`), all of them call the same function, and the main one writes. The import of
+torch takes seconds on a small machine, so callers import this module where they use it.
 """
 
 import logging
@@ -37,16 +37,17 @@ log = logging.getLogger(__name__)
 def train_sft(
     corpus: pd.DataFrame, model: Model, optimiser: Optimiser, max_tokens: int, seed: int, folder: Path
 ) -> None:
-    """Supervised fine-tuning on the responses alone; it lands in `folder/trained`, its log in `log.json`.
+    """Supervised fine-tuning, with a loss on response tokens only.
 
-    `trained/seen_prompts.json` lists the prompts it has seen, see `seen_prompts`.
+    The result is in `folder/trained` and its log in `folder/log.json`. `trained/seen_prompts.json` lists the prompts
+    that the model has seen, see `seen_prompts`.
 
     Args:
         corpus: rows with `prompt` and `text`.
-        model, optimiser: of the profile.
-        max_tokens: most tokens of prompt and response; the corpus was cut to it when it was read.
-        seed: of the adapter's start and of the order of the data.
-        folder: to fill; a checkpoint found there is gone on from.
+        model, optimiser: sections of the profile.
+        max_tokens: most tokens of prompt and response; longer responses were left out when the corpus was read.
+        seed: seed of the adapter's initial weights and of the order of the data.
+        folder: the folder to fill; training continues from a checkpoint in it.
     """
     data = Dataset.from_dict({"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()})
     config = SFTConfig(
@@ -75,19 +76,24 @@ def train_preferences(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train one arm; it lands in `folder/trained`, its log in `log.json`.
+    """Train one arm on pairs.
 
-    `trained/seen_prompts.json` lists the prompts it has seen, those of `start` among them, see `seen_prompts`.
+    The result is in `folder/trained` and its log in `folder/log.json`. `trained/seen_prompts.json` lists the prompts
+    that the model has seen, including those of `start`, see `seen_prompts`.
 
     Args:
         pairs: rows with `prompt`, `chosen`, `rejected`, and `weight` for a weighted arm.
-        arm: its loss and start.
-        start: folder of what SFT trained, to start from and the frozen reference; None: the base model.
-        model, preference: of the profile.
-        max_tokens: most tokens of prompt and response; a longer pair is an error.
-        seed: of the adapter's start and of the order of the data.
-        folder: to fill; a checkpoint found there is gone on from.
-        callbacks: told of every step.
+        arm: the arm; its loss, beta and epochs are used.
+        start: folder of the SFT model, which training starts from and which is the frozen reference; None: the base
+            model.
+        model, preference: sections of the profile.
+        max_tokens: most tokens of prompt and response.
+        seed: seed of the adapter's initial weights and of the order of the data.
+        folder: the folder to fill; training continues from a checkpoint in it.
+        callbacks: called at every step.
+
+    Raises:
+        ValueError: a pair with more than `max_tokens` tokens, or a weight that is not a finite number >= 0.
     """
     optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
     columns = {
@@ -129,11 +135,11 @@ def _train(
     whole = model.lora_r is None
     base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
-    # where processes share a model's weights out, none has a layer's whole
+    # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
     set_seed(seed)
-    one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters beside a bfloat16 base
+    one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters and a bfloat16 base
     if whole:
         policy = base
     elif start is None:
@@ -150,28 +156,28 @@ def _train(
         checkpoints = folder / "checkpoints"
         last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
         if last:
-            log.info("going on from %s", Path(last).name)
+            log.info("continuing from %s", Path(last).name)
         trainer.train(resume_from_checkpoint=last)
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # of all processes, where each has a share
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers the parts of all processes
     if trainer.accelerator.is_main_process:
         chosen = {} if whole else {"selected_adapters": ["default"]}
         policy.save_pretrained(folder / "trained", state_dict=weights, **chosen)
         if whole:
             tokenizer.save_pretrained(folder / "trained")
         write_json(folder / "log.json", trainer.state.log_history)
-        shutil.rmtree(checkpoints, ignore_errors=True)  # there are none of a training that keeps none
+        shutil.rmtree(checkpoints, ignore_errors=True)  # a training may keep none
 
 
 def _note_prompts(prompts: pd.Series, start: Path | None, model: Model, folder: Path) -> None:
     if not PartialState().is_main_process:
         return
-    base = Path(model.name)  # itself one that this module trained, in the worlds of chapter 4
+    base = Path(model.name)  # in the worlds of chapter 4, this module trained it
     start = start or (base if seen_prompts.read(base) is not None else None)
     seen_prompts.write(folder / "trained", prompts, start)
 
 
 class QuietProgress(ProgressCallback):
-    """The progress bar without a line of numbers at every step; they go to `log.json`."""
+    """The progress bar without a line of numbers at every step; the numbers are in `log.json`."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is not None and "loss" in (logs or {}):
@@ -179,9 +185,9 @@ class QuietProgress(ProgressCallback):
 
 
 def stay_on_one_device(config) -> None:
-    """Of the GPUs that a process sees, use one: several are for `accelerate launch`, a process each."""
+    """Use one of the GPUs that a process sees. To use several, `accelerate launch` starts one process per GPU."""
     if config.n_gpu > 1:
-        config._n_gpu = 1  # else transformers takes so many batches for one and splits them, packed ones too
+        config._n_gpu = 1  # else transformers joins one batch per GPU and splits it again, also packed ones
 
 
 def _arguments(optimiser: Optimiser, model: Model, seed: int, folder: Path) -> dict:
@@ -195,7 +201,7 @@ def _arguments(optimiser: Optimiser, model: Model, seed: int, folder: Path) -> d
         "lr_scheduler_type": optimiser.schedule,
         "max_grad_norm": optimiser.max_grad_norm,
         "seed": seed,
-        "use_cpu": models.device() == "cpu",  # several processes then know that they belong together
+        "use_cpu": models.device() == "cpu",  # so that several processes join one group
         "bf16": model.dtype == "bfloat16",
         "gradient_checkpointing": torch.cuda.is_available(),
         "ddp_find_unused_parameters": False,  # every step uses the whole adapter

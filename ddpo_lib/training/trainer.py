@@ -5,8 +5,8 @@
     config = DeviationConfig("out", loss="dpo")
     trainer = DeviationTrainer(model, args=config, train_dataset=pairs, processing_class=tokenizer)
 
-Log-probabilities come from `logps.score_responses`. The reference's are computed once for each (weights, prompt,
-response) and kept on disk, so that arms which start from one model share them.
+Log-probabilities come from `logps.score_responses`. Those of the reference are computed once for each (weights, prompt,
+response) and stored on disk, so arms that start from one model share them.
 """
 
 import uuid
@@ -45,9 +45,13 @@ _TRL_DEFAULTS = {
 
 @dataclass
 class DeviationConfig(DPOConfig):
-    """TRL's DPOConfig with the choice of loss, and by default float32 where there is no GPU.
+    """TRL's DPOConfig with a choice of loss. Without a GPU, training is in float32 by default.
 
-    A pair over `max_length` tokens is an error, never cut in silence.
+    A pair with more than `max_length` tokens is an error; it is never cut.
+
+    Raises:
+        ValueError: a loss or variant that does not exist, `beta` or `lam` that is not positive and finite, or an option
+            of TRL's own losses.
     """
 
     loss: str = field(default="dpo", metadata={"help": '"dpo" or "orpo"; with a `weight` column DDPO or DORPO'})
@@ -70,27 +74,27 @@ class DeviationConfig(DPOConfig):
         for name, value in _TRL_DEFAULTS.items():
             if getattr(self, name) != value:
                 raise ValueError(
-                    f"{name}: {getattr(self, name)!r} belongs to TRL's own losses; here leave it at {value!r}"
+                    f"{name}: {getattr(self, name)!r} is an option of TRL's own losses; leave it at {value!r}"
                 )
-        self.precompute_ref_log_probs = True  # TRL then loads no second model; for ORPO nothing is computed
+        self.precompute_ref_log_probs = True  # TRL then loads no second model; ORPO needs no reference
 
 
 class DeviationTrainer(ByLength, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
 
-    The loss is the mean over the pairs of a step of weight times loss, however they are spread over micro-batches and
-    processes. A pair's weight is its winner's, and weights sum to n over a prompt's responses: their mean over a batch
-    is not 1, and they are not scaled again.
+    The loss of a step is the mean of weight times loss over its pairs. It does not depend on how the pairs are divided
+    into micro-batches and processes. A pair has the weight of its winner. Weights sum to n over the n responses to a
+    prompt, so their mean over a batch is not 1; they are not scaled again.
 
     Args:
-        model, args, train_dataset, eval_dataset, processing_class, ...: as `trl.DPOTrainer` takes them. A data set
-            has `prompt`, `chosen`, `rejected`, and `weight` for weighted training: the deviation weight of the
-            winner, a finite number >= 0. Without `ref_model`, the reference is the model as it is given.
-        trunk: the layers below the first adapter, run once for each sequence and kept (see `frozen_layers.Trunk`).
+        model, args, train_dataset, eval_dataset, processing_class, ...: as in `trl.DPOTrainer`. A data set has
+            `prompt`, `chosen`, `rejected`, and `weight` for weighted training: the deviation weight of the winner, a
+            finite number >= 0. Without `ref_model`, the reference is the model as it is given.
+        trunk: the layers below the first adapter, run once per sequence (see `frozen_layers.Trunk`), or None.
 
     Raises:
-        ValueError: a weight that is negative, NaN, infinite or not a number, or a pair over `max_length` tokens;
-            names the first such row.
+        ValueError: a weight that is negative, NaN, infinite or not a number, or a pair with more than `max_length`
+            tokens; the message names the first such row.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the pairs of all micro-batches
@@ -108,7 +112,11 @@ class DeviationTrainer(ByLength, DPOTrainer):
             self.data_collator = WeightedPairs(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
-        """As TRL's; going on from a checkpoint of another arm is a ValueError."""
+        """As TRL's `train`.
+
+        Raises:
+            ValueError: the checkpoint to resume from belongs to another arm.
+        """
         checkpoint = resume_from_checkpoint
         if checkpoint is True:
             checkpoint = get_last_checkpoint(self.args.output_dir)
@@ -132,7 +140,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
         _note(self, preference_metrics(scored, losses.detach(), weight, rewards, gather), inputs["attention_mask"])
         if num_items_in_batch is None:
             loss = losses.mean()
-        else:  # the pairs of all processes; they average their gradients
+        else:  # pairs of all processes, which average their gradients
             loss = losses.sum() * self.accelerator.num_processes / num_items_in_batch
         return (loss, {"losses": losses}) if return_outputs else loss
 
@@ -151,7 +159,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         if isinstance(dataset, Dataset):
             check_weights(dataset, dataset_name)
-        longest, args.max_length = args.max_length, None  # TRL would drop and cut; here a long pair is an error
+        longest, args.max_length = args.max_length, None  # TRL would cut long pairs; here they are an error
         try:
             dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         finally:
@@ -165,21 +173,21 @@ class DeviationTrainer(ByLength, DPOTrainer):
         return dataset if name in dataset.column_names else dataset.add_column(name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """The reference's summed log-probabilities as two columns; those that are not on disk are computed."""
+        """Add the reference's summed log-probabilities as two columns; compute those that are not on disk."""
         if self.args.loss == "orpo":
             return dataset
         if not isinstance(dataset, Dataset):
             return super()._precompute_ref_logps(dataset, name, batch_size)  # TRL's error
-        if is_deepspeed_zero3_enabled():  # a process holds no whole weights to tell models apart by: for this run alone
+        if is_deepspeed_zero3_enabled():  # no process has whole weights to hash: stored for this run only
             version = uuid.uuid4().hex
         else:
             version = version_of(self.model, self._precompute_model_hash, self._trunk.version if self._trunk else "")
         return with_reference_logps(dataset, version, partial(self._reference_logps, batch_size))
 
     def _reference_logps(self, batch_size: int, dataset: Dataset) -> list[np.ndarray]:
-        """(n,) of the chosen and (n,) of the rejected; each process computes its share and has all of them.
+        """(n,) of the chosen and (n,) of the rejected. Each process computes its share and gets all of them.
 
-        TRL's own passes them on in a file, which the other processes do not find if the data set is one in memory.
+        TRL's own method passes them on in a file, which the other processes do not find for a data set in memory.
         """
         model = self.ref_model or self.model
         if self.ref_model is None and self.is_deepspeed_enabled:
@@ -202,7 +210,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
             write_arm(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}", self._arm())
 
     def _arm(self) -> dict:
-        """What makes this arm another than those of the same pairs."""
+        """What distinguishes this arm from others with the same pairs."""
         names = ("loss", "beta") if self.args.loss == "dpo" else ("loss", "lam", "dorpo_variant")
         weighted = isinstance(self.train_dataset, Dataset) and "weight" in self.train_dataset.column_names
         weight = list(self.train_dataset["weight"]) if weighted else None
@@ -210,7 +218,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
 
 
 class ResponseSFTTrainer(ByLength, SFTTrainer):
-    """TRL's SFTTrainer on the response alone, with `logps.score_responses` and, where given, a kept trunk."""
+    """TRL's SFTTrainer with a loss on response tokens only, by `logps.score_responses`, and with an optional trunk."""
 
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
         self._trunk = trunk
@@ -226,7 +234,7 @@ class ResponseSFTTrainer(ByLength, SFTTrainer):
 
 
 def _note(trainer, metrics: dict[str, torch.Tensor], attention_mask: torch.Tensor) -> None:
-    """Keep a batch's metrics for the next entry of the log, as TRL does."""
+    """Store a batch's metrics for the next entry of the log, as TRL does."""
     mode = "train" if trainer.model.training else "eval"
     for name, value in metrics.items():
         trainer._metrics[mode][name].append(value.item())
