@@ -90,10 +90,7 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    for (
-        name,
-        content,
-    ) in scripts.items():  # after the build: Jupyter Book loads every script of its source on every page
+    for name, content in scripts.items():  # after the build, which would load every script of its source on every page
         (folder / "_build" / "html" / "_static" / name).write_bytes(content)
 
 
