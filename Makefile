@@ -1,9 +1,10 @@
-# make book    everything: set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
+# make book    set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
-# make book PROFILE=paper GPUS=0,1,2,3     an arm a GPU (default: every GPU)      make book EXECUTOR=slurm JOBS=16   on a cluster
-# make test    set up and run the tests; of one room: ROOM=training       make lab    JupyterLab on the chapters
-# make bench   set up and measure speed and memory against what a user would pick instead; writes benchmarks/RESULTS.md
-# ENV=active   use the environment that is active and make none of its own
+# make book PROFILE=paper GPUS=0,1,2,3   one arm per GPU (default: all GPUs)
+# make book EXECUTOR=slurm JOBS=16   on a cluster
+# make test    set up and run the tests; for one room: ROOM=training       make lab    JupyterLab on the chapters
+# make bench   set up, and compare speed and memory with the usual alternatives; writes benchmarks/RESULTS.md
+# ENV=active   use the active environment instead of making one
 
 PROFILE ?= embedded
 CORPUS ?=
@@ -32,7 +33,8 @@ book: setup
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full
 
-# Two processes of one thread: most tests keep one core busy. A file stays in one process, which makes its fixtures once.
+# Two processes of one thread each: most tests use one core. All tests of a file run in one process, so that its
+# fixtures are made once.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
 
@@ -62,7 +64,7 @@ $(STAMP): requirements.lock models.lock pyproject.toml
 	@touch $@
 endif
 
-# torch first: a package that depends on it would otherwise bring a build of its own choice.
+# torch first: otherwise a package that depends on it would install another build.
 .PHONY: install
 install:
 	@echo "installing pinned packages (requirements.lock)"

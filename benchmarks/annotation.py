@@ -1,7 +1,7 @@
 """A study with people of the paper's size: `human_eval.prepare` with stories whole, `votes.analyse` of all answers.
 
-Stories are those of `measures.py`, words drawn with Zipf's frequencies, as long as the paper's; answers are simulated.
-What is timed starts with the library's imports and ends with the folder in its place, or with what a terminal is told.
+Stories are those of `measures.py`: words drawn with Zipf's frequencies, as long as the paper's. Answers are simulated.
+The time starts with the library's imports. It ends when the folder is written, or the text for the terminal is ready.
 """
 
 import statistics
@@ -18,7 +18,7 @@ ARMS = ("ddpo-both", "dpo")
 
 
 def rows(prompts: int = 100, words: int = 500, labels: int = 3, repeats: int = 3) -> list[Row]:
-    """The table: the time that a study takes to prepare, and its answers to analyse."""
+    """The table: the time to prepare a study, and the time to analyse its answers."""
     contenders = {"prepare": partial(prepare, prompts, words), "analyse": partial(analyse, prompts, labels)}
     whats = {
         "prepare": f"preparing a study of {prompts} prompts, two sets of {EACH} stories of {words} words each",

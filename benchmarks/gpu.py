@@ -3,15 +3,16 @@
     python -m benchmarks.gpu                 a model shaped like Llama-3.1-8B, on one H200-class GPU: 8 minutes at most
     python -m benchmarks.gpu --shape tiny    all of it on a CPU within a minute; its numbers mean nothing
 
-Weights are random, since speed does not depend on their values; so are the stories, words of one token each, whose
-lengths follow a log-normal distribution; winners use one half of the words, losers the other, so that there is
-something to learn. Every measurement is a process of its own with a limit of time, and after each `speed.json` is
-written; `speed.md` has the tables. What failed or found no time left is named there; a second run measures that alone,
-where code, versions and GPU are the same. On several GPUs the first is used. The minutes count from when the
-libraries have been read once, which a machine that has just started takes its time for.
+Weights are random, since speed does not depend on their values. Stories are random words of one token each, with
+log-normal lengths. Winners use one half of the words and losers the other, so that there is something to learn. Every
+measurement is its own process with a time limit. After each, `speed.json` and the tables in `speed.md` are written.
+They name the measurements that failed or had no time left; a second run with the same code, versions and GPU makes only
+those. With several GPUs, the first is used. The minutes count from the time when the libraries have been read once,
+which is slow on a machine that has just started.
 
-DPO's contenders train on the same pairs, each adding one thing to the one before. Weights are one, where DDPO is DPO
-by definition, so that losses can be compared. TRL's own head scores response tokens alone on a GPU, in every row.
+DPO's contenders train on the same pairs; each adds one thing to the one before. All deviation weights are 1, so that
+DDPO equals DPO by definition and losses can be compared. On a GPU, TRL's own head scores only response tokens, in every
+row.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Measures contenders: each in a fresh process, one after the other in turns, and sets the result as a table.
+"""Measures contenders, each in a fresh process and in turns, and writes the results as a table.
 
-A contender is a function, or a `functools.partial` of one, that stands at the top of a module. It prepares what it
-needs and returns `timed(work)`, where `work` is the part that counts.
+A contender is a function at the top level of a module, or a `functools.partial` of one. It prepares its input and
+returns `timed(work)`, where `work` is the part that is measured.
 """
 
 import re
@@ -27,11 +27,11 @@ class Row:
     Attributes:
         what: the thing measured.
         against: what it is compared with.
-        asked: the number asked for; "" where the row only informs.
+        asked: the required number; "" if the row only informs.
         measured: the median over repeats.
         spread: the least and the most over repeats.
-        met: whether the measured number is as asked; None where the row only informs.
-        note: said below the table, such as why a number is missed.
+        met: whether the measured number meets the requirement; None if the row only informs.
+        note: shown below the table, such as why a requirement is not met.
     """
 
     what: str
@@ -62,7 +62,7 @@ def timed(work: Callable[[], Any]) -> Sample:
 
 
 def take_turns(contenders: dict[str, Callable[[], Sample]], repeats: int) -> dict[str, list[Sample]]:
-    """Run every contender once, then every one again: what else the machine does then falls on all of them."""
+    """Run every contender once, then every one again, so that other load on the machine affects all of them."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, contender in contenders.items():

@@ -1,7 +1,8 @@
 """All measures of diversity on stories as long as the paper's, and ROUGE-L against the scorer of rouge_score.
 
-Stories are words drawn with Zipf's frequencies, which no story is, but which repeat about as words do; vectors and
-scores are random and given. The time of a measure hangs on the number and length of texts, little on what they say.
+Stories are words drawn with Zipf's frequencies. They are not real stories, but their words repeat about as often.
+Vectors and scores are random and given. The time of a measure depends on the number and length of texts, and little on
+their content.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns
 from ddpo_lib.measures import diversity
 from ddpo_lib.measures.table import N, measure
 
-EACH = 4  # stories of a prompt
+EACH = 4  # stories per prompt
 DIMS = 384  # of the embedded semantic space
 
 

@@ -1,8 +1,7 @@
 """Sampling four stories for each of 64 prompts with the embedded model: tokens a second, against stock `generate`.
 
-Every contender has the model from the same folder, the same prompts and settings, and a limit of new tokens that no
-text may end before: all write the same number. The prompts are those of the package's corpus, which has fewer: from
-then on they come again.
+Every contender uses the same model, prompts and settings. No text may end before the limit of new tokens, so all
+contenders write the same number of tokens. The prompts are those of the package's corpus, repeated if it has fewer.
 """
 
 import statistics
@@ -69,7 +68,7 @@ def stock(prompts: int, new_tokens: int, at_once: int) -> Sample:
 
 
 def by_generate(model, tokenizer, template: str, texts: list[str], chosen, at_once: int) -> Sample:
-    """By `model.generate`, so many prompts a call; `result` is the number of new tokens."""
+    """By `model.generate`, with `at_once` prompts per call; `result` is the number of new tokens."""
     import torch
 
     drawn = {"temperature": chosen.temperature, "top_k": chosen.top_k, "top_p": chosen.top_p}

@@ -3,12 +3,14 @@
     python -m benchmarks.study                            the corpus of the package
     python -m benchmarks.study --corpus triplets.jsonl    another corpus
 
-It makes the artifacts of a run of the profile `gpu-study` that its evaluation needs, no worlds and no book, and goes on
-where it was stopped. The workflow would start a process an artifact; on a GPU its imports take longer than its work, so
-here a few processes make one after another. What came of it lands in `results/gpu/`, where chapter 2 finds it.
+It makes the artifacts of the profile `gpu-study` that the evaluation needs, without worlds and book. After an
+interruption it resumes. The workflow would start one process per artifact, whose imports take longer than the work on a
+GPU. Here a few processes make the artifacts one after another. The result is written to `results/gpu/`, where chapter 2
+reads it.
 
-Where the GPU's machine is lent for minutes and its disk does not stay, the texts travel, and a kill costs only what was
-under way. The first line is run, again and again if need be, on such machines; the second on any, without a GPU:
+If a machine with a GPU is available only for minutes and its disk is not kept, an archive carries the texts, and a kill
+loses only the work in progress. Run the first line on such machines, as often as needed, and the second on any machine,
+without a GPU:
 
     python -m benchmarks.study --archive samples.tar.gz --until samples
     python -m benchmarks.study --archive samples.tar.gz

@@ -152,7 +152,7 @@ def read(vectors: np.ndarray, groups: np.ndarray) -> None:
 
 
 def check_agreement(name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """A contender that computes something else is no contender."""
+    """Raise ValueError if a contender's mean distances differ from ours by more than `AGREE`."""
     apart = np.abs(ours - theirs).max()
     if not apart <= AGREE:
         raise ValueError(f"{name}: mean distances differ from ours by up to {apart:.1g}, more than {AGREE:g}")

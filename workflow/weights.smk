@@ -1,8 +1,8 @@
-# Weights of a corpus that is too large for one machine: each shard of its prompts by itself, side by side, then one table.
+# Weights of a corpus that is too large for one machine: shards of its prompts in parallel, then one table.
 #
 #     snakemake --snakefile workflow/weights.smk --cores 8 --config source=stories.parquet out=weights.parquet shards=64
 #
-# On a cluster add an executor, as in `--executor slurm --jobs 64`. `options` is handed to `ddpo weights`.
+# On a cluster, add an executor, such as `--executor slurm --jobs 64`. `options` is passed to `ddpo weights`.
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ rule whole:
 
 rule shard:
     input:
-        [source] if Path(source).exists() else [], # a data set of the hub is no file
+        [source] if Path(source).exists() else [], # a data set of the hub is not a file
     output:
         temp(f"{out}.shards/{{k}}-of-{shards}.parquet"),
     params:

@@ -1,7 +1,7 @@
-"""How far the labels of one item agree: Krippendorff's alpha (2011), the share of pairs, what more than half say.
+"""How far the labels of an item agree: Krippendorff's alpha (2011), the share of agreeing pairs, and the majority.
 
-The formula stands here, short as it is: its interval takes it thousands of times, and the package `krippendorff`,
-against which it is tested, is under the GPL.
+Alpha is computed here because its interval needs it thousands of times, and because the package `krippendorff` is under
+the GPL. The tests compare both.
 """
 
 from typing import TypedDict
@@ -15,7 +15,7 @@ CODES = {"first": 1, "second": -1, "tie": 0}
 
 
 class Estimate(TypedDict):
-    """A number and the ends of its interval, None where there is none."""
+    """A number and the ends of its interval; None if there is none."""
 
     mean: float | None
     low: float | None
@@ -23,8 +23,9 @@ class Estimate(TypedDict):
 
 
 class Agreement(TypedDict):
-    """`alpha` is Krippendorff's, nominal, None where all labels are alike; `pairs` the share of pairs of labels of one
-    item that agree; then how many items have one label for all, a majority, and neither."""
+    """`alpha` is Krippendorff's for nominal labels, None if all labels are equal. `pairs` is the share of agreeing
+    pairs among the pairs of labels of one item. Then follow the numbers of items whose labels all agree
+    (`unanimous`), of others with a `majority`, and of those with `neither`."""
 
     alpha: Estimate
     pairs: float | None
@@ -34,13 +35,13 @@ class Agreement(TypedDict):
 
 
 def count_labels(answers: pd.DataFrame, question: str) -> pd.DataFrame:
-    """Labels of each kind, a row an item, in columns 1, -1 and 0."""
+    """The number of labels of each kind: one row per item, in columns 1, -1 and 0."""
     table = pd.crosstab(answers["item"], answers[question].map(CODES))
     return table.reindex(columns=list(CODES.values()), fill_value=0)
 
 
 def majority(answers: pd.DataFrame, question: str) -> pd.Series:
-    """By item, what more than half of its labels say: 1 the first arm, -1 the second, 0 neither."""
+    """By item, the answer of more than half of its labels: 1 the first arm, -1 the second; 0 otherwise."""
     counts = count_labels(answers, question)
     most = counts.to_numpy().argmax(axis=1)
     clear = counts.to_numpy().max(axis=1) * 2 > counts.to_numpy().sum(axis=1)
@@ -48,7 +49,7 @@ def majority(answers: pd.DataFrame, question: str) -> pd.Series:
 
 
 def agreement(counts: np.ndarray, *, draws: int, confidence: float, seed: int) -> dict:
-    """The fields of `Agreement`, from (items, kinds of label) counts; see `alpha`."""
+    """The fields of `Agreement`, from (items, kinds of label) counts as in `alpha`."""
     several = counts[counts.sum(axis=1) > 1]
     labels, most = several.sum(axis=1), several.max(axis=1, initial=0)
     pairs = (several * (several - 1)).sum(axis=1) / (labels * (labels - 1))
@@ -63,20 +64,22 @@ def agreement(counts: np.ndarray, *, draws: int, confidence: float, seed: int) -
 
 
 def alpha(counts: np.ndarray) -> float:
-    """Krippendorff's alpha of nominal labels: 1 - observed over expected disagreement, 1 where all agree, 0 by chance.
+    """Krippendorff's alpha of nominal labels (2011): 1 - observed / expected disagreement.
+
+    It is 1 if the labels of every item agree, and about 0 if labels are random.
 
     Args:
-        counts: (items, kinds of label) labels of each kind; items with fewer than two are passed over.
+        counts: (items, kinds of label), the number of labels of each kind; items with fewer than two are skipped.
 
     Returns:
-        NaN where all labels are alike, or no item has two.
+        Alpha; NaN if all labels are equal, or no item has two.
     """
     parts = _alpha_parts(counts)
     return float(_alpha(parts.mean(axis=0)[None], len(parts))[0]) if len(parts) else float("nan")
 
 
 def alpha_interval(counts: np.ndarray, *, draws: int, confidence: float, seed: int) -> dict:
-    """`alpha` with an interval from resampling items, in the way of `stats`; the fields of `Estimate`."""
+    """`alpha` with an interval from resampling items, as in `stats`; the fields of `Estimate`."""
     parts = _alpha_parts(counts)
     low = high = np.array([np.nan])
     if len(parts) > 1:
@@ -87,7 +90,7 @@ def alpha_interval(counts: np.ndarray, *, draws: int, confidence: float, seed: i
 
 
 def _alpha_parts(counts: np.ndarray) -> np.ndarray:
-    """(items, 1 + kinds): an item's disagreeing pairs over its labels less one, and its labels of each kind."""
+    """(items, 1 + kinds): an item's disagreeing pairs over (its labels - 1), and its labels of each kind."""
     counts = np.asarray(counts, float)
     counts = counts[counts.sum(axis=1) > 1]
     labels = counts.sum(axis=1)

@@ -1,5 +1,4 @@
-"""What Potato wrote of a study, and its key -> answers with sides and arms put together, and items as annotators see
-them."""
+"""The files that Potato writes for a study, and the study's key -> answers by arm, and items as annotators see them."""
 
 import json
 from dataclasses import dataclass, field
@@ -30,18 +29,18 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What annotators answered.
+    """The answers of annotators.
 
     Attributes:
-        table: a row an annotator and item that has both questions answered, sorted by annotator and item, with the
-            columns of `COLUMNS`. `first_side` is where the first arm stood; `quality` and `diversity` are "first",
-            "second" or "tie" (hard to decide), the `_side` of each what was chosen on the page, `story` the place of
-            the best story, 1 to 8. Of an attention check the two are "tie", and `passed` says whether the set with four
-            different stories was called the more diverse one.
-        counts: `annotators`, `items` and `answers` without attention checks; `unfinished` (one of two questions
-            answered; not in the table), `duplicates` (a second answer of one annotator to one item; the last is kept),
+        table: one row per annotator and item with both questions answered, sorted by annotator and item, with the
+            columns of `COLUMNS`. `first_side` is the side of the first arm. `quality` and `diversity` are "first",
+            "second" or "tie" (hard to decide); the `_side` of each is the choice on the page. `story` is the number of
+            the best story, 1 to 8. For an attention check, both are "tie", and `passed` says whether the set with four
+            different stories was chosen as the more diverse one.
+        counts: `annotators`, `items` and `answers` without attention checks; `unfinished` (only one question is
+            answered; not in the table), `duplicates` (one annotator answered an item again; the last answer is kept),
             `attention_failed`.
-        key: as `prepare` wrote it.
+        key: the key that `prepare` wrote.
     """
 
     table: pd.DataFrame
@@ -57,14 +56,14 @@ class _Tally:
 
 
 def read_answers(folder: str | Path) -> Answers:
-    """What Potato wrote of a study so far, with sides and arms put together by the key.
+    """Read the answers of a study so far, and match sides with arms by the key.
 
     Args:
         folder: of `prepare`; Potato may be running on it.
 
     Raises:
-        InputError: no folder or key, a file that cannot be read, or an answer to an item or of a kind that is unknown;
-            names the file, the item and the field.
+        InputError: the folder or key is missing, a file cannot be read, or an item or answer is unknown; names the
+            file, the item and the field.
     """
     folder = Path(folder)
     key = _read_key(folder)
@@ -88,17 +87,17 @@ def read_answers(folder: str | Path) -> Answers:
 
 
 def read_items(folder: str | Path) -> pd.DataFrame:
-    """What annotators of a study see, without attention checks, each set under its arm.
+    """The items that annotators of a study see, without attention checks, with each set under its arm.
 
     Args:
         folder: of `prepare`.
 
     Returns:
-        A row an item: `item prompt_id prompt first second`, the last two lists of the arms' stories, as they are shown
+        One row per item: `item prompt_id prompt first second`. The last two are lists of the arms' stories, as shown
         and in reading order.
 
     Raises:
-        InputError: no folder, key or stories, or ones that cannot be read or do not go together.
+        InputError: the folder, key or stories are missing, cannot be read, or do not belong together.
     """
     folder = Path(folder)
     key, path = _read_key(folder), folder / SHOWN
@@ -118,7 +117,9 @@ def read_items(folder: str | Path) -> pd.DataFrame:
     except OSError:
         raise InputError(f"{path}: no such file; `ddpo annotate prepare` writes it") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the stories of this key ({type(error).__name__}: {error})") from None
+        raise InputError(
+            f"{path}: not the stories of this key ({type(error).__name__}: {error}); prepare the study again"
+        ) from None
     return pd.DataFrame(rows, columns=["item", "prompt_id", "prompt", "first", "second"])
 
 
@@ -132,21 +133,21 @@ def _read_key(folder: Path) -> dict:
         whole = len(key["arms"]) == 2 and {item["first_side"] for item in items} <= set(SIDES)
         whole &= all({"prompt_id", "attention", "stories"} <= item.keys() for item in items)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a key that can be read ({type(error).__name__}: {error})") from None
+        raise InputError(f"{path}: the key cannot be read ({type(error).__name__}: {error})") from None
     if not whole:
         raise InputError(
-            f"{path}: expected two `arms`, and of every item `prompt_id`, `attention`, `stories`, and left or right "
-            "as `first_side`"
+            f"{path}: expected two `arms`, and for every item `prompt_id`, `attention`, `stories`, and `first_side` as "
+            "left or right"
         )
     return key
 
 
 def _read_annotator(path: Path, items: dict, tally: _Tally) -> None:
-    """Rows of one annotator's file, added to the tally."""
+    """Add the rows of one annotator's file to the tally."""
     for record in potato.read_answers(path):
         where = f"{path}, item {record.item}"
         if record.item not in items:
-            raise InputError(f"{where}: the key has no such item; is it of another study?")
+            raise InputError(f"{where}: the key has no such item; check that the file belongs to this study")
         best, diverse = (_last(record.answers, question, where) for question in (BEST, DIVERSE))
         tally.repeated += any(len(values) > 1 for values in record.answers.values())
         if best is None and diverse is None:

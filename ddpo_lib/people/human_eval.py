@@ -1,11 +1,11 @@
-"""A study with people (paper, human evaluation): generations -> items and their key; what Potato wrote -> answers.
+"""A study with people (paper, human evaluation): samples of two arms -> items and their key.
 
-An item shows a prompt and two sets of four stories, one set an arm, side by side. Annotators choose the best story and
-the more diverse set. Which arm stands where is in the key alone; `potato.py` makes the pages.
+An item shows a prompt and two sets of four stories side by side, one set per arm. Annotators choose the best story and
+the more diverse set. Only the key says which arm is on which side; `potato.py` makes the pages.
 
-    FOLDER/key.json          which story is which; never served
-    FOLDER/stories.jsonl     every story and what is shown of it; of a summary, what was sent too; never served
-    FOLDER/study/            the project that Potato serves; answers land in study/annotation_output/
+    FOLDER/key.json          the arm and sample of every story; never served
+    FOLDER/stories.jsonl     every story and the text shown of it, and the request for a summary; never served
+    FOLDER/study/            the project that Potato serves; it writes answers to study/annotation_output/
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from ddpo_lib.people import potato
 log = logging.getLogger(__name__)
 
 
-STORIES = 4  # of a set (paper)
+STORIES = 4  # per set (paper)
 SHOWN = "stories.jsonl"
 SIDES = ("left", "right")
-SUMMARISE = (  # the study's task, in our words; the released code builds its own and sends the story without it
+SUMMARISE = (  # this project's wording; the released code builds a request of its own, but sends the story without it
     "Summarise the plot of the story below in about {words} words. Tell what happens and to whom, and nothing else: no "
     "title, no opinion, no word about the task. Write nothing but the summary.\n\n{prompt}"
 )
@@ -53,19 +53,19 @@ def prepare(
     seed: int,
     engine=None,
 ) -> dict:
-    """Write a study of two arms to a folder, whole or not at all.
+    """Write a study of two arms to a folder. If this fails, the folder is not created.
 
     Args:
-        run: a run folder; it holds `samples-ARM/samples.parquet` for both arms.
-        arms: the two that are compared; the first is the one whose wins are counted.
-        out: the folder; must not exist.
-        prompts: that are drawn from those both arms have; all of them where there are fewer.
-        items: an annotator gets, besides the checks.
-        labels: of each item, by different annotators.
-        checks: attention checks an annotator gets.
-        show: each story whole, its first words, or a summary of its plot.
-        words: of an opening or a summary.
-        seed: of prompts, order, sides and places. The same seed and generations give the same key and tasks.
+        run: a run folder that contains `samples-ARM/samples.parquet` for both arms.
+        arms: the two arms to compare; the wins of the first are counted.
+        out: the folder to write; it must not exist.
+        prompts: how many are drawn from the prompts of both arms; all of them if there are fewer.
+        items: items per annotator, without checks.
+        labels: labels per item, each by another annotator.
+        checks: attention checks per annotator.
+        show: the whole story, its first words, or a summary of its plot.
+        words: length of an opening or a summary.
+        seed: of prompts, order, sides and places. The same seed and samples give the same key and tasks.
         engine: of `engines`, for "summary".
 
     Returns:
@@ -73,7 +73,7 @@ def prepare(
         (file and SHA-256 by arm), and under `items`, by id, the prompt, the sides and every story's arm and sample.
 
     Raises:
-        InputError: the folder exists, an arm has no samples, too few stories, or a summary that cannot be had.
+        InputError: the folder exists, an arm has no samples, there are too few stories, or a summary fails.
     """
     if out.exists():
         raise InputError(f"{out}: exists already, and may hold answers; name a new folder")
@@ -113,13 +113,13 @@ def prepare(
 
 
 def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
-    """The first four samples of both arms for the prompts that have them.
+    """The first four samples of both arms, for the prompts with four samples of each arm.
 
     Returns:
-        A row a story: `prompt_id prompt arm sample text`, sorted by prompt, arm and sample.
+        One row per story: `prompt_id prompt arm sample text`, sorted by prompt, arm and sample.
 
     Raises:
-        InputError: the arms are one, an arm has no samples, or no prompt has four stories of each.
+        InputError: the arms are the same, an arm has no samples, or no prompt has four stories of each arm.
     """
     if arms[0] == arms[1]:
         raise InputError(f"--arms {arms[0]} {arms[1]}: a study compares two different arms")
@@ -133,7 +133,7 @@ def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
         try:
             table = pd.read_parquet(path, columns=["prompt_id", "prompt", "sample", "text"])
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not samples that can be read ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{path}: the samples cannot be read ({str(error).splitlines()[0]})") from None
         tables.append(table.sort_values(["prompt_id", "sample"]).groupby("prompt_id").head(STORIES).assign(arm=arm))
     both = pd.concat(tables, ignore_index=True)
     size = both.groupby("prompt_id")["text"].transform("size")
@@ -145,20 +145,20 @@ def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
 
 
 def opening(text: str, words: int) -> str:
-    """The first words of a text with its own line breaks, and an ellipsis where more follows."""
+    """The first `words` words of a text, with its line breaks, and an ellipsis if more follows."""
     found = list(re.finditer(r"\S+", text))
     return text if len(found) <= words else text[: found[words - 1].end()] + " …"
 
 
 def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, journal: Path) -> pd.DataFrame:
-    """The stories with a summary of each plot: `sent`, all that the engine was told, and `shown`, what it answered.
+    """Add a summary of each plot to the stories: `sent` is the whole request to the engine, `shown` its answer.
 
     Args:
-        stories: a row a story, with `text`.
+        stories: one row per story, with `text`.
         engine: of `engines`.
-        words: asked for; a summary may be longer, and is cut at about three times as many.
+        words: the requested length. A summary may be longer, and is cut at about three times this length.
         seed: of the draws, which are nearly greedy.
-        journal: keeps what was answered, so that the same call goes on where it was stopped.
+        journal: a file of the answers so far, from which an interrupted call resumes.
 
     Raises:
         InputError: the engine fails, or a summary is blank.
@@ -168,7 +168,7 @@ def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, jour
 
     instruction = SUMMARISE.replace("{words}", str(words))
     limits = Sampling(temperature=0.2, repetition_penalty=1.0, max_new_tokens=4 * words).model_copy(
-        update={"samples": 1}  # a profile's arms need two, a summary is one
+        update={"samples": 1}  # a profile requires two samples per prompt; a summary is one
     )
     asked = pd.DataFrame({"prompt_id": [f"{i:06d}" for i in stories.index], "prompt": stories["text"]})
     made = generate(engine, asked, limits, seed, instruction=instruction, journal=journal)
@@ -176,12 +176,12 @@ def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, jour
     if blank:
         where = stories.iloc[blank[0]]
         raise InputError(
-            f"summaries: {len(blank)} of {len(made)} are blank, the first that of {where['arm']}, prompt "
+            f"summaries: {len(blank)} of {len(made)} are blank; the first is of arm {where['arm']}, prompt "
             f"{where['prompt_id']}, sample {where['sample']}; try another engine, or --show opening"
         )
     lengths = [len(text.split()) for text in made["text"]]
     cut = int((~made["finished"]).sum())
-    log.info("summaries: %.0f words at the median, %d cut at the token limit", np.median(lengths), cut)
+    log.info("summaries: median length %.0f words, %d cut at the token limit", np.median(lengths), cut)
     sent = [instruction.replace("{prompt}", text) for text in stories["text"]]
     return stories.assign(sent=sent, shown=made["text"].tolist())
 
@@ -195,7 +195,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Item:
-    """Two sets of stories to a prompt. Of an attention check, `first_side` is the side with four different stories."""
+    """Two sets of stories for a prompt. In an attention check, `first_side` is the side with four different stories."""
 
     prompt_id: str
     prompt: str
@@ -205,7 +205,7 @@ class Item:
     attention: bool
 
     def key(self) -> dict:
-        """All that tells the sides apart, for the key; stories in reading order, as they are numbered on the page."""
+        """The entry of the key: sides, arms and samples; stories in reading order, as they are numbered on the page."""
         stories = [{"arm": s.arm, "sample": s.sample} for s in (*self.left, *self.right)]
         return {
             "prompt_id": self.prompt_id,
@@ -218,29 +218,29 @@ class Item:
 def draw_items(
     stories: pd.DataFrame, arms: tuple[str, str], prompt_ids: list[str], *, items: int, checks: int, seed: int
 ) -> dict[str, Item]:
-    """Items by id, in the order in which they are given out, in blocks that an annotator works through.
+    """Items by id, in the order in which they are given out. They form blocks, one per annotator.
 
-    Within a block each arm stands on the left as often as on the right, but for one; the four stories of a set stand
-    in random order. A block has its attention checks after its first item, at random places: four different stories on
-    one side, a fifth one four times on the other, all to one prompt and from both arms. That prompt is not in the study
-    where others are left, and not in the block where the study has several.
+    In a block, each arm is on the left as often as on the right, up to one item. The four stories of a set are in
+    random order. The attention checks of a block are at random places after its first item. A check shows four
+    different stories on one side, and a fifth story four times on the other. All are from one prompt and may be of
+    both arms. If possible, that prompt is not in the study, or else not in the block.
 
     Args:
-        stories: a row a story: `prompt_id prompt arm sample shown`, four of each arm and prompt.
-        arms: the first is the one that `first_side` tells of.
-        prompt_ids: those of the items, in order; other prompts in `stories` are for checks.
-        items: of a block, without checks; the last block may have fewer.
-        checks: of a block.
-        seed: of everything random here.
+        stories: one row per story: `prompt_id prompt arm sample shown`, four of each arm and prompt.
+        arms: `first_side` is the side of the first arm.
+        prompt_ids: the prompts of the items, in order; other prompts in `stories` are for checks.
+        items: items per block, without checks; the last block may have fewer.
+        checks: checks per block.
+        seed: of all random choices here.
 
     Raises:
-        InputError: no prompt has five different stories to make a check of.
+        InputError: no prompt has five different stories for a check.
     """
     rng = np.random.default_rng([seed, 1])
     by_prompt = dict(iter(stories.groupby("prompt_id")))
     varied = [p for p, group in by_prompt.items() if group["shown"].str.strip().nunique() > STORIES]
     if checks and not varied:
-        raise InputError(f"no prompt has {STORIES + 1} different stories to make an attention check of; use --checks 0")
+        raise InputError(f"no prompt has {STORIES + 1} different stories, as an attention check needs; use --checks 0")
     drawn: list[Item] = []
     for start in range(0, len(prompt_ids), items):
         block = prompt_ids[start : start + items]

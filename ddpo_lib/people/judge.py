@@ -1,15 +1,16 @@
 """A language model as a second reader: both questions of the study for each item, in both orders.
 
-Any engine of `engines` and `server` will do. The wording is ours. What is not answered in the form that was asked for
-is counted, and never guessed. A judge is one annotator, whose answers `votes.analyse` takes: its intervals are then
-over items, and say nothing of other judges or of people; `compare_with_people` says how far it agrees with them.
+Any engine of `engines` and `server` can be used. The wording is this project's. An answer that is not in the requested
+form is counted and never guessed. A judge is one annotator, and `votes.analyse` accepts its answers. The intervals are
+then over items; they say nothing about other judges or about people. `compare_with_people` gives the agreement with
+people.
 
-Of a study's folder, `judge_study` keeps:
+`judge_study` writes two files to a study's folder:
 
     FOLDER/judge-NAME.parquet   the table of answers, with the counts and the engine
-    FOLDER/judge-NAME.jsonl     what came back, as it came; the journal by which a judge goes on where it was stopped
+    FOLDER/judge-NAME.jsonl     the raw answers; the journal from which an interrupted judge resumes
 
-It takes a model that keeps to a form: SmolLM2-135M-Instruct, the embedded one, answered none of 12 requests in it.
+The model must keep to the form. The embedded one, SmolLM2-135M-Instruct, answered none of 12 requests in it.
 """
 
 import re
@@ -44,11 +45,11 @@ LINE = r"^[ \t*]*{label}[ \t*]*:[ \t*]*(.*?)[\s*.]*$"
 
 
 class Judged(NamedTuple):
-    """What a judge said.
+    """The answers of a judge.
 
-    `table`: the columns of `votes`, a row an item and order, where both questions were answered. `counts`: how often it
-    was `asked` (twice an item), the `answers` in the table, how many were `cut` by the token limit, and how many left
-    `quality` and `diversity` without an answer in the form, cut ones included.
+    `table`: the columns of `votes`; one row per item and order for which both questions are answered. `counts`: the
+    number of requests, `asked` (two per item); of `answers` in the table; of answers `cut` by the token limit; and of
+    answers without a valid `quality` and `diversity`, cut ones included.
     """
 
     table: pd.DataFrame
@@ -62,14 +63,15 @@ def judge(
 
     Args:
         engine: one of `engines`.
-        items: a row an item: `item prompt_id prompt first second`, the last two lists of stories.
-        name: of the judge, its `annotator` in the table.
+        items: one row per item: `item prompt_id prompt first second`; the last two are lists of stories.
+        name: of the judge; it is the `annotator` in the table.
         seed: of the draws.
-        sampling: how answers are drawn; one a request, whatever it says. A model that thinks aloud needs more tokens.
-        journal: as in `generate.generate`: what it holds is not asked again.
+        sampling: how answers are drawn; its number of samples is ignored, and one answer is drawn per request. A model
+            that reasons in its answer needs more tokens.
+        journal: as in `generate.generate`; answers in it are not requested again.
 
     Raises:
-        InputError: items without a column, or with a set that is empty (names item and column); the engine fails.
+        InputError: a column of the items is missing, a set is empty (names item and column), or the engine fails.
     """
     _check(items)
     asked = items.merge(pd.DataFrame({"first_side": SIDES}), how="cross")
@@ -108,16 +110,16 @@ def judge(
 
 
 def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: Sampling = SAMPLING) -> Judged:
-    """`judge` for the items of a study, as its annotators see them; kept in the study's folder.
+    """`judge` for the items of a study, as its annotators see them. The answers are stored in the study's folder.
 
-    Asked a second time, it says what it said. One that was stopped goes on.
+    A second call returns the stored answers. After an interruption, the same call resumes.
 
     Args:
         folder: of `human_eval.prepare`.
         engine, name, seed, sampling: as in `judge`.
 
     Raises:
-        InputError: no study, the engine fails, or another judge has that name.
+        InputError: there is no study, the engine fails, or another judge has this name.
     """
     folder = Path(folder)
     items = read_items(folder)
@@ -126,7 +128,7 @@ def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: S
     asked = {"name": name, "seed": seed, "sampling": sampling.model_dump(), **engine.facts()}
     if path.exists() and (other := [key for key, value in asked.items() if _facts(path).get(key) != value]):
         raise InputError(
-            f"{path}: holds the answers of another judge ({', '.join(other)}); give this one another --name"
+            f"{path}: contains the answers of another judge ({', '.join(other)}); give this one another --name"
         )
     judged = judge(engine, items, name=name, seed=seed, sampling=sampling, journal=folder / f"judge-{safe}.jsonl")
     aside = path.with_name(f".{path.name}.partial")
@@ -138,28 +140,28 @@ def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: S
 
 
 def read_judged(path: Path) -> Judged:
-    """What `judge_study` kept.
+    """The answers that `judge_study` stored.
 
     Raises:
-        InputError: not such a file.
+        InputError: the file cannot be read, or `judge_study` did not write it.
     """
     facts = _facts(path)
     table = pd.read_parquet(path)
     if "name" not in facts or list(table) != list(COLUMNS):
-        raise InputError(f"{path}: not what `ddpo annotate judge` writes")
+        raise InputError(f"{path}: not a file that `ddpo annotate judge` writes")
     return Judged(table, table.attrs["counts"])
 
 
 def _facts(path: Path) -> dict:
-    """Which judge a file is of."""
+    """The judge that wrote a file: its name, seed, sampling and engine."""
     try:
         return pd.read_parquet(path, columns=["item"]).attrs.get("judge", {})
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not answers that can be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: not answers; the file cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def write_question(prompt: str, left: list[str], right: list[str]) -> str:
-    """What the judge is told: the stories of both sets, numbered through, and the two questions."""
+    """The request to the judge: the stories of both sets, numbered consecutively, and the two questions."""
     parts, number = [], 0
     for letter, stories in (("A", left), ("B", right)):
         parts.append(f"Set {letter}")
@@ -171,8 +173,11 @@ def write_question(prompt: str, left: list[str], right: list[str]) -> str:
 
 
 def parse(said: str, stories: int) -> tuple[int | None, str | None]:
-    """The two answers in what a judge said: the story, 0 for a tie, and "left", "right" or "tie"; None where it is not
-    in the form that was asked for: no such line, more than one, or something else after the colon."""
+    """Read the two answers of a judge: the number of the story, 0 for a tie, and "left", "right" or "tie".
+
+    An answer is None if it is not in the requested form: its line is missing, occurs more than once, or has something
+    else after the colon.
+    """
     best, more = (_after_colon(said, label) for label in ("Best story", "More diverse set"))
     if best == HARD:
         story = 0
@@ -184,7 +189,7 @@ def parse(said: str, stories: int) -> tuple[int | None, str | None]:
 def _check(items: pd.DataFrame) -> None:
     for column in ("item", "prompt_id", "prompt", "first", "second"):
         if column not in items:
-            raise InputError(f"items: no column `{column}`; a row needs item, prompt_id, prompt, first and second")
+            raise InputError(f"items: no column `{column}`; expected item, prompt_id, prompt, first and second")
     for side in ("first", "second"):
         for name, stories in zip(items["item"], items[side], strict=True):
             if isinstance(stories, str) or not len(stories):
@@ -192,7 +197,7 @@ def _check(items: pd.DataFrame) -> None:
 
 
 def _in_order(row) -> tuple[list[str], list[str]]:
-    """The stories of set A, which stands left, and of set B."""
+    """The stories of set A, the left one, and of set B."""
     return (row.first, row.second) if row.first_side == "left" else (row.second, row.first)
 
 

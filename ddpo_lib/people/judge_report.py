@@ -1,4 +1,4 @@
-"""A judge's answers -> how far they depend on the order and agree with people, and text for a terminal."""
+"""A judge's answers -> how far they depend on the order and agree with people, as text for a terminal."""
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,13 @@ from ddpo_lib.people.votes import QUESTIONS, analyse, exact
 
 
 def describe_positions(table: pd.DataFrame, *, confidence: float) -> dict[str, dict]:
-    """How far a judge's answers hang on the order, by question, over the items that it answered in both.
+    """How far a judge's answers depend on the order, by question, over the items that it answered in both orders.
 
     Returns:
-        By question: `items`; how many of them have the `same` arm twice, `always_left`, `always_right`, or a tie in
-        either (`with_tie`); `consistent`, the share of the first with its exact interval; `left`, the choices for the
-        left with a tie as half and the interval over items: arms change sides within an item, and cannot shift it.
+        By question: `items`; how many of them have the `same` arm in both orders, `always_left`, `always_right`, or a
+        tie in either order (`with_tie`); `consistent`, the share of `same`, with its exact interval; `left`, the share
+        of choices for the left side, with a tie as half, and its interval over items. A preference for an arm does not
+        change `left`, since arms change sides within an item.
     """
     both = asked_twice(table)
     found = {}
@@ -46,13 +47,13 @@ def compare_with_people(
 ) -> dict[str, dict]:
     """How far a judge agrees with people, by question, over the items that both have.
 
-    The judge's verdict is the arm that it names in both orders, else a tie; people's is what more than half of them
-    say, else a tie.
+    The judge's verdict is the arm that it names in both orders, else a tie. People's verdict is the answer of more than
+    half of them, else a tie.
 
     Returns:
-        By question: `items`; `same`, the share with one verdict, and `same_decided`, that of the items that both
-        decided, `decided` in number, with exact intervals; `alpha`, Krippendorff's, of the two verdicts, with its
-        interval over items; `people_alpha`, that of people among themselves on these items.
+        By question: `items`; `same`, the share of items with the same verdict; `same_decided`, this share among the
+        `decided` items, for which neither verdict is a tie; both with exact intervals. `alpha`, Krippendorff's, of the
+        two verdicts, with its interval over items; `people_alpha`, that among people on these items.
     """
     both = asked_twice(judged)
     real = people[~people["attention"].astype(bool)]
@@ -76,7 +77,7 @@ def compare_with_people(
 
 
 def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> str:
-    """A judge's answers as text for a terminal; `people` is a table of answers, empty where there are none."""
+    """A judge's answers as text for a terminal; `people` is a table of answers, empty if there are none."""
     from ddpo_lib.base.wording import interval, p_value
 
     counts, both = judged.counts, asked_twice(judged.table)
@@ -119,7 +120,7 @@ def _number(value: float | None) -> str:
 
 
 def asked_twice(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of items that were answered in both orders, where a bias for a side cannot pass for one for an arm."""
+    """The rows of items that were answered in both orders; a bias for a side does not change their arms' wins."""
     return table[table.groupby("item")["first_side"].transform("nunique") == len(SIDES)]
 
 

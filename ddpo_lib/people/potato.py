@@ -1,7 +1,7 @@
-"""Potato, the annotation tool of the paper's study: a project folder for it, its server, the answers it writes.
+"""Potato, the annotation tool of the paper's study: its project folder, its server, and the answers that it writes.
 
-Potato (PyPI `potato-annotation`, GPL) is a program of its own here: started by its command line, never imported. Its
-pages load nothing from outside of the machine that serves them.
+Potato (PyPI `potato-annotation`, GPL) runs as a separate program, started from its command line and never imported. Its
+pages load nothing from other machines than the one that serves them.
 """
 
 import html
@@ -25,17 +25,17 @@ import yaml
 
 from ddpo_lib.base.errors import InputError
 
-STUDY = "study"  # the folder that Potato serves, in that of a study
+STUDY = "study"  # the folder within a study's folder that Potato serves
 OUTPUT = "annotation_output"
-BEST, DIVERSE = "quality", "diversity"  # the two questions, as they stand in Potato's output
+BEST, DIVERSE = "quality", "diversity"  # the two questions, as named in Potato's output
 HARD, LEFT, RIGHT = "Hard to decide", "Set A", "Set B"
 CHOICES = {BEST: [*map(str, range(1, 9)), HARD], DIVERSE: [LEFT, RIGHT, HARD]}
 ASKED = {
     BEST: "Which is the most interesting, highest-quality story?",
     DIVERSE: "Which set of stories is more diverse?",
 }
-PATIENCE = 60  # seconds until a server that was started has to answer
-HOLD_HOURS = 24  # until an item that someone was given and did not answer goes to others
+PATIENCE = 60  # seconds within which a started server must answer
+HOLD_HOURS = 24  # after this time, an item that its annotator has not answered goes to others
 
 Page = tuple[str, list[str], list[str]]  # a prompt, the stories of set A, those of set B
 
@@ -47,10 +47,10 @@ def write_project(folder: Path, pages: dict[str, Page], *, labels: int, per_anno
     """Write a folder that `potato start config.yaml` serves.
 
     Args:
-        folder: to be made.
-        pages: by id of an item, in the order in which items are given out. Nothing else reaches an annotator.
-        labels: annotators an item.
-        per_annotator: items an annotator, with attention checks.
+        folder: to create.
+        pages: by id of an item, in the order in which items are given out. Annotators get nothing else.
+        labels: annotators per item.
+        per_annotator: items per annotator, attention checks included.
     """
     folder.mkdir(parents=True)
     here = Path(__file__).parent
@@ -62,17 +62,17 @@ def write_project(folder: Path, pages: dict[str, Page], *, labels: int, per_anno
         (folder / name).write_text(text.replace("{items}", str(min(per_annotator, len(pages)))), encoding="utf-8")
     config = yaml.safe_dump(configuration(labels, per_annotator), sort_keys=False, allow_unicode=True, width=120)
     (folder / "config.yaml").write_text(config, encoding="utf-8")
-    (folder / "config.yaml").chmod(0o600)  # it holds the key that signs sessions
+    (folder / "config.yaml").chmod(0o600)  # it contains the key that signs sessions
 
 
 def configuration(labels: int, per_annotator: int) -> dict:
-    """Potato's configuration of a study; every path is in its folder."""
+    """Potato's configuration of a study; all paths are relative to its folder."""
     return {
         "annotation_task_name": "Stories",
         "task_dir": ".",
         "output_annotation_dir": OUTPUT,
         "data_files": ["tasks.jsonl"],
-        "item_properties": {"id_key": "id", "text_key": "id"},  # Potato also puts the text into the page unseen
+        "item_properties": {"id_key": "id", "text_key": "id"},  # Potato also puts the text into the page, hidden
         "instance_display": {"fields": [{"key": "page", "type": "html"}], "resizable": False},
         "annotation_schemes": [
             {
@@ -82,7 +82,7 @@ def configuration(labels: int, per_annotator: int) -> dict:
                 "labels": CHOICES[question],
                 "horizontal": True,
                 "humanize_labels": False,
-                "keybinding_strategy": "none",  # a slip of the hand is no answer
+                "keybinding_strategy": "none",  # an accidental key press is no answer
                 "label_requirement": {"required": True},
             }
             for question in (BEST, DIVERSE)
@@ -105,7 +105,7 @@ def configuration(labels: int, per_annotator: int) -> dict:
         "instance_reclaim": {"enabled": True, "timeout_hours": HOLD_HOURS},
         "require_password": False,
         "user_config": {"allow_all_users": True, "users": []},
-        "persist_sessions": True,  # who is signed in stays so when the server is started anew
+        "persist_sessions": True,  # annotators stay signed in when the server restarts
         "secret_key": secrets.token_hex(32),
         "jumping_to_id_disabled": True,
         "base_css": "study.css",
@@ -114,7 +114,7 @@ def configuration(labels: int, per_annotator: int) -> dict:
 
 
 def render(prompt: str, left: list[str], right: list[str]) -> str:
-    """The HTML of an item: the prompt over two columns, stories numbered down the left one and on down the right."""
+    """The HTML of an item: the prompt above two columns of stories, numbered down the left column, then the right."""
     sets = [(LEFT, left, 1), (RIGHT, right, 1 + len(left))]
     columns = "".join(
         f'<div class="set"><h2>{name}</h2>'
@@ -131,10 +131,10 @@ def _paragraphs(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that shows as it is, whatever is in it.
+    """Escape a text, so that its page shows it unchanged.
 
-    Potato puts an item into a script element of the page unescaped, and deletes `data:`, `javascript:` and
-    `expression(` from what it shows; so the text reaches it with all of these as character references.
+    Potato puts an item into a script element of the page without escaping it, and deletes `data:`, `javascript:` and
+    `expression(` from the text that it shows. So these are written as character references too.
     """
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
     return html.escape(text).replace(":", "&#58;").replace("(", "&#40;")
@@ -147,24 +147,26 @@ def start(folder: Path, port: int) -> subprocess.Popen:
     """Start Potato for a study on 127.0.0.1 and wait until it answers.
 
     Args:
-        folder: of `human_eval.prepare`; Potato's log goes to `potato.log` in it.
+        folder: of `human_eval.prepare`; Potato writes its log to `potato.log` there.
         port: to listen at.
 
     Raises:
-        InputError: no study, Potato is not installed, the port is taken, or Potato does not start; says why.
+        InputError: there is no study, Potato is not installed, the port is in use, or Potato does not start (says why).
     """
     folder = folder.resolve()
     if not (folder / STUDY / "config.yaml").is_file():
-        raise InputError(f"{folder}: holds no study; `ddpo annotate prepare RUN --arms A B --out {folder}` makes one")
+        raise InputError(
+            f"{folder}: contains no study; `ddpo annotate prepare RUN --arms A B --out {folder}` makes one"
+        )
     try:
         importlib.metadata.version("potato-annotation")
     except importlib.metadata.PackageNotFoundError:
         raise InputError("Potato is not installed; `pip install 'ddpo-lib[annotate]'` installs it") from None
-    with socket.socket() as probe:  # else what answers below may be what listened there before
+    with socket.socket() as probe:  # otherwise another server at this port could answer below
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise InputError(f"port {port}: something listens there already; name another by --port")
+            raise InputError(f"port {port}: another program already listens there; choose another with --port")
     command = [sys.executable, "-m", "potato", "start", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-    # Potato compiles its pages into its own package, where two studies would overwrite each other's
+    # Potato compiles its pages into its own package, where two studies would overwrite each other's pages
     environment = {**os.environ, "POTATO_GENERATED_TEMPLATES_DIR": str(folder / "pages"), "PYTHONUNBUFFERED": "1"}
     log = folder / "potato.log"
     with log.open("a", encoding="utf-8") as file:
@@ -198,7 +200,7 @@ def _last_line(log: Path) -> str:
 
 
 def serve_until_stopped(server: subprocess.Popen) -> int:
-    """Wait for the server; an interrupt or a termination of this process ends it too. Returns its status."""
+    """Wait for the server and return its exit status. An interrupt or termination of this process ends it too."""
 
     def stop(*_):
         server.terminate()
@@ -214,17 +216,17 @@ def serve_until_stopped(server: subprocess.Popen) -> int:
 
 @dataclass(frozen=True)
 class Record:
-    """An annotator's answers to an item. `answers`: all values by question, the last one given last."""
+    """An annotator's answers to an item. `answers`: by question, all values in the order in which they were given."""
 
     annotator: str
     item: str
     answers: dict[str, list[str]]
-    seconds: float  # with the item on screen, pauses cut; NaN where Potato does not say
+    seconds: float  # with the item on screen, without pauses; NaN if Potato does not report it
     saved: float  # seconds since 1970
 
 
 def answer_files(study: Path) -> Iterator[Path]:
-    """The file of every annotator so far."""
+    """The files of all annotators so far."""
     return (study / OUTPUT).glob("*/user_state.json")
 
 
@@ -232,12 +234,12 @@ def read_answers(path: Path) -> Iterator[Record]:
     """The records of an annotator's file.
 
     Raises:
-        InputError: the file cannot be read or lacks a field; names both.
+        InputError: the file cannot be read or lacks a field (names file and field).
     """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not JSON that can be read ({error})") from None
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
     annotator = _field(state, "user_id", str, path)
     items = _field(state, "instance_id_to_label_to_value", dict, path)
     behaviour = _field(state, "instance_id_to_behavioral_data", dict, path)

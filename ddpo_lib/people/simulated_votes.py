@@ -1,5 +1,4 @@
-"""Preferences that are known -> the answers of simulated annotators, to test what counts votes. Never shown as
-people's."""
+"""Known preferences -> answers of simulated annotators, to test the analysis of votes. Never shown as people's."""
 
 import numpy as np
 import pandas as pd
@@ -10,20 +9,20 @@ from ddpo_lib.people.human_eval import STORIES
 from ddpo_lib.people.two_way_intervals import Spread
 from ddpo_lib.people.votes import QUESTIONS
 
-SECONDS = 90.0  # that simulated annotators take, median
-ALIKE, DIFFERENT = Spread(0.0, 0.0), Spread(0.3, 0.1)  # simulated items and annotators
+SECONDS = 90.0  # median time of simulated annotators per item
+ALIKE, DIFFERENT = Spread(0.0, 0.0), Spread(0.3, 0.1)  # simulated items and annotators without, and with, differences
 
 
 def assign(items: int, labels: int, per_annotator: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which item and which annotator each label is of: items at random, none twice to one annotator.
+    """The item and the annotator of each label. Items are assigned at random; no annotator gets an item twice.
 
     Args:
-        items: numbered from 0.
-        labels: an item.
-        per_annotator: items that an annotator answers, no more than there are; the last may get fewer.
+        items: their number.
+        labels: labels per item.
+        per_annotator: items per annotator, at most the number of items; the last annotator may get fewer.
 
     Returns:
-        Two (items * labels,) integer arrays.
+        Two (items * labels,) integer arrays, with items and annotators numbered from 0.
     """
     rng = np.random.default_rng(seed)
     order = np.empty(0, dtype=int)
@@ -46,23 +45,23 @@ def simulate_choices(
     studies: int = 1,
     seed: int,
 ) -> np.ndarray:
-    """Choices of annotators whose preference is known, by an ordered probit model.
+    """Choices of annotators with a known preference, by an ordered probit model.
 
-    A label's latent preference is normal with variance 1, of which items and annotators have `spread`; it is a choice
-    of the first arm above one threshold, of the second below another, and a tie between them. Over items, annotators
-    and sides, a label is the first arm's with probability `first`, and the second's with `second`.
+    A label's latent preference is normal with variance 1; `spread` gives the shares of items and annotators in it. The
+    label is the first arm above one threshold, the second arm below another, and a tie in between. Over items,
+    annotators and sides, a label is the first arm with probability `first` and the second with probability `second`.
 
     Args:
         first, second: probabilities.
         items, annotators: (labels,), as `assign` gives them.
         spread: shares of the latent variance.
-        left: (labels,) whether the first arm stands left.
-        side: what standing left adds to the latent preference for an arm.
-        studies: independent ones, with items and annotators of their own.
+        left: (labels,) whether the first arm is on the left.
+        side: how much the latent preference for an arm rises if it is on the left.
+        studies: the number of independent studies, each with its own items and annotators.
         seed: of the draws.
 
     Returns:
-        (studies, labels) of 1 first, -1 second, 0 tie.
+        (studies, labels) of 1 (first), -1 (second), 0 (tie).
     """
     rng = np.random.default_rng(seed)
     parts = (
@@ -86,13 +85,13 @@ def simulate(
     side: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A table of answers as a study gives it, of simulated annotators; never to be shown as people's.
+    """A table of answers in the form of a study, by simulated annotators. It must not be shown as people's.
 
     Args:
-        items, labels, per_annotator: of the study.
+        items, labels, per_annotator: as in `assign`.
         quality, diversity: probabilities of a label for the first and for the second arm; the rest are ties.
-        spread, side: as in `simulate_choices`, alike for both questions.
-        seed: of everything.
+        spread, side: as in `simulate_choices`, the same for both questions.
+        seed: of all random draws.
     """
     rng = np.random.default_rng(seed)
     item, annotator = assign(items, labels, per_annotator, seed=seed)
@@ -121,7 +120,7 @@ def simulate(
 
 
 def _threshold(share: float, side: float) -> float:
-    """Where a normal variable, shifted up by `side` in half of all cases and down in the others, has `share` above."""
+    """The threshold with `share` above it, for a normal variable shifted up or down by `side`, equally often."""
     if side == 0 or share in (0, 1):
         return float(norm.isf(share))
     edge = abs(norm.isf(share)) + abs(side) + 1

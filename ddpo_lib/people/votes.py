@@ -1,24 +1,25 @@
 """Answers of annotators -> win rates, tests, agreement, side bias, power (paper, human evaluation).
 
-The table of answers has a row an annotator and item: `item prompt_id annotator first_side quality quality_side story
+The table of answers has one row per annotator and item: `item prompt_id annotator first_side quality quality_side story
 diversity diversity_side seconds attention passed` (`answers.read_answers`, `judge.judge`). `first` and `second` are
 the study's two arms in the order of its key; a tie is "hard to decide". Attention checks count in no result.
 
-Which interval has which property:
+There are three kinds of intervals:
 
-- *Crossed* ones (`two_way_intervals.crossed_ratio`) are the main ones: for other items and other annotators.
-`two_way_intervals` says how
-  often they hold the truth, and where they fail.
-- *Exact* ones (Clopper and Pearson 1934) hold it at least as often as they say, and so more often where there are few,
-  if what they count is independent, and labels are not: of 100 items with 3 labels, where items have 30% of the latent
-  variance and annotators 10%, 95% intervals from labels hold the truth in 72 to 87% of 2,000 simulated studies a case.
-  Those from majority votes are of another number, the share of items won, and take labels of one item for what they
-  are, but not those of one annotator: 84 to 98% there, 96 to 99% where annotators do not differ.
-- That of Krippendorff's alpha is over items alone: 94% there, and 84 to 89% where nine in ten labels are alike.
+- *Crossed* intervals (`two_way_intervals.crossed_ratio`) are the main ones. They generalise to other items and
+  annotators. `two_way_intervals` says how often they contain the truth, and where they fail.
+- *Exact* intervals (Clopper and Pearson 1934) contain the truth at least as often as stated, if the counts are of
+  independent events. Labels are not independent. The case simulated here is 100 items with 3 labels, where items have
+  30% of the latent variance and annotators 10%. 95% intervals from labels then contain the truth in 72 to 87% of 2,000
+  studies per case. Intervals from majority votes are for another number, the share of items won. They allow for the
+  dependence of labels of one item, but not of one annotator. They contain the truth in 84 to 98%, and in 96 to 99% if
+  annotators do not differ.
+- The interval of Krippendorff's alpha is over items alone. It contains the truth in 94% in the same case, and in 84 to
+  89% if nine in ten labels are equal.
 
-What the paper tested, and whether its percentages are of labels or of items, is not at hand. Here tests are two-sided:
-the t test behind the crossed interval, the exact binomial test of decided labels and of decided items, and these two
-once more with every tie as half a win. For each of them p is corrected over the two questions (Holm).
+It is not known which tests the paper used, nor whether its percentages are of labels or of items. Tests here are
+two-sided: the t test of the crossed interval; the exact binomial tests of decided labels and of decided items; and
+these two again with every tie as half a win. For each test, p is corrected over the two questions (Holm).
 """
 
 from typing import TypedDict
@@ -34,7 +35,7 @@ from ddpo_lib.people.agreement import CODES, Agreement, Estimate, agreement, cou
 from ddpo_lib.people.two_way_intervals import crossed_ratio, label_load, needed_items, power, variance_shares
 
 QUESTIONS = ("quality", "diversity")
-FAST = 1 / 3  # of the median time: below, an answer counts as suspiciously fast
+FAST = 1 / 3  # of the median time; a faster answer counts as suspicious
 
 
 class TestedEstimate(Estimate):
@@ -45,9 +46,9 @@ class TestedEstimate(Estimate):
 
 
 class Exact(TestedEstimate):
-    """Wins of the first arm among what is decided, with the Clopper-Pearson interval and the exact binomial test.
+    """The first arm's share of decided labels or items, with Clopper-Pearson interval and exact binomial test.
 
-    `first`, `second`, `ties` are counts; `p_half` is the test with every tie as half a win for either.
+    `first`, `second`, `ties` are counts; `p_half` is of the test with every tie as half a win for each arm.
     """
 
     first: int
@@ -58,9 +59,9 @@ class Exact(TestedEstimate):
 
 
 class Side(TypedDict):
-    """`left` is the crossed interval and test of choices for the left, a tie as half: sides are drawn by item, so that
-    the exact test of labels, `labels` (its first is left), can call an arm's lead a bias. `first_left`, `first_right`:
-    the share of labels for the first arm where it stood there."""
+    """`left` is the crossed interval and test of choices for the left side, with a tie as half. `labels` is the exact
+    test of labels, with left as `first`. Since sides are drawn per item, it can take an arm's lead for a side bias.
+    `first_left`, `first_right`: the share of labels for the first arm when it is on that side."""
 
     left: TestedEstimate
     labels: Exact
@@ -69,7 +70,7 @@ class Side(TypedDict):
 
 
 class Plan(TypedDict):
-    """Shares of labels for either arm, the power that this study had for them, and the items that give 80%."""
+    """Shares of labels for each arm, the power of this study to detect them, and the items needed for 80% power."""
 
     first: float
     second: float
@@ -78,11 +79,12 @@ class Plan(TypedDict):
 
 
 class Power(TypedDict):
-    """From the variance shares of item and annotator, the labels an item and the load of an annotator that this study
-    had (`two_way_intervals.power`), for one question by itself; `per_annotator` is None where one gave all.
+    """The power of this study for one question (`two_way_intervals.power`).
 
-    Power for what was seen says no more than its p does; half of it is what to plan for, since what is seen is often
-    too large. `paper` is the paper's effect against the arm `paper_against`: DPO where that is known, else GPT-4o.
+    It uses this study's variance shares of items and annotators, labels per item and labels per annotator;
+    `per_annotator` is None if one annotator gave all labels. The power for the observed effect adds nothing to its p.
+    Observed effects are often too large, so plan for half of the effect. `paper` is the paper's effect against the arm
+    `paper_against`: DPO if that is known, else GPT-4o.
     """
 
     item: float
@@ -96,8 +98,10 @@ class Power(TypedDict):
 
 
 class Question(TypedDict):
-    """Shares of labels, the score of the first arm (a tie is half) and its wins among decided labels, all crossed;
-    exact ones of labels, and of items by majority, where an item is a tie unless more than half of its labels agree.
+    """The result for one question.
+
+    Crossed: the shares of labels, the score of the first arm (a tie is half) and its wins among decided labels. Exact:
+    wins among labels, and among items by majority; an item is a tie unless more than half of its labels agree.
     """
 
     first: Estimate
@@ -113,12 +117,12 @@ class Question(TypedDict):
 
 
 class Analysis(TypedDict):
-    """What `analyse` returns. `attentive` is both questions again without the annotators who failed an attention check,
-    whose names are `left_out`; None where nobody failed, or nobody is left.
+    """The result of `analyse`.
 
-    `time`: seconds an item, `median`, `low` and `high` quartile, how many are `known`, and how many `fast`, under
-    `bar`. `annotators` and `items`: a mapping each, with counts by question; an annotator's `without` is the score of
-    each question without that annotator's labels.
+    `attentive`: both questions without the annotators who failed an attention check, whose names are `left_out`; None
+    if nobody failed, or nobody is left. `time`: seconds per item, as `median`, `low` and `high` quartile; how many are
+    `known`, and how many are `fast`, below `bar`. `annotators` and `items`: mappings with counts by question. An
+    annotator's `without` is the score of each question without this annotator's labels.
     """
 
     answers: int
@@ -136,22 +140,22 @@ class Analysis(TypedDict):
 
 
 def analyse(answers: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> Analysis:
-    """Everything that a study can say, as JSON takes it; see this module's docstring for methods.
+    """The complete analysis of a study, as JSON values; this module's docstring describes the methods.
 
     Args:
-        answers: a row an annotator and item, with the columns of this module's docstring. A judge that was asked in
-            both orders has two.
-        draws: of items, for the interval of alpha.
+        answers: one row per annotator and item, with the columns of this module's docstring; a judge that was asked in
+            both orders has two rows per item.
+        draws: bootstrap draws of items, for the interval of alpha.
         confidence: of all intervals; tests and power are at 1 - confidence.
         seed: of the draws.
 
     Raises:
-        InputError: no answer to a real item.
+        InputError: no item besides attention checks has an answer.
     """
     checks = answers["attention"].astype(bool)
     real = answers[~checks].reset_index(drop=True)
     if real.empty:
-        raise InputError(f"answers: {len(answers)} rows, and no complete answer to a real item among them")
+        raise InputError(f"answers: {len(answers)} rows, and no complete answer to a real item; collect answers first")
     failed = answers[checks & ~answers["passed"].fillna(True).astype(bool)]
     inattentive = sorted(failed["annotator"].unique())
     settings = {"draws": draws, "confidence": confidence, "seed": seed}
@@ -185,9 +189,9 @@ def analyse(answers: pd.DataFrame, *, draws: int, confidence: float, seed: int) 
 
 
 def exact(first: int, second: int, ties: int, *, confidence: float) -> dict:
-    """Wins among what is decided, with the Clopper-Pearson interval and two exact tests; the fields of `Exact`.
+    """The first's share of decided labels or items, with Clopper-Pearson interval and two tests; the fields of `Exact`.
 
-    Half wins that do not come out whole are rounded towards no difference.
+    If ties as half wins give a fractional count, it is rounded towards no difference.
     """
     decided, total = first + second, first + second + ties
     interval = binomtest(first, decided).proportion_ci(confidence) if decided else None

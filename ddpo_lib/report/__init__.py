@@ -1,2 +1,2 @@
-"""In: artifacts of a run, and results kept with the project.
+"""In: artifacts of a run, and results stored with the project.
 Out: figures, maps, tables, pages, and README's numbers."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ddpo_lib.base.extras import require
 
-BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # a page too
-SPEED = Path("results") / "gpu" / "speed.md"  # at its end, where `python -m benchmarks.gpu` has written it
+BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
+SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -18,8 +18,8 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
 
     Args:
         notebook: the source.
-        folder: where the executed notebook lands, under the source's name with `.ipynb`.
-        parameters: for its parameters cell.
+        folder: for the executed notebook, which gets the source's name with `.ipynb`.
+        parameters: values for the parameters cell.
 
     Returns:
         The executed notebook.
@@ -41,17 +41,17 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
         kernel_name="python3",
         progress_bar=False,
         cwd=notebook.parent,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warning on TCP would greet every chapter
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else its warning about TCP appears in every chapter
     )
     done = nbformat.read(executed, as_version=4)
-    for cell in done.cells:  # the values that papermill put in are in the provenance; paths mean nothing to a reader
+    for cell in done.cells:  # hides the injected parameters: the provenance shows them, and paths tell a reader nothing
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     done.metadata.pop(
         "widgets", None
-    )  # progress bars: a page has no kernel for them, and would ask a network for scripts
+    )  # drops progress bars: they need a kernel, and would load scripts from the network
     nbformat.write(done, executed)
     return executed
 
@@ -61,8 +61,8 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
 
     Args:
         project: the checkout, with `book/`, `_config.yml` and what `make bench` wrote.
-        executed: executed notebooks, one a chapter.
-        folder: the pages land in its `_build/html`.
+        executed: executed notebooks, one per chapter.
+        folder: the pages are written to its `_build/html`.
 
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
@@ -90,19 +90,19 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    for name, content in scripts.items():  # afterwards: Jupyter Book loads every script of the source on every page
+    for name, content in scripts.items():  # after the build, which would load every script of its source on every page
         (folder / "_build" / "html" / "_static" / name).write_bytes(content)
 
 
 def benchmark_files(project: Path) -> list[Path]:
-    """What the page of benchmarks is made of."""
+    """The files from which the page of benchmarks is made."""
     return [project / BENCHMARKS, *([project / SPEED] if (project / SPEED).is_file() else [])]
 
 
 def setup(app) -> dict:
-    """As an extension of Sphinx: pages go without Thebe, which would run cells on a server of others.
+    """The entry point of a Sphinx extension that removes Thebe, which would run cells on a third party's server.
 
-    Jupyter Book puts its settings on each page twice, and the browser calls the second an error.
+    Jupyter Book writes Thebe's settings twice to each page, and the browser reports the second as an error.
     """
     app.connect("html-page-context", _drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -114,7 +114,7 @@ def _drop_thebe(app, page: str, template: str, context: dict, doctree) -> None:
 
 
 def publish(html: Path, project: Path) -> Path:
-    """Copy built pages to `book/_build/html` of the checkout, where a reader looks; returns the first page."""
+    """Copy built pages to `book/_build/html` of the checkout, where readers find them; return the first page."""
     place = project / "book" / "_build" / "html"
     aside = place.with_name("html.partial")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Vectors -> maps: a place in the plane for each response, near where its meaning or style is near (UMAP).
+"""Vectors -> maps (UMAP): a place in the plane for each response, close to responses of similar meaning or style.
 
-The map is laid out for the corpus's own responses; stories that a model wrote are then placed in it, and move nothing.
+The map is fitted to the corpus's responses. Samples of models are then placed in it, without changing it.
 """
 
 import warnings
@@ -10,10 +10,10 @@ import pandas as pd
 
 from ddpo_lib.deviation.distances import mean_distance
 
-MOST = 10_000  # responses of the corpus on a map
-FEWEST = 5  # responses that make a map of one prompt
+MOST = 10_000  # most responses of the corpus on a map
+FEWEST = 5  # fewest responses for a map of one prompt
 NEIGHBOURS = 15
-SMALL = 4096  # from here on UMAP looks for neighbours by approximation, unless they are given
+SMALL = 4096  # from this number on, UMAP searches neighbours approximately unless they are given
 
 
 def lay_out(vectors: np.ndarray, later: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,21 +25,21 @@ def lay_out(vectors: np.ndarray, later: np.ndarray, seed: int) -> tuple[np.ndarr
         seed: the same seed gives the same map.
 
     Returns:
-        (n, 2) and (m, 2) float32. Nearness has a meaning; directions, units and the distance between far groups have
+        (n, 2) and (m, 2) float32. Only nearness has a meaning; directions, units and distances between far groups have
         none.
 
     Raises:
-        ValueError: fewer than 5 vectors.
+        ValueError: there are fewer than 5 vectors.
     """
     if len(vectors) < FEWEST:
         raise ValueError(f"vectors: a map needs {FEWEST} or more, got {len(vectors)}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on small groups UMAP warns of what it then does instead
+        warnings.simplefilter("ignore")  # UMAP warns of its fallbacks for small groups
         from umap import UMAP
 
         neighbours = min(NEIGHBOURS, len(vectors) - 1)
         known = {}
-        if len(vectors) >= SMALL and not len(later):  # exact, and sooner than UMAP's own search is compiled
+        if len(vectors) >= SMALL and not len(later):  # exact, and faster than compiling UMAP's own search
             known["precomputed_knn"] = _nearest(vectors, neighbours)
         umap = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, transform_seed=seed, n_jobs=1, **known)
         places = umap.fit_transform(vectors)
@@ -66,7 +66,7 @@ def distance_from(vectors: np.ndarray, groups: np.ndarray, others: np.ndarray, o
 
 
 def draw_prompts(corpus: pd.DataFrame, most: int = MOST, seed: int = 0) -> np.ndarray:
-    """Row numbers of a corpus, all of them or, of a larger one, `most`: prompts drawn at random, the last in part."""
+    """Row numbers of a corpus: all, or if there are more, `most`: those of random prompts, the last one in part."""
     if len(corpus) <= most:
         return np.arange(len(corpus))
     codes, names = pd.factorize(corpus["prompt_id"])
@@ -82,18 +82,18 @@ def make_points(
     sample_vectors: dict[str, dict[str, np.ndarray]],
     seed: int,
 ) -> pd.DataFrame:
-    """The table that maps are drawn from (`interactive.py` says which columns).
+    """The table from which maps are drawn (`interactive.py` describes its columns).
 
     Args:
-        corpus: n responses, as `read_corpus` gives them.
+        corpus: n responses, as `read_corpus` returns them.
         vectors: a space -> (n, d) unit rows.
         samples: an arm -> its samples, with `prompt_id prompt text`; prompts outside the corpus are left out.
-        sample_vectors: an arm -> a space -> unit rows, one a sample.
+        sample_vectors: an arm -> a space -> unit rows, one per sample.
         seed: of the layout.
 
     Returns:
-        The corpus's rows, then each arm's. Deviation is the mean distance to the other responses of the corpus to the
-        same prompt, for a sample to all of them: how far it is from what the corpus holds.
+        The corpus's rows, then each arm's. Deviation is the mean distance to the corpus's other responses to the same
+        prompt; for a sample, to all of the corpus's responses to it.
     """
     points = corpus[["prompt_id", "prompt", "text", "score"]].assign(who=corpus["split"].to_numpy())
     parts = [points]
@@ -106,7 +106,7 @@ def make_points(
     for space, own in vectors.items():
         later = np.concatenate([sample_vectors[arm][space][inside[arm]] for arm in samples] or [own[:0]])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a response alone has no deviation; the map shows it all the same
+            warnings.simplefilter("ignore")  # a single response has no deviation; the map still shows it
             deviation = mean_distance(own, codes[:n])
         table[f"deviation {space}"] = np.concatenate([deviation, distance_from(later, codes[n:], own, codes[:n])])
         table[[f"x {space}", f"y {space}"]] = np.concatenate(lay_out(own, later, seed))
@@ -115,7 +115,7 @@ def make_points(
 
 
 def _by_prompt(own: np.ndarray, later: np.ndarray, codes: np.ndarray, seed: int) -> np.ndarray:
-    """(n + m, 2): each response's place in the map of its own prompt; NaN where that is too small for one."""
+    """(n + m, 2): each response's place in the map of its own prompt; NaN if the prompt has too few responses."""
     places = np.full((len(codes), 2), np.nan, dtype=np.float32)
     every = np.concatenate([own, later])
     order = np.argsort(codes, kind="stable")

@@ -1,6 +1,6 @@
-"""One look for every chapter: an arm has one colour and one mark; figures carry what they show in words.
+"""One style for every chapter: each arm has one colour and one mark, and each figure has alternative text.
 
-For notebooks: the functions display; only `later` returns something, the place that it keeps free.
+The functions are for notebooks and display their result.
 """
 
 import base64
@@ -17,7 +17,7 @@ from ddpo_lib.base.wording import interval as interval  # these three too for no
 from ddpo_lib.base.wording import name as name
 from ddpo_lib.base.wording import p_value as p_value
 
-# Okabe and Ito's palette, safe for colour-blind readers; marks tell the spaces apart without colour.
+# Okabe and Ito's palette, suitable for colour-blind readers; marks distinguish the spaces without colour.
 COLOURS = {
     "gold": "#6b6b6b",
     "base": "#b8b8b8",
@@ -33,9 +33,9 @@ MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"}
 SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
-MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # of arms; circles are the corpus
+MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # for arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
-VECTOR_MARKS = 5_000  # beyond, marks are pixels: a browser is slow to draw more
+VECTOR_MARKS = 5_000  # more marks are drawn as pixels, since a browser draws many vector marks slowly
 
 
 def colour(arm: str) -> str:
@@ -48,14 +48,14 @@ def mark(arm: str) -> str:
 
 
 def quality_name(report: dict) -> str:
-    """What quality is in this run, with a warning wherever it says nothing: for axes, columns and captions."""
+    """The name of quality in this run, for axes, columns and captions; it warns if quality is no better than chance."""
     return report["name"] + ("" if report["better_than_chance"] else ", NO BETTER THAN CHANCE")
 
 
 def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
-    """On a map, the mark of each split or arm and whether it is open; no two are the same while there are marks.
+    """The mark of each split or arm on a map, and whether it is open. All are different as long as there are marks.
 
-    Circles are the corpus, open where held out; an arm has its own mark of the book, or another where that is taken.
+    Circles are the corpus, and open circles its held-out part. An arm has its usual mark, or another if that is in use.
     """
     given = {"train": ("o", False), "test": ("o", True)}
     free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
@@ -84,7 +84,7 @@ def use_style() -> None:
 
 
 def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
-    """Display a figure as SVG with alternative text that states the finding and a caption that says where to look."""
+    """Display a figure as SVG, with alternative text that states the finding and a caption that explains the figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
@@ -94,14 +94,14 @@ def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
 
 
 def later() -> DisplayHandle:
-    """Keep a place on the page free for a sentence or a table whose numbers are computed further down."""
+    """Reserve a place on the page for a sentence or table whose numbers are computed further down; return the place."""
     return display(HTML(""), display_id=True)
 
 
 def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), place: DisplayHandle | None = None) -> None:
-    """Display a table that scrolls on a phone: columns in `text` on the left, the rest right-aligned.
+    """Display a table that scrolls on a phone; columns in `text` are aligned left, the others right.
 
-    Cells are strings as they should be read. They are escaped. With `place`, it goes where `later` kept one free.
+    Cells are strings, shown unchanged; they are escaped. With `place`, the table appears at a place of `later`.
     """
     head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
     rows = [
@@ -116,13 +116,13 @@ def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), plac
 def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
     """Draw responses at their places in a space's map; with `own`, in the map of their own prompt.
 
-    Colour is deviation, size the score, and the mark says which split or arm a response is of.
+    Colour shows the deviation, size the score, and the mark the split or arm of a response.
 
     Args:
         axes: to draw on.
         points: of `explore.make_points`.
         space: the name of one of its spaces.
-        own: the points are of one prompt, and it has a map.
+        own: whether to draw the map of a single prompt; all points are then of that prompt.
     """
     x, y = (f"{'prompt ' if own else ''}{axis} {space}" for axis in "xy")
     score = points["score"]
@@ -154,12 +154,12 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
 
 
 def people_first(who: str) -> tuple[bool, bool, str]:
-    """A key to sort by: the corpus to train on, what is held out, then arms by name."""
+    """A sort key: the corpus's training split, its held-out split, then arms by name."""
     return who not in SPLIT_NAMES, who != "train", who
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
-    """Display stories as prose side by side, each under a line of facts; everything is escaped."""
+    """Display stories side by side, each below a line of facts; all texts are escaped."""
     cards = []
     for facts, text in items:
         paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines() if line.strip())
@@ -174,12 +174,12 @@ def say(text: str, place: DisplayHandle | None = None) -> None:
 
 
 def ends(values: dict) -> tuple[float, float]:
-    """The ends of an interval for a drawing; NaN, which is not drawn, where there is none."""
+    """The ends of an interval for a drawing; NaN, which is not drawn, if there is none."""
     return tuple(np.nan if values[end] is None else values[end] for end in ("low", "high"))
 
 
 def count(number: int, noun: str) -> str:
-    """`one seed`, `6 seeds`: a number that a sentence takes from the run."""
+    """A number and its noun for a sentence: `one seed`, `6 seeds`."""
     return f"one {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -189,12 +189,12 @@ def space_name(model: str) -> str:
 
 
 def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
-    """A value of a row of findings and its ends, `name`, `name_low` and `name_high`, as `interval` writes them."""
+    """A value of a row of findings with its interval (`name`, `name_low`, `name_high`), in the form of `interval`."""
     return interval({"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}, digits, sign)
 
 
 def provenance(run, artifacts: list[str]) -> None:
-    """The footer of a chapter: what it was computed from, where and how long that took."""
+    """The footer of a chapter: its artifacts, where each was made, and how long that took."""
     rows = []
     for artifact in artifacts:
         m = run.manifest(artifact)

@@ -1,11 +1,12 @@
-"""A map of responses to wander in: the same drawing in the book (no network, no server) and in JupyterLab (a widget).
+"""An interactive map of responses: the same drawing in the book (no network, no server) and in JupyterLab (a widget).
 
-`interactive.js` draws with plotly.js, out of the plotly package. Both take `points`, a table with a row a response:
+`interactive.js` draws it with plotly.js from the plotly package. Both forms take `points`, a table with one row per
+response:
 
 - `prompt_id prompt text who score`: `who` is "train" or "test" for the corpus's own responses, else an arm; score is
-  NaN where there is none
-- for every space S, named by its columns: `deviation S`; `x S` and `y S`, the place in the map of the whole corpus;
-  `prompt x S` and `prompt y S`, the place in the map of its own prompt. NaN: it has no place there
+  NaN if there is none
+- for every space S: `deviation S`; `x S` and `y S`, the place in the map of the whole corpus; `prompt x S` and
+  `prompt y S`, the place in the map of the response's prompt; NaN if it has no place there
 """
 
 import base64
@@ -26,8 +27,8 @@ from ddpo_lib.report.figures import map_marks, people_first
 
 DRAWING = Path(__file__).with_name("interactive.js")
 LOOK = Path(__file__).with_name("interactive.css")
-MOST_POINTS = 10_000  # a browser still answers at once
-PAGE_BYTES = 5_000_000  # of a map's data in a page
+MOST_POINTS = 10_000  # with this many, a browser still responds at once
+PAGE_BYTES = 5_000_000  # limit for a map's data in a page
 COLUMNS = ("prompt_id", "prompt", "text", "who", "score")
 SHAPES = {  # matplotlib's mark -> plotly's symbol, and the character beside a check box, filled and open
     "o": ("circle", "●○"),
@@ -52,19 +53,20 @@ START = """
   window.ddpoMapReady ??= Promise.all(["plotly.min.js", "interactive.js"].map(load));
   window.ddpoMapReady.then(() => window.ddpoMap.open(figure), () => {});
 })();
-"""  # a page with several maps loads the scripts once; where they are not there the words in the div stay
+"""  # a page with several maps loads the scripts once; if they are missing, the text in the div stays
 
 
 def page(points: pd.DataFrame, *, caption: str = "") -> str:
-    """The map as HTML for a page that lies beside `_static/` with `assets()` in it; works from a file:// URL.
+    """The map as HTML, for a page beside a folder `_static/` that contains `assets()`. It works from a file:// URL.
 
     Args:
-        points: the table described above. Of more than 10,000 rows as many are drawn at random, with a fixed seed.
+        points: the table described above. If it has more than 10,000 rows, 10,000 of them are drawn at random, with a
+            fixed seed.
         caption: a sentence below the map.
 
     Returns:
-        HTML of at most 5 MB, unless prompts and places alone are more: where whole texts do not fit, each is cut to the
-        longest opening that does, and the page says so.
+        HTML of at most 5 MB, unless prompts and places alone need more. If whole texts do not fit, each is cut to the
+        same length, the longest that fits, and the page says so.
 
     Raises:
         InputError: a column is missing, or there is no row.
@@ -82,7 +84,7 @@ class DeviationMap(anywidget.AnyWidget):
     """The map as a widget of JupyterLab.
 
     Attributes:
-        selected: numbers of the rows of `points` that the lasso or the box holds, in ascending order; may be set.
+        selected: numbers of the rows of `points` in the lasso or box, in ascending order; may be set.
     """
 
     _esm = DRAWING.read_text(encoding="utf-8") + "\nexport default { render: window.ddpoMap.render };\n"
@@ -92,7 +94,7 @@ class DeviationMap(anywidget.AnyWidget):
     selected = traitlets.List(traitlets.Int()).tag(sync=True)
 
     def __init__(self, points: pd.DataFrame):
-        """See `page` for the argument and what it raises; texts stay whole here."""
+        """The argument and the errors are as in `page`; texts are not cut."""
         self.points = points
         super().__init__(_points=_packed(_drawn(points), None), _plotly=_plotly())
 
@@ -105,7 +107,7 @@ class DeviationMap(anywidget.AnyWidget):
         """Write the selection as prompt-grouped JSONL, which `read_corpus` reads; `source` is `who`.
 
         Raises:
-            InputError: nothing with a text is selected.
+            InputError: no response with a text is selected.
         """
         chosen = self.selection
         chosen = chosen[chosen["text"].str.strip() != ""]
@@ -121,7 +123,7 @@ class DeviationMap(anywidget.AnyWidget):
 
 
 def assets() -> dict[str, bytes]:
-    """What a book's `_static/` must hold for `page`: name -> content."""
+    """The files that `page` needs in a book's `_static/`: name -> content."""
     return {
         "plotly.min.js": get_plotlyjs().encode(),
         DRAWING.name: DRAWING.read_bytes(),
@@ -130,9 +132,9 @@ def assets() -> dict[str, bytes]:
 
 
 class _Script(ipywidgets.Widget):
-    """plotly.js, compressed: one model in the browser, to which every map of the kernel refers.
+    """plotly.js, compressed, as one model in the browser to which every map of the kernel refers.
 
-    The server puts no limit on the rate of what comes when a model is opened, as it does on later messages.
+    It is sent when the model is opened, since the server limits the data rate of later messages only.
     """
 
     code = traitlets.Bytes().tag(sync=True)
@@ -148,8 +150,8 @@ def _plotly() -> _Script:
 
 
 def _fit(points: pd.DataFrame) -> bytes:
-    """The data of a page, with the longest openings with which it stays in the limit."""
-    drawn, limit = _drawn(points), PAGE_BYTES * 3 // 4  # base64 takes four bytes for three
+    """The data of a page, with texts cut to the greatest length that stays within the limit."""
+    drawn, limit = _drawn(points), PAGE_BYTES * 3 // 4  # base64 needs four bytes for three
     packed = _packed(drawn, None)
     if len(packed) <= limit:
         return packed
@@ -161,7 +163,7 @@ def _fit(points: pd.DataFrame) -> bytes:
 
 
 def _drawn(points: pd.DataFrame) -> pd.DataFrame:
-    """At most `MOST_POINTS` rows, their index the row numbers of `points`; `attrs["of"]` counts them all."""
+    """At most `MOST_POINTS` rows, indexed by their row numbers in `points`; `attrs["of"]` is the number of all rows."""
     missing = [column for column in COLUMNS if column not in points]
     for space in _spaces(points.columns):
         names = [f"{place} {space}" for place in ("x", "y", "prompt x", "prompt y")]

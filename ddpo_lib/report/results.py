@@ -1,4 +1,4 @@
-"""Results that came off another machine and are kept with the project, for a chapter to show beside its own run."""
+"""Results from other machines that are stored with the project, for chapters to show beside their own run."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
 
 
 def keep(made: Path, recipe: str, folder: Path) -> None:
-    """Copy an artifact to a folder of results/, with its `recipe` (of `pipeline`) and its files' hashes."""
+    """Copy an artifact to a folder of results/, with its `recipe` (of `pipeline`) and the hashes of its files."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, folder)
     about = {"recipe": recipe, "files": file_hashes(folder)}
@@ -33,7 +33,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def origin(folder: Path, is_current: bool) -> str:
-    """Where kept results are from, as a sentence for a page, with a warning where this checkout would make others.
+    """The origin of stored results as a sentence for a page, with a warning if the code or settings have changed.
 
     Args:
         folder: of results/, with its `manifest.json`.
@@ -48,19 +48,19 @@ def origin(folder: Path, is_current: bool) -> str:
     if is_current:
         return told
     return (
-        f"**Warning: the code or the settings have changed since, and may give other numbers.** {told} "
-        f"To make it anew: `ddpo keep {folder.name}`."
+        f"**Warning: the code or the settings have changed since, so the numbers may be out of date.** {told} "
+        f"To make it again: `ddpo keep {folder.name}`."
     )
 
 
 def read_studies(folder: Path) -> list[dict]:
-    """Those in a folder, by name; none where it is not there."""
+    """The studies in a folder, in the order of their names; none if the folder is missing."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob(STUDIES))]
 
 
 def study_table(study: dict) -> pd.DataFrame:
-    """One row per arm, as text: the paper's three axes; each minus that of the arm's twin, with p; and the arm's
-    quality minus that of the baseline at equal diversity, where the fronts tell it."""
+    """One row per arm, as text: the paper's three axes; the difference of each to the arm's twin, with p; and the arm's
+    quality minus that of the baseline at equal diversity, if the fronts reach it."""
     rows = []
     for arm, values in study["arms"].items():
         row = {"arm": name(arm), **{measure: interval(values[measure], 2) for measure in HEADLINE}}

@@ -4,17 +4,17 @@ import pandas as pd
 
 from ddpo_lib.base.wording import interval, name, p_value
 
-CLOSE = 0.02  # an interval within this of zero, on either side, says that an effect is small
+CLOSE = 0.02  # if both ends of an interval are within this distance of zero, the effect is small
 KINDS = {"semantic": "semantic diversity", "style": "style diversity", "quality": "quality"}
 
 
 def main_claims(results: dict) -> list[dict]:
-    """The claims that the paper is about, of the judged ones in `results.json`."""
+    """The paper's main claims among the judged claims in `results.json`."""
     return [claim for claim in results["claims"] if claim["family"] == "main"]
 
 
 def in_words(claim: dict) -> str:
-    """What a run found of a claim, in a clause without a full stop: "semantic diversity is higher (+0.03 [...])"."""
+    """The result of a run on a claim, as a clause without a full stop: "semantic diversity is higher (+0.03 [...])"."""
     found = claim["difference"]
     low, high = found["low"], found["high"]
     if low is None:
@@ -35,7 +35,7 @@ def in_words(claim: dict) -> str:
 
 
 def on_what(claim: dict, samples: int) -> str:
-    """What a difference rests on: "176 held-out prompts, 8 samples each, 3 training seeds"."""
+    """The data behind a difference: "176 held-out prompts, 8 samples each, 3 training seeds"."""
     prompts, seeds = claim["difference"]["prompts"], claim["difference"]["seeds"]
     return f"{prompts} held-out prompts, {samples} samples each, {seeds} training seed" + "s" * (seeds > 1)
 
@@ -57,5 +57,5 @@ def table(claims: list[dict]) -> pd.DataFrame:
 
 
 def reasons(claims: list[dict]) -> list[str]:
-    """Why claims have no verdict whatever their interval says, each reason once."""
+    """The reasons that block verdicts on claims, each once."""
     return list(dict.fromkeys(claim["blocked"] for claim in claims if claim.get("blocked")))

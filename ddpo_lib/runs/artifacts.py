@@ -1,6 +1,6 @@
-"""How each artifact of a run is made: what earlier steps left -> the files of one folder.
+"""How each artifact of a run is made: the files of earlier steps -> the files of one folder.
 
-Heavy libraries are imported inside the functions, so that asking what is stale takes no more than a moment.
+Large libraries are imported inside the functions, so that checking which artifacts are stale is fast.
 """
 
 from pathlib import Path
@@ -32,8 +32,10 @@ def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
 
 
 def prompts_to_sample(profile: Profile, source: str, limits) -> pd.DataFrame:
-    """The held-out prompts of a corpus and those that the profile adds: `prompt_id prompt responses`, those with
-    responses first. Arguments as in `corpus.read_corpus`."""
+    """The held-out prompts of a corpus and those that the profile adds: `prompt_id prompt responses`.
+
+    Prompts with responses come first. Arguments are as in `corpus.read_corpus`.
+    """
     from ddpo_lib.data.corpus import read_prompts
 
     data = profile.data
@@ -55,7 +57,7 @@ def prompts_file(profile: Profile, source: str) -> Path | None:
 
 
 def held_out_prompts(profile: Profile, name: str, run: Run) -> pd.DataFrame:
-    """The prompts, `prompt_id prompt`, that an arm or baseline is sampled for; "sweep": at other temperatures."""
+    """The prompts, `prompt_id prompt`, for which an arm or baseline is sampled; "sweep": at other temperatures."""
     prompts = run.table("corpus", "prompts.parquet")[["prompt_id", "prompt"]]
     return prompts.head(prompts_of(profile, name) or len(prompts))
 
@@ -102,7 +104,7 @@ def make_findings(profile: Profile, folder: Path, run: Run) -> None:
     corpus = run.table("corpus", "corpus.parquet")
     if corpus.groupby("prompt_id").size().max() < 2:
         source = run.steps["corpus"].params["source"]
-        raise InputError(f"{source}: no prompt has two responses; a response deviates from others to the same prompt")
+        raise InputError(f"{source}: no prompt has two responses, and deviation needs two; give prompts with several")
     write_json(folder / "findings.json", collect_findings(corpus, vectors, gap=profile.data.gap, **options))
 
 
@@ -114,7 +116,9 @@ def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -
     corpus = run.table("corpus", "corpus.parquet")
     if len(corpus) < FEWEST:
         source = run.steps["corpus"].params["source"]
-        raise InputError(f"{source}: a map needs {FEWEST} responses or more, and {len(corpus)} are left after cleaning")
+        raise InputError(
+            f"{source}: a map needs {FEWEST} responses or more, but only {len(corpus)} are left after cleaning"
+        )
     rows = draw_prompts(corpus, seed=profile.seed)
     spaces = profile.spaces.choices()
     vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in spaces}
@@ -134,7 +138,7 @@ def make_ranking(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.evaluation.ranking import rank_sources
 
     data, settings = profile.data, profile.evaluation
-    # the sources of a corpus need no scores: the reward is fitted on the package's own corpus, and the result says so
+    # a corpus of several sources may have no scores, so the reward is fitted on the package's own; the result says so
     reward, _, report = fit_reward(profile, read_corpus(held_out=data.held_out, seed=data.split_seed), folder)
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
     options = {"confidence": settings.confidence, "seed": profile.seed}
@@ -154,13 +158,13 @@ def make_pairs(profile: Profile, folder: Path, run: Run) -> None:
     if not corpus["split"].eq("test").any():
         prompts = corpus["prompt_id"].nunique()
         raise InputError(
-            f"no prompt is held out: {prompts} prompts at held_out={profile.data.held_out}, and a prompt's own text "
-            "decides; give more, raise data.held_out or change data.split_seed in a profile"
+            f"no prompt is held out of {prompts} prompts with held_out={profile.data.held_out}; the text of a prompt "
+            "decides. Give more prompts, or in a profile raise data.held_out or change data.split_seed"
         )
     if corpus[corpus["split"] == "test"].groupby("prompt_id").size().max() < 2:
         raise InputError(
-            f"{run.steps['corpus'].params['source']}: no held-out prompt has two responses, and diversity "
-            "needs two; give prompts with several responses"
+            f"{run.steps['corpus'].params['source']}: no held-out prompt has two responses, which diversity "
+            "needs; give prompts with several responses"
         )
     pairs.to_parquet(folder / "pairs.parquet")
 
@@ -285,12 +289,12 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
         "finished": finished,
         "samples": about,
         "seeds": {arm: seeds_of(profile, arm) for arm in arms},
-        "smaller_gold_sets": int((people.groupby("prompt_id").size() < size).sum()),  # sets with fewer than a model's
+        "smaller_gold_sets": int((people.groupby("prompt_id").size() < size).sum()),  # sets smaller than a model's
         "probes": probes,
     }
     results = whole | facts | shared
-    # of the prompts that arms are evaluated on, how many they or the reward have learned from: none, or it is a fault
-    # where a model stayed on another machine, that is not known, and no reason to train it again
+    # how many evaluation prompts the arms or the reward were trained on; the number must be 0
+    # it is unknown if a model stayed on another machine; that is no reason to train it again
     models = {arm: run.folder / ("sft" if arm == "sft" else f"arm-{arm}") / "trained" for arm in arms}
     asked = {arm: samples[arm]["prompt"].unique() for arm in arms}
     results["seen"] = {arm: seen_prompts.count(models[arm], asked[arm]) for arm in arms}
@@ -320,7 +324,7 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
         confidence=settings.confidence,
         seed=profile.seed,
     )
-    # shares of samples that the token limit cut: hotter ones are longer
+    # shares of samples that the token limit cut; samples at higher temperatures are longer
     found["cut"] = {
         arm: [{"temperature": t, "share": float((~part["finished"]).mean())} for t, part in of.groupby("temperature")]
         for arm, of in samples.groupby("arm", sort=False)
@@ -329,8 +333,8 @@ def make_fronts(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def make_sharpness(profile: Profile, folder: Path, run: Run) -> None:
-    """The headline measures of the arms that claims compare, by seed, prompt and number of samples, in
-    `by_set.parquet`; and in `costs.json` the seconds that they took."""
+    """Write `by_set.parquet`, the headline measures of the arms that claims compare, by seed, prompt and number of
+    samples, and `costs.json`, the seconds that these arms took."""
     from ddpo_lib.evaluation.compare_arms import score_sets
     from ddpo_lib.evaluation.published import claims_of
 
@@ -373,5 +377,5 @@ def make_book(project: Path, chapters: tuple[str, ...], folder: Path, run: Run) 
 
 
 def seeded(name: str, seed: int) -> str:
-    """An artifact's name for one of the profile's seeds; the first needs no mention."""
+    """An artifact's name for one of the profile's seeds; for the first, 0, it is the name itself."""
     return f"{name}-seed{seed}" if seed else name

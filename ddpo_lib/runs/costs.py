@@ -1,4 +1,4 @@
-"""Sizes of a model and a GPU -> memory and hours of training and sampling, by the formulas of this file."""
+"""Sizes of a model and a GPU -> memory and hours of training and sampling, by the formulas below."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.settings import Optimiser
 
-TRAINING_SHARE = 0.3  # of the peak arithmetic that training, scoring and embedding are taken to reach
-SAMPLING_SHARE = 0.2  # of the peak bandwidth, where every new token reads all weights
-CONTEXT = 1.5e9  # bytes that a process holds on a GPU besides what is counted
+TRAINING_SHARE = 0.3  # assumed share of the peak arithmetic that training, scoring and embedding reach
+SAMPLING_SHARE = 0.2  # assumed share of the peak bandwidth in sampling, where every new token reads all weights
+CONTEXT = 1.5e9  # bytes that a process uses on a GPU besides those counted here
 BYTES = {"float32": 4, "bfloat16": 2}
-ADAPTER_BYTES = 16  # a trained parameter: float32 itself, its gradient and Adam's two moments
+ADAPTER_BYTES = 16  # per trained parameter, in float32: the parameter, its gradient and Adam's two moments
 
 
 @dataclass(frozen=True)
 class GPU:
-    """`flops` a second in bfloat16, dense; `memory` bytes; `bandwidth` bytes a second. The makers' own figures."""
+    """The manufacturer's figures: `flops` per second in dense bfloat16, `memory` in bytes, `bandwidth` in bytes/s."""
 
     flops: float
     memory: float
@@ -53,27 +53,34 @@ class Shape:
         return self.layers * layer + self.width + self.vocabulary * self.width * (1 if self.tied else 2)
 
     def lora_parameters(self, rank: int, targets: list[str] | None, last_layers: int | None) -> int:
-        """Of adapters of that rank; None for targets: PEFT's default for these models, q and v."""
+        """Parameters of adapters of this rank; `targets` None is PEFT's default for these models, q and v.
+
+        Raises:
+            InputError: a target is unknown here.
+        """
         queries, keys, width = self.heads * self.head, self.kv_heads * self.head, self.width
         sizes = {"q_proj": width + queries, "k_proj": width + keys, "v_proj": width + keys, "o_proj": queries + width}
         sizes |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], width + self.mlp)
         if unknown := set(targets or []) - sizes.keys():
-            raise InputError(f"model.lora_targets: {unknown.pop()} is none of {', '.join(sizes)}, which a plan knows")
+            raise InputError(
+                f"model.lora_targets: {unknown.pop()} is none of {', '.join(sizes)}; a plan knows only these"
+            )
         return rank * sum(sizes[name] for name in targets or ["q_proj", "v_proj"]) * (last_layers or self.layers)
 
     def forward_flops(self, context: float) -> float:
-        """Of a token in texts of so many: two a parameter that multiplies, and causal attention over half a text."""
+        """Operations per token in texts of `context` tokens: two per parameter of a matrix, and causal attention, which
+        covers half a text on average."""
         table = 0 if self.tied else self.vocabulary * self.width
         return 2 * (self.parameters() - table) + 2 * self.layers * self.heads * self.head * context
 
     def cache_bytes(self) -> int:
-        """Keys and values of a token in bfloat16."""
+        """Bytes of the keys and values of a token in bfloat16."""
         return 2 * self.layers * self.kv_heads * self.head * 2
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step of a run: optimiser steps, bytes on the GPU, hours; None where there are none, or no telling."""
+    """The cost of one step of a run: optimiser steps, bytes on the GPU, hours; None if there are none, or unknown."""
 
     step: str
     steps: int | None = None
@@ -82,18 +89,21 @@ class Cost:
 
 
 def optimiser_steps(examples: int, optimiser: Optimiser, epochs: float | None = None) -> int:
-    """Of a training on one device, as the trainer counts them: an epoch's last step may be a part of one."""
+    """Optimiser steps of a training on one device, as the trainer counts them; an epoch's last step may be partial."""
     batches = math.ceil(examples / optimiser.batch_size)
     return math.ceil((epochs or optimiser.epochs) * math.ceil(batches / optimiser.accumulation))
 
 
 def training_memory(shape: Shape, dtype: str, trained: int, whole: bool, sequences: int, tokens: int) -> float:
-    """Bytes on a GPU that recomputes activations: weights, what trains, each layer's input, and one layer at work.
+    """Bytes on a GPU when activations are recomputed: the weights, the trained parameters with their optimiser state,
+    the input of each layer, and the activations of one layer.
 
     Args:
         shape, dtype: of the model.
-        trained: parameters of the adapter; of the model where `whole`.
-        sequences, tokens: that are in a batch at once, and of the longest.
+        trained: trained parameters: those of the adapter, or with `whole` of the model.
+        whole: whether all parameters are trained; `trained` then includes the weights.
+        sequences: in a batch at once.
+        tokens: of the longest sequence.
     """
     kept = shape.layers * shape.width
     at_work = 8 * shape.width + 4 * shape.mlp
@@ -102,12 +112,18 @@ def training_memory(shape: Shape, dtype: str, trained: int, whole: bool, sequenc
 
 
 def training_hours(shape: Shape, tokens: float, context: float, passes: int, gpu: GPU) -> float:
-    """For so many tokens, each run through the model `passes` times: 1 forward, 1 recomputed, 1 (whole: 2) backward."""
+    """Hours of training on `tokens` tokens, in texts of `context` tokens.
+
+    `passes` counts in forward passes: 1 forward, 1 recomputed, and 1 backward, or 2 if all parameters are trained.
+    """
     return tokens * passes * shape.forward_flops(context) / (gpu.flops * TRAINING_SHARE) / 3600
 
 
 def sampling_hours(shape: Shape, sequences: int, prompt: float, new: int, at_once: int, gpu: GPU) -> float:
-    """Every step of a batch reads the weights and half of the keys and values that the batch will come to."""
+    """Hours of sampling `sequences` sequences of `new` tokens after `prompt` tokens, with `at_once` tokens per batch.
+
+    Every step of a batch reads the weights and the keys and values so far, on average those of half of the new tokens.
+    """
     batch = max(1, min(sequences, int(at_once / (prompt + new))))
     read = 2 * shape.parameters() + batch * (prompt + new / 2) * shape.cache_bytes()
     return math.ceil(sequences / batch) * new * read / (gpu.bandwidth * SAMPLING_SHARE) / 3600

@@ -1,10 +1,10 @@
 """Which steps of a run share a process, and in which order the processes start.
 
-Every process of the workflow imports torch and what is built on it, which takes seconds. So on a machine without GPUs
-steps share processes: the artifacts that several jobs read; and, where arms outnumber cores, SFT with its samples, all
-that one arm trains and samples over its seeds, and a few chapters. With GPUs or on a cluster, each job is a process of
-its own. A group with a longer chain of groups behind it starts earlier, and groups that can run at once share the
-cores, so that no core is idle while there is work.
+Every process of the workflow imports torch and libraries based on it, which takes seconds. So on a machine without
+GPUs, steps share processes. The artifacts that several jobs read are one group. If there are at least twice as many
+arms as cores, then SFT with its samples, the training and sampling of one arm over all seeds, and a few chapters are
+groups too. With GPUs or on a cluster, each job is its own process. A group with a longer chain of groups behind it
+starts earlier. Groups that can run at the same time share the cores, so that no core is idle while there is work.
 """
 
 import re
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ddpo_lib.base.run_folder import Run
 
 FIRST = ("corpus", "pairs")
-READ = ("quality", "spaces", "findings", "graders")  # by several jobs; each would make them, or wait for another
+READ = ("quality", "spaces", "findings", "graders")  # several jobs read these; ungrouped, each would make or await them
 CHAPTER = "chapter-"
-CHAPTERS = 3  # that share a process
+CHAPTERS = 3  # chapters per process
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Group:
     """Steps that one process makes.
 
     Attributes:
-        steps: in order; what they alone need is made with them.
-        needs: names of the groups that come first.
-        priority: of the groups that are ready, the highest starts first.
+        steps: in order; artifacts that only they need are made with them.
+        needs: names of the groups that must finish before.
+        priority: among the groups that are ready, the highest starts first.
         threads: its share of the cores.
     """
 
@@ -39,9 +39,9 @@ def make_groups(run: Run, cores: int, apart: bool) -> dict[str, Group]:
     """The groups of a run, each under the name of its first step.
 
     Args:
-        run: each of its jobs is in one group.
-        cores: that the groups share.
-        apart: each job is a group of its own, and makes what it needs that no other job makes.
+        run: each of its jobs is put into one group.
+        cores: the number of cores that the groups share.
+        apart: each job is its own group; it also makes the artifacts that it needs and no other job makes.
     """
     jobs = [name for name, step in run.steps.items() if step.job or (not apart and _is_shared(name))]
     waits = {job: run.needed_jobs(job, jobs) for job in jobs}
@@ -68,7 +68,7 @@ def _is_shared(name: str) -> bool:
 
 
 def _members(waits: dict[str, list[str]], cores: int) -> dict[str, list[str]]:
-    """The jobs of each group, under the first one's name, given the jobs that each waits for."""
+    """The jobs of each group, under the name of the first, given the jobs for which each waits."""
     few = len({_arm(job) for job in waits} - {None}) >= 2 * cores
     depth = _longest_chains(waits)
     chapters = sorted((job for job in waits if job.startswith(CHAPTER)), key=depth.__getitem__)
@@ -79,7 +79,7 @@ def _members(waits: dict[str, list[str]], cores: int) -> dict[str, list[str]]:
             process = FIRST
         elif job in READ:
             process = READ
-        elif arm == "sft":  # arms wait for the model; where there are cores for them, not for its samples
+        elif arm == "sft":  # arms wait for the model, but not for its samples if there are enough cores
             process = arm, seed, few or job.startswith(arm)
         elif arm:
             process = arm, "" if few else seed
@@ -98,7 +98,7 @@ def _arm(job: str) -> str | None:
 
 
 def _longest_chains(needs: dict[str, set[str] | list[str]]) -> dict[str, int]:
-    """How many others come before each, at least, one after another."""
+    """The length of the longest chain of others that must come before each."""
     found: dict[str, int] = {}
 
     def length(name: str) -> int:

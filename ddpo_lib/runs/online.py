@@ -1,10 +1,11 @@
-"""Arms that learn from their own samples: sample, score, pick, train, and again (online DivPO, and any other arm so).
+"""Arms that learn from their own samples, in rounds of sampling, scoring, picking and training (as online DivPO).
 
-A round is two artifacts. Its pool: samples to some of the training prompts by the model as it is, scored by the
-teacher. And what was trained on pairs from it, beginning with that model, which is the frozen reference too.
+A round is two artifacts. The pool contains samples of the current model for some of the training prompts, scored by the
+teacher. The second artifact is the model trained on pairs from the pool. Training starts from the model that was
+sampled, which is also the frozen reference.
 
-Two rewards are fitted on halves of the training prompts. The teacher's scores pick the pairs; the grader, which has
-read none of the teacher's prompts, says what the arms came to.
+Two rewards are fitted, each on half of the training prompts. The teacher's scores pick the pairs. The grader has seen
+none of the teacher's prompts and measures the quality of the trained arms.
 """
 
 from pathlib import Path
@@ -21,15 +22,15 @@ from ddpo_lib.profiles.settings import Online, Profile
 
 if TYPE_CHECKING:
     from ddpo_lib.measures.quality import (
-        Reward,  # with scipy.stats, whose import takes longer than all others of every process
+        Reward,  # imports scipy.stats, which takes longer than all other imports of a process
     )
 
 TEACHER, GRADER = "teacher", "grader"  # folders of the artifact `graders`
-GAP = 0  # between the scores of a pair: a reward tells any two samples apart, and its unit is not the upvote
+GAP = 0  # between the scores of a pair; the profile's gap is in upvotes, and a reward's scores are not
 
 
 def make_graders(profile: Profile, folder: Path, run: Run) -> None:
-    """The teacher and the grader, each in its folder, with the report of each."""
+    """The teacher and the grader, each in a folder, with its report."""
     for name, part in zip((TEACHER, GRADER), halve(run.table("corpus", "corpus.parquet"), profile.seed), strict=True):
         (folder / name).mkdir(exist_ok=True)
         _, _, report = fit_reward(profile, part, folder / name)
@@ -37,22 +38,24 @@ def make_graders(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def halve(corpus: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two corpora with half of the training prompts each, at random; what is held out is in both.
+    """Two corpora, each with a random half of the training prompts; held-out prompts are in both.
 
     Raises:
-        InputError: fewer than two training prompts.
+        InputError: there are fewer than two training prompts.
     """
     train = corpus[corpus["split"] == "train"]
     prompts = np.random.default_rng(seed).permutation(np.sort(train["prompt_id"].unique()))
     if len(prompts) < 2:
-        raise InputError("online: a teacher and a grader need a training prompt each; give more prompts")
+        raise InputError(
+            f"online: a teacher and a grader need a training prompt each, and there are {len(prompts)}; give more"
+        )
     parts = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
     others = corpus["split"] != "train"
     return tuple(corpus[others | corpus["prompt_id"].isin(part)] for part in parts)
 
 
 def make_pool(profile: Profile, online: Online, number: int, start: str, folder: Path, run: Run) -> None:
-    """Samples of a round and their scores, a table as `corpus.read_corpus` gives one, in `pool.parquet`.
+    """Write the samples of a round and their scores to `pool.parquet`, a table as from `corpus.read_corpus`.
 
     Args:
         number: of the round, from 1.
@@ -73,10 +76,10 @@ def make_pool(profile: Profile, online: Online, number: int, start: str, folder:
 
 
 def make_round(profile: Profile, online: Online, number: int, start: str, pool: str, folder: Path, run: Run) -> None:
-    """What a round picks from its pool and what is trained on that, from the model that the pool was sampled from.
+    """Pick pairs from the pool of a round and train on them, starting from the model that was sampled for the pool.
 
-    `picked.parquet` holds the samples that can be picked, with `surprisal` where the arm reads it; `pairs.parquet` the
-    pairs.
+    `picked.parquet` contains the samples that can be picked, with `surprisal` if the arm uses it. `pairs.parquet`
+    contains the pairs.
     """
     from ddpo_lib.pairs.arms import training_pairs
     from ddpo_lib.spaces.embed import embed
@@ -92,11 +95,11 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
     surprisal = picked["surprisal"].to_numpy() if "surprisal" in picked else None
     try:
         if picked.empty:
-            raise InputError("nothing is left to make pairs of")
+            raise InputError("no sample is left for pairs")
         pairs = training_pairs(picked, vectors, arm, GAP, profile.seed + number, surprisal)
     except InputError as error:
         raise InputError(
-            f"online, {pool}: {len(picked)} of {len(sampled)} samples are whole and not blank. {error}. In the "
+            f"online, {pool}: {len(picked)} of {len(sampled)} samples are finished and not blank; {error}. In the "
             "profile, raise the arm's `samples` or `max_new_tokens` under `online`"
         ) from None
     pairs.to_parquet(folder / "pairs.parquet")
@@ -106,9 +109,11 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
 
 
 def make_results(profile: Profile, folder: Path, run: Run) -> None:
-    """Measures of the arms that learned online and of those that they are compared with, by held-out prompt and the
-    grader, in `by_prompt.parquet`; what their samples are like, in `samples.json`; what they took, in
-    `rounds.parquet`."""
+    """Write the results of the online arms and of the arms that they are compared with.
+
+    `by_prompt.parquet`: the measures by held-out prompt, with quality by the grader. `samples.json`: the descriptions
+    of the samples. `rounds.parquet`: the counts and seconds of each round.
+    """
     from ddpo_lib.evaluation.compare_arms import describe_samples, score_by_prompt
 
     samples = {name: run.table(f"samples-{name}", "samples.parquet") for name in (*offline(profile), *profile.online)}
@@ -126,12 +131,12 @@ def make_results(profile: Profile, folder: Path, run: Run) -> None:
 
 
 def offline(profile: Profile) -> tuple[str, ...]:
-    """What the arms that learn online are compared with: the model that they start from, and DivPO on the corpus."""
+    """The arms with which online arms are compared: the model that they start from, and DivPO on the corpus."""
     return ("sft", *(name for name in ("divpo",) if name in profile.arms))
 
 
 def describe_round(run: Run, name: str, number: int) -> dict:
-    """Counts of a round, and the seconds of its two artifacts by their manifests."""
+    """Counts of a round, and the seconds of its two artifacts, from their manifests."""
     pool, trained = f"pool-{name}-{number}", f"round-{name}-{number}"
     sampled, pairs = run.table(pool, "pool.parquet"), run.table(trained, "pairs.parquet")
     log = run.json(trained, "log.json")
@@ -150,13 +155,13 @@ def describe_round(run: Run, name: str, number: int) -> dict:
 
 
 def draw_prompts(corpus: pd.DataFrame, prompts: int, number: int, seed: int) -> pd.DataFrame:
-    """The training prompts of a round, `prompt_id prompt`, at random; none comes again before all have come.
+    """The training prompts of a round, `prompt_id prompt`, at random; no prompt is repeated before all were used.
 
     Args:
         corpus: of `corpus.read_corpus`.
-        prompts: a round; all there are, if they are fewer.
+        prompts: prompts per round; all of them if there are fewer.
         number: of the round, from 1.
-        seed: of their order, the same for every round.
+        seed: of the order of the prompts; the same for every round.
     """
     known = corpus[corpus["split"] == "train"].drop_duplicates("prompt_id").sort_values("prompt_id")
     known = known[["prompt_id", "prompt"]].reset_index(drop=True)
@@ -173,5 +178,5 @@ def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
 
 
 def whole(pool: pd.DataFrame) -> pd.DataFrame:
-    """The samples that can be learned from: one that the limit cut would teach to stop where it stops."""
+    """The samples to learn from: not blank and not cut, since a cut sample would teach the model to stop early."""
     return pool[pool["finished"] & (pool["text"].str.strip() != "")].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Which artifact a run makes from which: a profile and a corpus -> the steps of a run."""
+"""A profile and a corpus -> the steps of a run: its artifacts, and the artifacts that each is made from."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from ddpo_lib.runs import artifacts, online
 from ddpo_lib.runs.artifacts import seeded
 from ddpo_lib.worlds import small_models
 
-PROJECT = Path(__file__).parents[2]  # holds notebooks/ and book/ in a checkout
-CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
+PROJECT = Path(__file__).parents[2]  # in a checkout it contains notebooks/ and book/
+CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "00a-welcome": ("deviation", "evaluation", "quality"),
     "00b-read-and-run": ("evaluation", "fronts", "findings", "maps", "online", "worlds"),
     "00c-method": ("deviation", "pairs"),
@@ -26,36 +26,36 @@ CHAPTERS = {  # notebook -> the artifacts it reads besides the corpus
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
     "02a-sharpness": ("evaluation", "sharpness"),
-    "02c-why-it-works": ("worlds", "deviation", "evaluation"),  # of the evaluation, its settings
+    "02c-why-it-works": ("worlds", "deviation", "evaluation"),  # of the evaluation it reads only the settings
     "03-ablations": ("worlds", "deviation", "evaluation"),
     "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),
     "06-released-code": ("deviation", "pairs"),
     "07-inside": (),
 }
-ANNOTATED = "05-human-eval"  # the chapter that reads what people said of a run's stories
+ANNOTATED = "05-human-eval"  # the chapter that reads people's answers on a run's stories
 INSIDE = "07-inside"  # the chapter that reads the library's source
-KEPT = {  # a folder of results/ -> the profile, the artifact and the corpus that it is made from
+KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which it is made
     "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
     "deviation-hanna": ("deviation", "findings", "hanna.jsonl"),
     "deviation-triplets": ("deviation", "findings", "creativity_triplets.jsonl"),
     "measures-hanna": ("deviation", "ranking", "hanna.jsonl"),
     "worlds": ("full", "worlds", None),
 }
-PARTS = 4  # processes that share the seeds of the worlds
+PARTS = 4  # processes among which the seeds of the worlds are divided
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
 
 def open_run(profile: str = "embedded", corpus: str | None = None, folder: str | Path = "runs") -> Run:
-    """The run of a profile on a corpus, whatever of it is there already.
+    """The run of a profile on a corpus, with the artifacts that it has so far.
 
     Args:
         profile: a profile of the package, or a YAML file.
-        corpus: a JSONL or Parquet file, or a hub data set; None for the profile's, or else the corpus of the package.
-        folder: where runs are kept; this one is `folder/<profile>` or `folder/<profile>-<corpus>`.
+        corpus: a JSONL or Parquet file, or a hub data set; None for the profile's corpus, or else the package's.
+        folder: the folder of all runs; this run is `folder/<profile>` or `folder/<profile>-<corpus>`.
 
     Raises:
-        InputError: an unknown profile, a malformed one, or a corpus file that is not there.
+        InputError: the profile is unknown or malformed, or the corpus file is missing.
     """
     settings = load_profile(profile)
     small_models.check_kinds(settings.worlds, f"profile {profile}")
@@ -73,12 +73,12 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
 
 @cache
 def recipe(profile: str, artifact: str) -> str:
-    """The key that an artifact of a profile of the package has without a corpus: its code and settings alone."""
+    """The key of an artifact of one of the package's profiles, from its code and settings alone, without a corpus."""
     return Run(Path("runs"), _steps(load_profile(profile), "", True)).key(artifact)
 
 
 def is_current(name: str) -> bool:
-    """Whether the code and the settings that made a folder of results/ are still those of this checkout."""
+    """Whether the code and settings that made a folder of results/ are those of this checkout."""
     file = PROJECT / "results" / name / "manifest.json"
     profile, artifact, _ = KEPT[name]
     made = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -86,10 +86,10 @@ def is_current(name: str) -> bool:
 
 
 def source_of(profile: Profile, corpus: str | None) -> str:
-    """A run's corpus: a hub data set, or the whole path of a file. None: the profile's, or else the package's.
+    """A run's corpus: a hub data set, or the absolute path of a file. None gives the profile's, or else the package's.
 
     Raises:
-        InputError: a file that is not there.
+        InputError: the file is missing.
     """
     source = str(corpus or profile.data.source or PACKAGE_CORPUS)
     if is_hub_name(source):
@@ -134,8 +134,8 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             ("corpus", "deviation"),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
             unused=_other_reward(p),
-            job=trained_reward,  # hours of training, beside that of the arms
-            after=("pairs",) if trained_reward else (),  # which embeds
+            job=trained_reward,  # it trains for hours, in parallel with the arms
+            after=("pairs",) if trained_reward else (),  # that step also embeds
         ),
         Step(
             "spaces",
@@ -178,22 +178,22 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
 
 
 def _other_reward(p: Profile) -> tuple[str, ...]:
-    """The module of the reward that the profile does not name."""
+    """The module of the reward that the profile does not use."""
     return ("stand_in",) if p.quality.kind == "reward-model" else ("reward_model",)
 
 
 def _settings(p: Profile, *names: str) -> dict:
-    """Knobs of the profile's evaluation."""
+    """These settings of the profile's evaluation."""
     return p.evaluation.model_dump(include=set(names))
 
 
 def _quality_params(p: Profile, spaces: dict) -> dict:
-    """The knobs that the profile's reward reads."""
+    """The settings that the profile's reward depends on."""
     return p.quality.model_dump() if p.quality.kind == "reward-model" else {"kind": p.quality.kind, "spaces": spaces}
 
 
 def _training_steps(p: Profile, seed: int) -> list[Step]:
-    """SFT, every arm and what they write, from one of the profile's seeds."""
+    """SFT, every arm and their samples, for one of the profile's seeds."""
     model = p.model.model_dump()
     training = {"model": model, "seed": p.seed + seed, "max_tokens": p.data.max_tokens}
     sft = seeded("sft", seed)
@@ -225,7 +225,7 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
 
 
 def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
-    """What the baselines write, and what every arm's samples are worth."""
+    """The samples of the baselines, and the evaluation of every arm's samples."""
     settings = {"spaces": spaces, "seed": p.seed}
     arms = ("sft", *p.arms)
     samples = tuple(seeded(f"samples-{name}", seed) for name in arms for seed in range(seeds_of(p, name)))
@@ -275,7 +275,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
 
 
 def _online_steps(p: Profile, spaces: dict) -> list[Step]:
-    """Rounds of arms that learn from their own samples, and what they came to."""
+    """Rounds of arms that learn from their own samples, and their results."""
     if not p.online:
         return []
     model, steps, unused = p.model.model_dump(), [], _other_reward(p)
@@ -313,7 +313,7 @@ def _world_steps(p: Profile) -> list[Step]:
     preference = {"preference": w.preference.model_dump(), "gap": p.data.gap, "prompts": w.preference_prompts}
     made: list[dict] = [{} for _ in range(min(PARTS, w.seeds))]
     shape = {"layers": w.layers, "width": w.width, "pretraining": w.pretraining.model_dump()}
-    shape |= {"kinds": w.kinds, "seeds": w.seeds}  # whose held-out prompts are left out
+    shape |= {"kinds": w.kinds, "seeds": w.seeds}  # the held-out prompts of all worlds are left out of pretraining
     for flaw in small_models.flaws(w):
         base, make = small_models.base_of(flaw), partial(small_models.make_base, p, flaw)
         steps.append(Step(base, make, (), shape | {"flaw": flaw}, job=True))
@@ -339,13 +339,13 @@ def _world_steps(p: Profile) -> list[Step]:
 
 
 def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> dict[str, Step]:
-    """Executed chapters and the HTML; only in a checkout, where the notebooks are. A chapter reads what is `made`: a
-    profile may have no arm that learns online."""
+    """Executed chapters and the HTML; only in a checkout, which contains the notebooks. A chapter reads only artifacts
+    in `made`, since a profile may lack some, such as those of online arms."""
     steps = []
     corpus = None if source == source_of(p, None) else source
     read = {ANNOTATED: annotated, INSIDE: sorted(LIBRARY.rglob("*.py"))}
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
-    outdated = [name for name in KEPT if not is_current(name)]  # a page warns of them
+    outdated = [name for name in KEPT if not is_current(name)]  # pages show a warning for these
     for stem, inputs in chapters.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"
         params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name, "outdated": outdated}
@@ -371,12 +371,14 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
 
 
 def annotations(place: Path) -> list[Path]:
-    """What the chapter reads of the annotation studies in a run folder, which no step makes: keys, people's answers and
-    judges'; not the logs and pages that Potato writes as well."""
+    """The files of annotation studies in a run folder that the chapter reads: keys, and answers of people and judges.
+
+    No step makes them. The logs and pages that Potato writes are not among them.
+    """
     read = ("key.json", "study/annotation_output/*/user_state.json", "judge-*.parquet")
     return sorted(f for kind in read for f in (place / "annotations").glob(f"*/{kind}"))
 
 
 def _kept_results() -> list[Path]:
-    """Findings on other data that are kept with the project; not what README is made of, which no chapter reads."""
+    """Results that are stored with the project and that chapters read; not those from which only README is made."""
     return sorted(f for f in (PROJECT / "results").glob("*/**/*") if f.suffix in (".json", ".parquet"))

