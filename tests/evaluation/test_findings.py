@@ -14,17 +14,10 @@ from scipy.stats import rankdata, spearmanr
 from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
-from ddpo_lib.evaluation.findings import (
-    agreement,
-    collect_findings,
-    correlate_within,
-    effective_share,
-    needed,
-    rank_by_source,
-    scaled_weights,
-    split_half,
-    zero_share,
-)
+from ddpo_lib.evaluation.findings import collect_findings
+from ddpo_lib.evaluation.reliability import needed, split_half
+from ddpo_lib.evaluation.within_prompts import agreement, correlate_within, rank_by_source
+from ddpo_lib.evaluation.zero_weights import effective_share, scaled_weights, zero_share
 from ddpo_lib.pairs.rules import draw_rows, make_pairs
 from ddpo_lib.spaces.counted import stylometric_vectors
 
