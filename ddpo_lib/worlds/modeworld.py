@@ -194,7 +194,7 @@ def wordings(prompt: str, mode: Mode) -> Iterator[str]:
 
     The voice has 3 openings and 3 closings, and the plot has 6 wordings. A good closing names the object, or object and
     place: 2 forms. A flawed closing has 18 forms. It names one of the 15 other objects; or place and object; or one of
-    them twice. No world writes the last two forms, but a model that half avoids the flaw may.
+    them twice. No world writes the last form, but a model that half avoids the flaw may.
 
     Raises:
         ValueError: no world writes this prompt.
