@@ -110,6 +110,7 @@ def test_every_layer_names_the_one_below(project):
     [
         ("deviation.distances", "base"),
         ("cli.main", "base"),
+        ("data.formats", "train"),
         ("data.corpus", "train"),
         ("pairs.rules", "train"),
         ("spaces.embed", "train"),

@@ -8,7 +8,8 @@ from pathlib import Path
 from ddpo_lib.base.code_keys import LIBRARY
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
-from ddpo_lib.data.corpus import PACKAGE_CORPUS, is_hub_name
+from ddpo_lib.data.corpus import PACKAGE_CORPUS
+from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.profiles.profile import load_profile, prompts_of, seeds_of, swept, twins
 from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
 from ddpo_lib.report.book import benchmark_files

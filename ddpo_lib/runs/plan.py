@@ -14,7 +14,8 @@ import yaml
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run
-from ddpo_lib.data.corpus import Limits, is_hub_name, read_corpus
+from ddpo_lib.data.corpus import Limits, read_corpus
+from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models import models
 from ddpo_lib.pairs.arms import with_equal_steps
 from ddpo_lib.pairs.rules import make_pairs

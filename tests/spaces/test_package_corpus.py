@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from ddpo_lib.data.corpus import LEADING_TAG, PACKAGE_CORPUS, PACKAGE_PROMPTS, read_corpus
+from ddpo_lib.data.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS, read_corpus
+from ddpo_lib.data.formats import LEADING_TAG
 from ddpo_lib.spaces.counted import stylometric_vectors
 from ddpo_lib.spaces.embed import embed
 
