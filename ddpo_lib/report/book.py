@@ -40,6 +40,7 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
         parameters,
         kernel_name="python3",
         progress_bar=False,
+        start_timeout=600,  # seconds; a kernel starts slowly beside other jobs
         cwd=notebook.parent,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else its warning about TCP appears in every chapter
     )
