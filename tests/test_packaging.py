@@ -120,6 +120,8 @@ def test_every_layer_names_the_one_below(project):
         ("sampling.generate", "train"),
         ("sampling.server", "train"),
         ("cli.commands", "train"),
+        ("cli.evaluate_samples", "train"),
+        ("cli.weights_table", "train"),
         ("measures.diversity", "evaluate"),
         ("evaluation.compare_arms", "evaluate"),
         ("people.votes", "evaluate"),

@@ -83,12 +83,12 @@ def weights(
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
     """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
-    from ddpo_lib.cli import commands
+    from ddpo_lib.cli import weights_table
 
-    table = commands.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
+    table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
     if IS_MAIN:
         _write_aside(out, table.to_parquet)
-        typer.echo(commands.describe_weights(out, table))
+        typer.echo(weights_table.describe_weights(out, table))
 
 
 @app.command()
@@ -170,12 +170,12 @@ def evaluate(
     The first line says how many of the prompts the models and the reward have learned from.
     """
     from ddpo_lib.base.files import write_json
-    from ddpo_lib.cli import commands
+    from ddpo_lib.cli import evaluate_samples
 
-    result = commands.evaluate(sources, scored, profile, held_out, split_seed)
+    result = evaluate_samples.evaluate(sources, scored, profile, held_out, split_seed)
     if out:
         _write_aside(out, lambda aside: write_json(aside, result))
-    typer.echo(commands.describe_evaluation(result))
+    typer.echo(evaluate_samples.describe_evaluation(result))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli import commands
+from ddpo_lib.cli import weights_table
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, Limits, read_corpus
 from ddpo_lib.deviation import weight_shards
 
@@ -20,7 +20,9 @@ N = 4
 
 
 def weigh(source, shard=None, semantic="minilm") -> pd.DataFrame:
-    return commands.weights(str(source), semantic, "stylometric", "minmax", 0.0, shard, held_out=0.4, split_seed=42)
+    return weights_table.weights(
+        str(source), semantic, "stylometric", "minmax", 0.0, shard, held_out=0.4, split_seed=42
+    )
 
 
 @pytest.fixture(scope="module")
