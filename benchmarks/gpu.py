@@ -507,8 +507,12 @@ def vllm(shape: Shape, texts: list[str], chosen) -> Sample:
 
 
 def unending(shape: Shape):
-    """The model, kept from ending a text before the limit."""
+    """The model, kept from ending a text before the limit. On a CPU without bfloat16 products it is in float32."""
+    import torch
+
     model = random_model(shape).eval()
+    if model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        model = model.float()
     model.generation_config.min_new_tokens = shape.new_tokens
     return model
 

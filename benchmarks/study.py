@@ -177,7 +177,7 @@ def gather(run) -> dict:
 
     results, fronts = run.json("evaluation", "results.json"), run.json("fronts", "fronts.json")
     manifest = run.manifest("evaluation")
-    settings = manifest["params"]["evaluation"]
+    settings = manifest["params"]
     wrote = run.manifest(f"samples-{settings['against']}")
     gpus = {run.manifest(name)["hardware"]["gpu"] for name in ancestors(run) if name.startswith(TEXTS)}
 

@@ -228,7 +228,7 @@ def test_a_killed_round_samples_nothing_again(started, monkeypatch):
     assert (run.folder / "pool-again-1" / "manifest.json").stat().st_mtime_ns == made
 
 
-@pytest.mark.parametrize(("limit", "sentence"), [(1, "0 of 18 samples are whole"), (30, "no pair|no prompt has two")])
+@pytest.mark.parametrize(("limit", "sentence"), [(1, "of 18 samples are finished"), (30, "no pair|no prompt has two")])
 def test_where_no_pair_can_be_made_the_error_names_the_pool_and_the_knob(started, monkeypatch, limit, sentence):
     if limit == 30:
         monkeypatch.setattr(Longer, "predict", lambda self, prompts, texts: np.ones(len(texts)))

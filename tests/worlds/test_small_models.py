@@ -185,7 +185,7 @@ def test_the_grid_is_one_table_with_the_truth_beside_it(grid):
         ({"kinds": {"main": {"seed": 1}}}, "kinds.main`: a kind has no seed of its own"),
         ({"kinds": {"main": {"held_out": 0}}}, "kinds.main`: expected a held-out prompt"),
         ({"pretraining": {"prompts": 15}}, "pretraining.prompts"),
-        ({"rows": {"dpo": {"world": "gone"}}}, "gone is none of main"),
+        ({"rows": {"dpo": {"world": "gone"}}}, "gone is no world; there are main"),
         ({"rows": {"odd": {"arm": {"loss": "dpo", "start": "sft", "weights": ["taste"]}}}}, "taste is no space"),
         ({"rows": {"odd": {"arm": {"loss": "orpo", "start": "base"}}}}, "start from sft"),
     ],
