@@ -75,7 +75,7 @@ def a_run(folder):
         "maps": ("maps.json", {}),  # which no goal stands on
     }
     inputs = {"evaluation": ("corpus", "quality", "samples-dpo"), "fronts": ("corpus", "sweep-dpo")}
-    params = {"evaluation": {"against": "dpo", "confidence": 0.95}}
+    params = {"against": "dpo", "confidence": 0.95}
 
     def step(name):
         def write(place, run):
