@@ -35,7 +35,7 @@ def collect_findings(
         draws, confidence, seed: of the bootstrap over prompts; the seed also determines the other draws.
 
     Returns:
-        - `prompts responses scored words`: three counts and the median length in words.
+        - `prompts responses scored words`, three counts and the median length in words
         - `correlations`: rows `x y given prompts rho rho_low rho_high`, within prompts: of words with score; of
           deviation in each space with words and with score; and, with words held fixed, with score and between spaces.
         - `agreement`: the rows of `agreement`, over winners drawn by the rule of training pairs.
