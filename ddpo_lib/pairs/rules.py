@@ -45,6 +45,10 @@ def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple
     There are two rounds over all pairs in random order, the first with `gap`, and each row is used at most once. A NaN
     score is in no pair.
 
+    The pairs are never listed. A round draws from them with replacement and skips a pair with a used row, so the next
+    pair is equally likely to be any pair of unused rows, as in a random order. After two draws per row, it removes the
+    used rows. The time is about that of a sort; memory is linear in the number of rows.
+
     Args:
         scores: (n,) floats.
         gap: the least difference in score of the first round.
@@ -53,21 +57,36 @@ def draw_rows(scores: np.ndarray, gap: float, rng: np.random.Generator) -> tuple
     Returns:
         Indices of the winners, and of their losers, from 0 to n - 1.
     """
-    first, second = np.triu_indices(len(scores), 1)
-    order = rng.permutation(len(first))
-    difference = np.abs(scores[first] - scores[second])
-    used = np.zeros(len(scores), dtype=bool)
+    rows = np.argsort(scores, kind="stable")
+    rows = rows[~np.isnan(scores[rows])].tolist()  # those that are not used yet, lowest score first
     chosen, rejected = [], []
-    for allowed in ((difference >= gap) & (difference > 0), difference > 0):
-        for k in order[allowed[order]]:
-            i, j = first[k], second[k]
-            if used[i] or used[j]:
-                continue
-            used[i] = used[j] = True
-            winner, loser = (i, j) if scores[i] > scores[j] else (j, i)
-            chosen.append(int(winner))
-            rejected.append(int(loser))
+    for least in (gap, 0):
+        while pairs := (above := _count_above(scores[rows].tolist(), least)).sum():
+            end = above.cumsum()  # pairs have numbers, in the order of their losers and then of their winners
+            drawn = rng.integers(pairs, size=2 * len(rows))
+            losers = np.searchsorted(end, drawn, side="right")
+            winners = len(rows) - (end[losers] - drawn)
+            used = [False] * len(rows)
+            for loser, winner in zip(losers.tolist(), winners.tolist(), strict=True):
+                if not (used[loser] or used[winner]):
+                    used[loser] = used[winner] = True
+                    chosen.append(rows[winner])
+                    rejected.append(rows[loser])
+            rows = [row for row, taken in zip(rows, used, strict=True) if not taken]
     return chosen, rejected
+
+
+def _count_above(scores: list[float], least: float) -> np.ndarray:
+    """For each of the ascending scores, how many are higher by `least` or more, and by more than 0: the last ones.
+
+    The differences themselves are compared, since `score + least` would be rounded otherwise than they are.
+    """
+    counts, first = [], 0
+    for score in scores:
+        while first < len(scores) and not (scores[first] - score >= least and scores[first] - score > 0):
+            first += 1
+        counts.append(len(scores) - first)
+    return np.array(counts, dtype=np.int64)
 
 
 def make_divpo_pairs(

@@ -1,5 +1,9 @@
+import math
+import tracemalloc
+from collections import Counter
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import corpus
@@ -7,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.pairs.rules import make_pairs
+from ddpo_lib.pairs.rules import draw_rows, make_pairs
 
 GAPS = st.sampled_from([0, 1, 5, 12.5])
 SCORES = st.lists(st.none() | st.integers(-5, 30), max_size=9)
@@ -87,6 +91,83 @@ def test_the_draw_is_the_seeds_and_differs_between_prompts():
     assert drawn(3) == drawn(3)
     assert drawn(3) != drawn(4)
     assert drawn(3)[0] != drawn(3)[1]
+
+
+def listed_pairs(scores, gap, rng):
+    """The rule of `draw_rows` by its words: all pairs in one random order, gone through twice."""
+    order = rng.permutation(list(combinations(range(len(scores)), 2))).tolist()
+    used, pairs = set(), []
+    for least in (gap, 0):
+        for i, j in order:
+            difference = abs(scores[i] - scores[j])
+            if difference >= least and difference > 0 and not used & {i, j}:
+                used |= {i, j}
+                pairs.append((i, j) if scores[i] > scores[j] else (j, i))
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("scores", "gap"),
+    [
+        ([3, 1, 4, 1.5, 9], 0),
+        ([0, 1, 5, 6, 6, 11], 5),
+        ([7, 0, 0, 0, 2, math.nan], 5),
+        ([0, 0, 1, 1, 2, 2], 1),
+        ([0.1, 0.3, 0.5, 0.7, 0.9], 0.2),  # 0.3 - 0.1 is 0.2 or less in floats, and 0.7 - 0.5 is less
+        ([1, 2, 3, 4], 100),
+        ([-8, 0, 0.5, 1, 1.5, 9, 20], 8),
+    ],
+)
+def test_each_set_of_pairs_is_as_likely_as_by_the_rule(scores, gap):
+    """The distance of the two counts, by sets of pairs and by the pair that comes first, against that by chance."""
+    draws, scores, rng = 3000, np.array(scores, dtype=float), np.random.default_rng(0)
+    ours = [list(zip(*draw_rows(scores, gap, rng), strict=True)) for _ in range(draws)]
+    theirs = [listed_pairs(scores, gap, rng) for _ in range(draws)]
+    for kind in (frozenset, tuple, lambda pairs: pairs[0]):
+        one, other = (Counter(kind(pairs) for pairs in drawn) for drawn in (ours, theirs))
+        cells = one.keys() | other.keys()
+        # a chi-square of two counts of one distribution has a mean of cells - 1 and a variance of twice that, or less
+        apart = sum((one[c] - other[c]) ** 2 / (one[c] + other[c]) for c in cells)
+        assert apart < len(cells) + 4 * math.sqrt(2 * len(cells)) + 4
+
+
+NEAR = st.sampled_from([k / 10 for k in range(-9, 10)] + [0.1 + 0.2, 1e-300, -1e-300, 1e16, 1e16 + 2, math.nan])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(NEAR, max_size=12), st.sampled_from([-1, 0, 0.1, 0.2, 0.3, 0.7, 1.0]), st.integers(0, 9))
+def test_a_difference_is_at_the_gap_if_its_float_is(scores, gap, seed):
+    """Every pair of the first round is at the gap, no pair at the gap is left by it, and none that differs at all."""
+    chosen, rejected = draw_rows(np.array(scores, dtype=float), gap, np.random.default_rng(seed))
+    difference = np.array([scores[i] - scores[j] for i, j in zip(chosen, rejected, strict=True)])
+    assert len({*chosen, *rejected}) == 2 * len(chosen)
+    assert (difference > 0).all()
+    first = int((difference >= gap).sum())
+    assert (difference[:first] >= gap).all()
+    for start, least in ((first, gap), (len(chosen), 0)):
+        left = set(range(len(scores))) - {*chosen[:start], *rejected[:start]}
+        assert not any(scores[i] - scores[j] >= least and scores[i] > scores[j] for i in left for j in left)
+
+
+@pytest.mark.parametrize("scores", ["upwards", "long tail", "one far"])
+def test_memory_is_linear_in_the_responses(scores):
+    n, rng = 20_000, np.random.default_rng(0)
+    values = {
+        "upwards": np.arange(n, dtype=float),
+        "long tail": np.floor(rng.pareto(0.7, size=n)),
+        "one far": np.where(np.arange(n) == 7, 9.0, 0.0),
+    }[scores]
+    tracemalloc.start()
+    try:
+        chosen, rejected = draw_rows(values, 5, rng)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 500 * n
+    left = np.delete(values, [*chosen, *rejected])
+    assert len(left) == n - 2 * len(chosen)
+    assert len(np.unique(left)) <= 1
+    assert (values[chosen] > values[rejected]).all()
 
 
 @pytest.mark.parametrize(
