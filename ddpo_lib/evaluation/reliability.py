@@ -14,6 +14,8 @@ from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.deviation.weighting import TIE
 from ddpo_lib.evaluation.by_prompt import ENDS, generator_of, interval_columns, rows_by_prompt
 
+AT_ONCE = 2**20  # numbers of the vectors of some splits, or of one, that are taken at once: 8 MB
+
 
 def split_half(
     vectors: np.ndarray,
@@ -64,10 +66,9 @@ def split_half(
     for group, rows in rows_by_prompt(groups, vectors):
         unit = vectors[rows].astype(np.float64)
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-        distance = 1 - unit @ unit.T
         order = generator_of(seed, group).permuted(np.tile(np.arange(len(rows)), (splits, 1)), axis=1)
         for n in (n for n in sizes if n <= len(rows)):
-            sums[n].append(_halves(distance, order[:, :n]))
+            sums[n].append(_halves(unit, order[:, :n]))
     rows = []
     for n, prompts in sums.items():
         if prompts:
@@ -95,16 +96,22 @@ def needed(row: Mapping[str, float], target: float = 0.7) -> dict[str, float]:
     return {f"needed{end}": value for end, value in zip(ENDS, values, strict=True)}
 
 
-def _halves(distance: np.ndarray, order: np.ndarray) -> tuple[float, float]:
+def _halves(unit: np.ndarray, order: np.ndarray) -> tuple[float, float]:
     """Sums over splits of the covariance of two panels' deviations and of their mean variance, for one prompt.
 
+    The mean distance to a panel is 1 less the product with the panel's mean vector, so there is no m x m matrix.
+
     Args:
-        distance: (m, m), between all responses of the prompt.
+        unit: (m, d) unit vectors of the prompt's responses.
         order: (splits, n) row numbers of it; the first h are one panel, the next h the other, the rest are judged.
     """
     h = _panel(order.shape[1])
-    judged = order[:, 2 * h :, None]
-    one, other = (distance[judged, panel[:, None, :]].mean(axis=2) for panel in (order[:, :h], order[:, h : 2 * h]))
+    deviations = []
+    for splits in np.array_split(order, min(len(order), -(-order.size * unit.shape[1] // AT_ONCE))):
+        vectors = unit[splits]
+        panels = np.stack([vectors[:, :h].mean(axis=1), vectors[:, h : 2 * h].mean(axis=1)])
+        deviations.append(1 - np.matvec(vectors[:, 2 * h :], panels))
+    one, other = np.concatenate(deviations, axis=1)
     one, other = (deviation - deviation.mean(axis=1, keepdims=True) for deviation in (one, other))
     variance = np.square([one, other]).sum() / 2
     if variance <= one.size * TIE**2:
