@@ -49,6 +49,16 @@ class Store:
                     found[key] = np.frombuffer(value, dtype=np.float32)
         return found
 
+    def stored(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are stored; no array is read."""
+        found = set()
+        with closing(self._connect()) as database:
+            for start in range(0, len(keys), SLICE):
+                part = list(keys[start : start + SLICE])
+                marks = ",".join("?" * len(part))
+                found.update(key for (key,) in database.execute(f"select key from arrays where key in ({marks})", part))
+        return found
+
     def put(self, items: Iterable[tuple[str, np.ndarray]]) -> None:
         """Store arrays, all of them or none. A key that is already stored keeps its value."""
         rows = [(key, np.ascontiguousarray(value, dtype=np.float32).tobytes()) for key, value in items]

@@ -32,6 +32,7 @@ COUNTED = {
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
 TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # tokens per batch: they fit a core's cache, or fill a GPU
+READ = 1024  # vectors that are read from disk at once
 KEEP = 32  # batches between two writes to disk; a kill loses at most so many
 
 
@@ -80,10 +81,15 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
     version = _version(space)
     keys = [content_key(version, text) for text in texts]
     distinct = dict(zip(keys, texts, strict=True))
-    vectors = store.get(list(distinct))
-    _fill(store, {key: text for key, text in distinct.items() if key not in vectors}, space)
-    vectors.update(store.get([key for key in distinct if key not in vectors]))
-    return np.stack([vectors[key] for key in keys])
+    stored = store.stored(list(distinct))
+    _fill(store, {key: text for key, text in distinct.items() if key not in stored}, space)
+    dims = len(store.get(keys[:1])[keys[0]])
+    vectors = np.empty((len(keys), dims), dtype=np.float32)
+    for start in range(0, len(keys), READ):  # read in parts, so that no second copy of all vectors is held
+        part = keys[start : start + READ]
+        found = store.get(part)
+        vectors[start : start + READ] = [found[key] for key in part]
+    return vectors
 
 
 def count_overlong(texts: list[str], space: Space | str) -> int:

@@ -13,6 +13,7 @@ def test_arrays_come_back_as_they_were_put(tmp_path):
     arrays = {f"key {i}": rng.normal(size=i % 7).astype(np.float32) for i in range(1200)}
     arrays["special"] = np.array([np.nan, -np.inf, -0.0, 1e-45], dtype=np.float32)
     Store("test", tmp_path).put(arrays.items())
+    assert Store("test", tmp_path).stored([*arrays, "absent"]) == set(arrays)
     found = Store("test", tmp_path).get([*arrays, "absent"])
     assert found.keys() == arrays.keys()
     assert all(found[key].tobytes() == arrays[key].tobytes() for key in arrays)
