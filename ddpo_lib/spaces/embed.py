@@ -71,9 +71,11 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
         (n, d) float32, rows of unit length, equal for equal texts.
 
     Raises:
-        InputError: a blank text (names its position), or a model that cannot be loaded.
+        InputError: no texts, a blank text (names its position), or a model that cannot be loaded.
     """
     space = Space(space) if isinstance(space, str) else space
+    if not texts:
+        raise InputError("texts: there are none to embed")
     for i, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"texts: entry {i} is blank and has no direction in any space")
@@ -178,6 +180,8 @@ def _parts(items: list, size: int) -> list[list]:
 def _encoder(space: Space):
     from sentence_transformers import SentenceTransformer
 
+    from ddpo_lib.models.frozen_linears import use_onednn
+
     place = models.encoder_place(space.model)
     try:
         encoder = SentenceTransformer(
@@ -196,7 +200,7 @@ def _encoder(space: Space):
             f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network, use "
             f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
         ) from None
-    return encoder if space.trust_remote_code else models.faster_linears(encoder)
+    return encoder if space.trust_remote_code else use_onednn(encoder)
 
 
 def _version(space: Space) -> str:

@@ -26,9 +26,9 @@ from trl import SFTConfig
 from ddpo_lib.base.files import write_json
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.models import models
+from ddpo_lib.models.frozen_linears import fast_frozen_linears
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.frozen_layers import Trunk
-from ddpo_lib.training.frozen_linears import fast_frozen_linears
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 log = logging.getLogger(__name__)

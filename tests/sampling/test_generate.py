@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
+from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Baseline, Sampling
 from ddpo_lib.sampling import decoding, engines
@@ -346,12 +347,12 @@ def test_a_chat_template_is_used_where_there_is_one(embedded):
     assert embedded.facts()["template"].endswith("{prompt}<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_faster_linears_change_no_more_than_rounding():
+def test_linears_in_onednn_change_no_more_than_rounding():
     model = models.load_model("smollm2-135m-instruct")
     ids = models.load_tokenizer("smollm2-135m-instruct")("A lighthouse at night.", return_tensors="pt").input_ids
     with torch.no_grad():
         before = model(ids).logits
-        after = models.faster_linears(model)(ids).logits
+        after = use_onednn(model)(ids).logits
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 

@@ -1,16 +1,17 @@
-"""Frozen linear layers of a policy on the CPU: run in oneDNN, with weights prepared once, where that is faster.
+"""Frozen linear layers on the CPU: run in oneDNN, with weights prepared once, where that is faster.
 
 A training step of an adapter multiplies mostly by weights that never change: as they are in the forward pass, and
-transposed in the backward pass. torch's x86 builds call MKL for such products. On some processors MKL does not use
-AVX-512, and oneDNN is twice as fast; on others oneDNN is not faster. So both are timed once for each size, and the
-faster one is used. An adapter's layer runs as one function that adds to the output of the base layer, where PEFT writes
-three arrays. Results agree up to float rounding.
+transposed in the backward pass. Sampling and encoding multiply by nothing else. torch's x86 builds call MKL for such
+products, which lays the weight out anew at each call, and which does not use AVX-512 on AMD's processors. oneDNN lays
+a weight out once. With it, an adapter's layer runs as one function that adds to the output of the base layer, where
+PEFT writes three arrays. Results agree up to float rounding.
 """
 
-import time
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,7 @@ from torch import nn
 
 Product = Callable[[torch.Tensor], torch.Tensor]  # (..., in) -> (..., out)
 
-ROWS = 128  # tokens of a timed product; a step has some hundreds
-SIDE = 2048  # longest side of a timed weight: the gain for a vocabulary's is the same, but timing it takes too long
-ROUNDS = 7  # the fastest round counts
-GAIN = 1.25  # least ratio of times; with closer times the choice, and with it rounding, could vary from run to run
+ROWS = 128  # tokens for which oneDNN chooses its layout; measured, it is as fast from 8 tokens on
 
 
 @contextmanager
@@ -46,29 +44,52 @@ def fast_frozen_linears(*models: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def fast_product(weight: torch.Tensor) -> Product | None:
+def use_onednn(model: nn.Module) -> nn.Module:
+    """Freeze a model, and run its float32 linear layers on the CPU in oneDNN from now on; gives the model back.
+
+    For inference, where products have few rows, so that it costs MKL most to lay the weight out at each call. Layers on
+    another device or of another dtype run as before.
+    """
+    model.requires_grad_(False)
+    if _has_onednn():
+        for layer in model.modules():
+            if type(layer) is nn.Linear and _is_frozen(layer):
+                layer.forward = _Frozen(layer, always=True)
+    return model
+
+
+def products_of(layer: nn.Linear) -> tuple[Product, Product]:
+    """x -> x @ weight.T, and x -> x @ weight, as fast as this module has made them for a frozen layer."""
+    frozen, weight = layer.forward, layer.weight
+    forward, backward = frozen.products(backward=True) if isinstance(frozen, _Frozen) else (None, None)
+    return forward or (lambda x: F.linear(x, weight)), backward or (lambda x: x @ weight)
+
+
+def fast_product(weight: torch.Tensor, always: bool = False) -> Product | None:
     """x -> x @ weight.T in oneDNN, for a float32 weight on the CPU, (out, in); None if `F.linear` is as fast.
 
     The function keeps a copy of the weight, in oneDNN's layout. The weight may be a transposed view.
+
+    Args:
+        weight: (out, in).
+        always: also where long products are as fast without it.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
-        return None
-    shape = tuple(min(size, SIDE) for size in weight.shape)
-    return _in_onednn(weight) if _gains(shape, weight.is_contiguous(), torch.get_num_threads()) else None
+    return _in_onednn(weight) if _has_onednn() and (always or _mkl_is_slow()) else None
 
 
 class _Frozen:
     """A linear layer's forward. The first call that needs a product makes it; a changed weight makes it anew."""
 
-    def __init__(self, layer: nn.Linear):
+    def __init__(self, layer: nn.Linear, always: bool = False):
         self.layer = layer
+        self._always = always
         self._made_for = None
         self._products: dict[bool, Product | None] = {}  # forward: False, backward: True
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if not self.usable(x):
             return F.linear(x, self.layer.weight, self.layer.bias)
-        products = self.products(x)
+        products = self.products(backward=torch.is_grad_enabled() and x.requires_grad)
         if not any(products):
             return F.linear(x, self.layer.weight, self.layer.bias)
         return _Linear.apply(x, self.layer.weight, self.layer.bias, *products, None, None, 0.0)
@@ -77,18 +98,17 @@ class _Frozen:
         plain = x.dtype == torch.float32 and x.numel() and not torch.is_autocast_enabled("cpu")
         return plain and _is_frozen(self.layer)
 
-    def products(self, x: torch.Tensor) -> tuple[Product | None, Product | None]:
-        """The product of the forward pass, and that of the backward pass if x needs a gradient."""
+    def products(self, backward: bool) -> tuple[Product | None, Product | None]:
+        """The product of the forward pass, and that of the backward pass if it is wanted."""
         weight = self.layer.weight
         if self._made_for != (weight.data_ptr(), weight._version):
             self._made_for, self._products = (weight.data_ptr(), weight._version), {}
-        backward = torch.is_grad_enabled() and x.requires_grad
         return self._product(transposed=False), self._product(transposed=True) if backward else None
 
     def _product(self, transposed: bool) -> Product | None:
         if transposed not in self._products:
             weight = self.layer.weight.detach()
-            self._products[transposed] = fast_product(weight.t() if transposed else weight)
+            self._products[transposed] = fast_product(weight.t() if transposed else weight, self._always)
         return self._products[transposed]
 
 
@@ -104,7 +124,8 @@ class _Adapted:
         if args or kwargs or not self._is_plain(name) or not base.usable(x):
             return type(layer).forward(layer, x, *args, **kwargs)
         low, high = layer.lora_A[name].weight, layer.lora_B[name].weight
-        return _Linear.apply(x, base.layer.weight, base.layer.bias, *base.products(x), low, high, layer.scaling[name])
+        products = base.products(backward=torch.is_grad_enabled() and x.requires_grad)
+        return _Linear.apply(x, base.layer.weight, base.layer.bias, *products, low, high, layer.scaling[name])
 
     def _is_plain(self, name: str | None) -> bool:
         layer = self._layer
@@ -169,19 +190,22 @@ def _in_onednn(weight: torch.Tensor) -> Product:
     return product
 
 
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+
+
 @cache
-@torch.no_grad()
-def _gains(shape: tuple[int, int], contiguous: bool, threads: int) -> bool:
-    """Whether `F.linear` takes more than `GAIN` times as long as oneDNN, for a weight of this shape and layout."""
-    weight = torch.ones(shape) if contiguous else torch.ones(shape[::-1]).t()
-    x = torch.ones(ROWS, shape[1])
-    ways = partial(F.linear, weight=weight), _in_onednn(weight)
-    seconds = [[_seconds(way, x) for way in ways] for _ in range(ROUNDS)]
-    plain, packed = (min(column) for column in zip(*seconds, strict=True))
-    return plain > GAIN * packed
+def _mkl_is_slow() -> bool:
+    """Whether MKL leaves this processor's AVX-512 unused: it does on AMD's.
+
+    A rule and not a measurement, so that every run on a machine rounds alike. Measured on one core, SmolLM2-135M's
+    sizes, 400 tokens: Zen 4, 112 GFLOP/s in oneDNN against 90 to 105 in MKL; Zen 5, about twice MKL's; Zen 3, which has
+    no AVX-512, 68 against 73.
+    """
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and "AuthenticAMD" in _vendor()
 
 
-def _seconds(way: Product, x: torch.Tensor) -> float:
-    start = time.perf_counter()
-    way(x)
-    return time.perf_counter() - start
+def _vendor() -> str:
+    """Text that contains the vendor's name of an x86 processor."""
+    about = Path("/proc/cpuinfo")
+    return about.read_text() if about.exists() else platform.processor()

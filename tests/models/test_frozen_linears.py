@@ -21,9 +21,9 @@ from tiny import (
 )
 from torch import nn
 
+from ddpo_lib.models import frozen_linears
+from ddpo_lib.models.frozen_linears import fast_frozen_linears, fast_product, use_onednn
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
-from ddpo_lib.training import frozen_linears
-from ddpo_lib.training.frozen_linears import fast_frozen_linears, fast_product
 from ddpo_lib.training.train import train_preferences, train_sft
 
 SMOLLM = [(576, 576), (192, 576), (1536, 576), (576, 1536), (49152, 576)]  # (out, in) of SmolLM2-135M's linear layers
@@ -35,7 +35,7 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 def forced(monkeypatch):
     """Every product that can run in oneDNN does; gives a list that grows by True with each weight that is laid out."""
     laid_out = []
-    monkeypatch.setattr(frozen_linears, "_gains", lambda *_: laid_out.append(True) or True)
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: laid_out.append(True) or True)
     return laid_out
 
 
@@ -166,7 +166,7 @@ def peft_calls(monkeypatch):
 @pytest.mark.parametrize("onednn", [False, pytest.param(True, marks=needs_onednn)])
 @pytest.mark.parametrize("rows", [(7,), (2, 5)], ids=str)
 def test_a_plain_adapter_gives_what_peft_does(monkeypatch, peft_calls, onednn, rows):
-    monkeypatch.setattr(frozen_linears, "_gains", lambda *_: onednn)
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: onednn)
     model, _ = lora_layer()
     x = torch.randn(*rows, 48)
     expected = run_lora(model, x)
@@ -230,15 +230,20 @@ def test_an_adapter_merged_outside_is_used_within():
 
 
 @needs_onednn
-@pytest.mark.parametrize(("plain", "packed", "faster"), [(2.0, 1.0, True), (1.0, 1.0, False), (1.2, 1.0, False)])
-def test_a_product_goes_to_onednn_where_it_is_faster_by_a_margin(monkeypatch, plain, packed, faster):
-    times = iter([plain, packed] * frozen_linears.ROUNDS)
-    monkeypatch.setattr(frozen_linears, "_seconds", lambda *_: next(times))
-    assert frozen_linears._gains.__wrapped__((32, 48), True, 1) is faster
+@pytest.mark.parametrize(
+    ("capability", "vendor", "slow"),
+    [("AVX512", "AuthenticAMD", True), ("AVX2", "AuthenticAMD", False), ("AVX512", "GenuineIntel", False)],
+)
+def test_long_products_go_to_onednn_where_mkl_leaves_avx512_unused(monkeypatch, capability, vendor, slow):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(frozen_linears, "_vendor", lambda: f"vendor_id : {vendor}")
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", frozen_linears._mkl_is_slow.__wrapped__)
+    assert (fast_product(torch.zeros(40, 24)) is not None) is slow
+    assert fast_product(torch.zeros(40, 24), always=True) is not None
 
 
 def test_a_weight_without_gain_is_not_copied(monkeypatch):
-    monkeypatch.setattr(frozen_linears, "_gains", lambda *_: False)
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: False)
     monkeypatch.setattr(frozen_linears, "_in_onednn", lambda _: pytest.fail("laid out"))
     layer, x = nn.Linear(48, 32).requires_grad_(False), torch.randn(5, 48)
     expected = run(layer, x)
@@ -247,17 +252,17 @@ def test_a_weight_without_gain_is_not_copied(monkeypatch):
     assert all(map(torch.equal, found, expected))
 
 
-@needs_onednn
-def test_weights_of_a_size_are_timed_once(monkeypatch):
-    timed = []
-    monkeypatch.setattr(frozen_linears, "_seconds", lambda *_: timed.append(1) or 1.0)
-    frozen_linears._gains.cache_clear()
-    try:
-        for _ in range(3):
-            assert fast_product(torch.zeros(40, 24)) is None
-        assert len(timed) == 2 * frozen_linears.ROUNDS
-    finally:
-        frozen_linears._gains.cache_clear()  # it was told nonsense
+# For inference
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_for_inference_gives_what_it_gave(dtype):
+    model, ids = tiny_model().to(dtype), torch.tensor([[3, 4, 5, 6, 7, 8]])
+    expected = model(ids).logits.detach()
+    assert use_onednn(model) is model
+    with torch.inference_mode():
+        assert relative(model(ids).logits, expected) < 1e-5
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 # A policy
@@ -323,10 +328,10 @@ def trainings(tmp_path, monkeypatch):
 @needs_onednn
 @pytest.mark.parametrize("last_layers", [None, 2], ids=["all layers", "over a kept trunk"])
 def test_training_gives_the_same_losses_and_the_same_adapter(trainings, monkeypatch, last_layers):
-    monkeypatch.setattr(frozen_linears, "_gains", lambda *_: False)
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: False)
     expected, adapter = trainings("plain", 4, last_layers)
     laid_out = []
-    monkeypatch.setattr(frozen_linears, "_gains", lambda *_: laid_out.append(1) or True)
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: laid_out.append(1) or True)
     losses, fast = trainings("fast", 4, last_layers)
     assert laid_out
     assert len(losses) == 8 and len(set(losses)) > 4
