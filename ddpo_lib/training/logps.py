@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
+from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
@@ -24,10 +26,14 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer.utils import add_fused_lm_head
 
+from ddpo_lib.models.frozen_linears import products_of
+
 log = logging.getLogger(__name__)
 
 PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
-AT_ONCE = 64  # tokens whose logits fit in a cache
+LOGITS = 64 * 49_152  # logits at once: 12 MB, which fit in a cache, and for which glibc asks for no new pages
+FEWEST = 32  # tokens of a block whatever the vocabulary, since products of fewer rows are slow
+_TRIED: WeakKeyDictionary = WeakKeyDictionary()  # model -> whether the head is all that makes its logits from states
 _GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.11 has no such option
 
 
@@ -143,9 +149,62 @@ def _score_packed(model, packed: Packed, rows: int, trunk) -> Scored:
         labels[0, packed.predicting] = packed.predicted
         outputs = model(**inputs, shift_labels=labels, fused_lm_head=True)
         return _fused(outputs, lambda values: values[0, packed.predicting], packed.row, rows)
-    logits = model(**inputs, logits_to_keep=packed.predicting).logits.squeeze(0).float()
-    logps, *statistics = _LogProbs.apply(logits, packed.predicted)
+    inputs["logits_to_keep"] = packed.predicting
+    head = _frozen_head(model, inputs)
+    if head is None:
+        logits = model(**inputs).logits.squeeze(0).float()
+        logps, *statistics = _LogProbs.apply(logits, packed.predicted)
+    else:
+        states = _without_head(model, head, inputs).squeeze(0)
+        logps, *statistics = _HeadLogProbs.apply(states, head.weight, packed.predicted, *products_of(head))
     return _summed(logps, packed.row, rows, *statistics)
+
+
+def _frozen_head(model, inputs: dict) -> nn.Linear | None:
+    """The model's LM head if `_HeadLogProbs` can take its place: a frozen float32 matrix on the CPU, and nothing else.
+
+    Whatever the model does to logits after the head has to be a multiplication by one number. The first call for a
+    model tries this on a few tokens.
+    """
+    causal = _causal_model(model)
+    head = causal.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None or torch.is_autocast_enabled("cpu"):
+        return None
+    weight = head.weight
+    whole = weight.shape == (head.out_features, head.in_features)  # not divided among processes
+    if weight.requires_grad or weight.device.type != "cpu" or weight.dtype != torch.float32 or not whole:
+        return None
+    if causal not in _TRIED:
+        _TRIED[causal] = _only_multiplies(model, head, inputs)
+    return head if _TRIED[causal] else None
+
+
+@torch.no_grad()
+def _only_multiplies(model, head: nn.Linear, inputs: dict) -> bool:
+    """Whether the model's logits are the head's output times one number."""
+    outputs = []
+    hook = head.register_forward_hook(lambda _, __, output: outputs.append(output.clone()))
+    try:
+        logits = model(**inputs | {"logits_to_keep": inputs["logits_to_keep"][:4]}).logits
+    finally:
+        hook.remove()
+    if len(outputs) != 1 or outputs[0].shape != logits.shape:
+        return False
+    factor = (logits * outputs[0]).sum() / outputs[0].square().sum()
+    return torch.allclose(logits, factor * outputs[0], rtol=1e-4, atol=1e-4)
+
+
+def _without_head(model, head: nn.Linear, inputs: dict) -> torch.Tensor:
+    """What the model's head would be given, in the place of logits."""
+    own = vars(head).get("forward")
+    head.forward = lambda states: states
+    try:
+        return model(**inputs).logits
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own
 
 
 class _LogProbs(torch.autograd.Function):
@@ -156,20 +215,11 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: torch.Tensor, tokens: torch.Tensor):
-        room = torch.empty_like(logits[:AT_ONCE])
         kept = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         parts = []
-        for start in range(0, max(len(logits), 1), AT_ONCE):
-            part, token = logits[start : start + AT_ONCE], tokens[start : start + AT_ONCE, None]
-            shares = room[: len(part)] if kept is None else kept[start : start + AT_ONCE]
-            largest = part.amax(dim=-1, keepdim=True)
-            torch.sub(part, largest, out=shares).exp_()
-            # on the CPU log_softmax has a bias of 1e-5 over a vocabulary; the logarithm of a sum has none
-            whole = shares.sum(dim=-1, keepdim=True)
-            total = largest + whole.log()
-            logit = part.gather(1, token)
-            expected = torch.mul(shares, part, out=room[: len(part)]).sum(dim=-1, keepdim=True) / whole
-            parts.append((logit - total, total - expected, part.mean(dim=-1, keepdim=True), logit == largest, whole))
+        for rows in _blocks(len(logits), logits.shape[1]):
+            _, *columns = _distribution(logits[rows], tokens[rows], None if kept is None else kept[rows])
+            parts.append(columns)
         columns = [torch.cat(column)[:, 0] for column in zip(*parts, strict=True)]
         ctx.save_for_backward(kept, tokens, columns.pop())
         ctx.mark_non_differentiable(*columns[1:])
@@ -182,6 +232,58 @@ class _LogProbs(torch.autograd.Function):
         # in place: autograd raises an error if the saved array is used again
         shares.mul_((-gradient / whole)[:, None]).scatter_add_(1, tokens[:, None], gradient[:, None])
         return shares, None
+
+
+class _HeadLogProbs(torch.autograd.Function):
+    """As `_LogProbs`, for (R, d) states under a frozen (V, d) head: logits exist for a block of tokens at a time.
+
+    The gradient of a token's log-probability for its state is the token's row of the head minus the mean row under the
+    distribution. The forward pass computes it while the block's probabilities are in the cache.
+
+    Args:
+        forward, backward: products with the head and with its transpose, from `products_of`.
+    """
+
+    @staticmethod
+    def forward(ctx, states: torch.Tensor, weight: torch.Tensor, tokens: torch.Tensor, forward, backward):
+        slopes = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        parts = []
+        for rows in _blocks(len(states), len(weight)):
+            shares, *columns = _distribution(forward(states[rows]), tokens[rows])
+            if slopes is not None:
+                torch.sub(weight[tokens[rows]], backward(shares).div_(columns[-1]), out=slopes[rows])
+            parts.append(columns[:-1])
+        ctx.save_for_backward(slopes)
+        columns = [torch.cat(column)[:, 0] for column in zip(*parts, strict=True)]
+        ctx.mark_non_differentiable(*columns[1:])
+        return tuple(columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor, *_):
+        (slopes,) = ctx.saved_tensors
+        return gradient[:, None] * slopes, None, None, None, None
+
+
+def _blocks(rows: int, width: int) -> list[slice]:
+    """Slices of (rows, width) logits, of about LOGITS numbers; one empty slice if there are no rows."""
+    step = max(FEWEST, LOGITS // width)
+    return [slice(start, start + step) for start in range(0, max(rows, 1), step)]
+
+
+def _distribution(logits: torch.Tensor, tokens: torch.Tensor, out: torch.Tensor | None = None) -> tuple:
+    """(r, V) unnormalised probabilities, in `out` if given; log-probability, entropy, mean logit, top 1, their sum.
+
+    The last five are (r, 1).
+    """
+    largest = logits.amax(dim=-1, keepdim=True)
+    shares = torch.sub(logits, largest, out=out).exp_()
+    # on the CPU log_softmax has a bias of 1e-5 over a vocabulary; the logarithm of a sum has none
+    whole = shares.sum(dim=-1, keepdim=True)
+    total = largest + whole.log()
+    logit = logits.gather(1, tokens[:, None])
+    expected = torch.bmm(shares[:, None], logits[:, :, None])[:, 0] / whole
+    return shares, logit - total, total - expected, logits.mean(dim=-1, keepdim=True), logit == largest, whole
 
 
 def _fused(outputs, at: Callable, row: torch.Tensor, rows: int) -> Scored:

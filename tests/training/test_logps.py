@@ -14,7 +14,9 @@ from transformers import (
     BartConfig,
     GemmaConfig,
     GPT2Config,
+    GraniteConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     NemotronConfig,
     OPTConfig,
@@ -23,16 +25,21 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
+from ddpo_lib.models import frozen_linears
 from ddpo_lib.training import logps
 from ddpo_lib.training.logps import (
-    AT_ONCE,
+    FEWEST,
     PACKED_ATTENTION,
+    _frozen_head,
+    _HeadLogProbs,
     _LogProbs,
     can_pack,
     pack,
     packed_attention,
     score_responses,
 )
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
 VOCABULARY = len(WORDS) + 3  # of the tiny model: 0 is padding
 Row = tuple[list[int], list[int]]
@@ -173,30 +180,61 @@ def test_log_probs_and_gradients_are_those_of_the_padded_forward_where_it_is_spe
 ROWS = [([3, 4, 5, 6, 7], [8, 9, 10, 11]), ([3, 4, 5, 6, 7], [12, 9]), ([13, 14], [15]), ([16], [3, 5, 7, 9, 11, 13])]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2 * AT_ONCE + 3])
-def test_log_probs_of_logits_and_what_the_log_says_of_them(rows):
-    """Against float64, over more tokens than are taken at once; logits reach 40, so that some shares vanish."""
-    torch.manual_seed(0)
-    logits = (10 * torch.randn(rows, 500)).requires_grad_()
-    tokens = torch.where(torch.arange(rows) % 3 == 0, logits.argmax(dim=1), torch.randint(500, (rows,)))
-    logps, entropy, mean, top1 = _LogProbs.apply(logits, tokens)
+TOKENS = 500  # of the vocabulary of these logits
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(logps, "LOGITS", TOKENS * FEWEST)
+
+
+def check_distribution(logits: torch.Tensor, tokens: torch.Tensor, found: tuple) -> torch.Tensor:
+    """Compare with float64; gives the (R, V) gradients of the log-probabilities for the logits."""
+    log_probs, entropy, mean, top1 = found
     exact = logits.detach().double().log_softmax(dim=1)
-    at = torch.arange(rows)
-    torch.testing.assert_close(logps.double(), exact[at, tokens], atol=1e-5, rtol=1e-6)
+    at = torch.arange(len(tokens))
+    torch.testing.assert_close(log_probs.double(), exact[at, tokens], atol=1e-5, rtol=1e-6)
     torch.testing.assert_close(entropy.double(), -(exact.exp() * exact).sum(dim=1), atol=2e-5, rtol=0)
     torch.testing.assert_close(mean.double(), logits.double().mean(dim=1), atol=1e-6, rtol=0)
     assert top1.tolist() == (exact.argmax(dim=1) == tokens).tolist()
     assert not (entropy.requires_grad or mean.requires_grad or top1.requires_grad)
+    return F.one_hot(tokens, TOKENS) - exact.exp()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2 * FEWEST + 3])
+def test_log_probs_of_logits_and_what_the_log_says_of_them(small_blocks, rows):
+    """Over more tokens than are taken at once; logits reach 40, so that some shares vanish."""
+    torch.manual_seed(0)
+    logits = (10 * torch.randn(rows, TOKENS)).requires_grad_()
+    tokens = torch.where(torch.arange(rows) % 3 == 0, logits.argmax(dim=1), torch.randint(TOKENS, (rows,)))
+    found = _LogProbs.apply(logits, tokens)
+    slopes = check_distribution(logits, tokens, found)
 
     scale = torch.linspace(0.5, 2, rows)
-    (found,) = torch.autograd.grad((scale * logps).sum(), logits, retain_graph=True)
-    expected = scale[:, None] * (F.one_hot(tokens, 500) - exact.exp())
-    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+    (gradient,) = torch.autograd.grad((scale * found[0]).sum(), logits, retain_graph=True)
+    torch.testing.assert_close(gradient.double(), scale[:, None] * slopes, atol=1e-6, rtol=1e-5)
     if rows:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            torch.autograd.grad(logps.sum(), logits)  # the shares are the gradient now
+            torch.autograd.grad(found[0].sum(), logits)  # the shares are the gradient now
     with torch.no_grad():
-        assert torch.equal(_LogProbs.apply(logits, tokens)[1], entropy)
+        assert torch.equal(_LogProbs.apply(logits, tokens)[1], found[1])
+
+
+@pytest.mark.parametrize("onednn", [False, pytest.param(True, marks=needs_onednn)])
+@pytest.mark.parametrize("rows", [0, 1, 2 * FEWEST + 3])
+def test_log_probs_under_a_frozen_head(monkeypatch, small_blocks, rows, onednn):
+    monkeypatch.setattr(frozen_linears, "_mkl_is_slow", lambda: onednn)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, TOKENS, bias=False).requires_grad_(False)
+    states = (40 * torch.randn(rows, 16)).requires_grad_()
+    logits = head(states).detach()
+    tokens = torch.where(torch.arange(rows) % 3 == 0, logits.argmax(dim=1), torch.randint(TOKENS, (rows,)))
+    with frozen_linears.fast_frozen_linears(head):
+        found = _HeadLogProbs.apply(states, head.weight, tokens, *frozen_linears.products_of(head))
+    slopes = check_distribution(logits, tokens, found)
+    (gradient,) = torch.autograd.grad((torch.linspace(0.5, 2, rows) * found[0]).sum(), states)
+    expected = torch.linspace(0.5, 2, rows)[:, None] * (slopes @ head.weight.double())
+    torch.testing.assert_close(gradient.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradient_checkpointing_changes_nothing(policies):
@@ -308,6 +346,37 @@ def test_families_that_are_packed(config):
     model = random_model(config)
     assert can_pack(model)
     check_model(random_model(config))
+
+
+class Capped(LlamaForCausalLM):
+    """With logits that cannot exceed 2, as other families have them."""
+
+    def forward(self, input_ids=None, position_ids=None, **kwargs):
+        outputs = super().forward(input_ids, position_ids=position_ids, **kwargs)
+        outputs.logits = 2 * torch.tanh(outputs.logits / 2)
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("build", "alone"),
+    [
+        (lambda: random_model(LlamaConfig(**SMALL)), True),
+        (lambda: random_model(GraniteConfig(**SMALL, logits_scaling=4.0)), True),
+        (lambda: Capped(LlamaConfig(**SMALL, initializer_range=0.3)).eval(), False),
+    ],
+    ids=["as they are", "divided", "capped"],
+)
+def test_a_frozen_head_takes_part_if_it_alone_makes_logits(build, alone):
+    torch.manual_seed(3)
+    model = build().requires_grad_(False)
+    assert can_pack(model)
+    inputs = packed(ROWS).inputs() | {"logits_to_keep": packed(ROWS).predicting}
+    assert (_frozen_head(model, inputs) is model.lm_head) is alone
+    assert "forward" not in vars(model.lm_head)
+    model.lm_head.requires_grad_(True)
+    assert _frozen_head(model, inputs) is None
+    if alone:
+        check_model(build().requires_grad_(False))
 
 
 @pytest.mark.parametrize(
