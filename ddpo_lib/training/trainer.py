@@ -94,7 +94,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
 
     Raises:
         ValueError: a weight that is negative, NaN, infinite or not a number, or a pair with more than `max_length`
-            tokens; the message names the first such row.
+            tokens; the message names the first such row. A model without a parameter to train.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the pairs of all micro-batches
@@ -105,6 +105,7 @@ class DeviationTrainer(ByLength, DPOTrainer):
         self._trunk = trunk
         args = args or DeviationConfig("deviation-trainer")
         super().__init__(model, ref_model, args, **kwargs)
+        _check_trains(self.model)
         if self.aux_loss_enabled:
             raise ValueError("router_aux_loss_coef: a router's auxiliary loss is not part of these losses; set it to 0")
         if isinstance(self.data_collator, DataCollatorForPreference):
@@ -223,6 +224,7 @@ class ResponseSFTTrainer(ByLength, SFTTrainer):
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
         self._trunk = trunk
         super().__init__(*args, **kwargs)
+        _check_trains(self.model)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scored = score_responses(model, inputs, inputs["labels"] != -100, self._trunk)
@@ -231,6 +233,14 @@ class ResponseSFTTrainer(ByLength, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, {"logps": scored.logps}) if return_outputs else loss
+
+
+def _check_trains(model) -> None:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "model: none of its parameters is trained; load its adapter with `is_trainable=True`, or call "
+            "`requires_grad_(True)` on what is to be trained"
+        )
 
 
 def _note(trainer, metrics: dict[str, torch.Tensor], attention_mask: torch.Tensor) -> None:

@@ -162,7 +162,7 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
         generator = torch.Generator().manual_seed(5)
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:  # as if some steps were taken
-                parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+                parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
         results.append(loss_and_gradients(trainer))
     (our_loss, our_gradients), (stock_loss, stock_gradients) = results
     assert our_loss.item() == pytest.approx(stock_loss.item(), abs=1e-5)
@@ -343,7 +343,7 @@ def test_only_the_new_pairs_of_a_data_set_are_computed(saved, build):
     model = load_with_adapter(*saved)
     calls = count_forwards(model)
     trainer = build(tiny_pairs(6), model, precompute_ref_batch_size=1)
-    assert len(calls) == 2
+    assert len(calls) == 3  # one for each new pair, and one that tries the model's head
     torch.testing.assert_close(
         kept_reference(trainer), direct_reference(load_with_adapter(*saved), trainer), atol=1e-4, rtol=0
     )
@@ -461,6 +461,27 @@ def test_full_fine_tuning_against_a_reference_model_of_its_own(config):
     assert first["rewards/rejected"] == pytest.approx(BETA * moved.chunk(2)[1].mean().item(), abs=1e-4)
     assert distance(trained(reference), trained(tiny_model(seed=1))) == 0, "the reference was trained"
     assert distance(trained(policy), trained(tiny_model())) > 1e-4
+
+
+def test_a_merged_adapter_can_be_trained_whole(saved, build):
+    start = load_model(str(saved[0]), saved[1])
+    before = {name: parameter.detach().clone() for name, parameter in start.named_parameters()}
+    build(tiny_pairs(4), model=start, max_steps=1, learning_rate=0.01).train()
+    after = trained(start)
+    assert after.keys() == before.keys()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == after.keys()
+
+
+@pytest.mark.parametrize("kind", ["preferences", "SFT"])
+def test_a_model_without_a_parameter_to_train_is_refused(config, kind):
+    model, options = tiny_model().requires_grad_(False), {"processing_class": tiny_tokenizer()}
+    with pytest.raises(ValueError, match="model: none of its parameters is trained"):
+        if kind == "preferences":
+            DeviationTrainer(model, args=config(), train_dataset=tiny_pairs(4), **options)
+        else:
+            data = tiny_pairs(4).rename_column("chosen", "completion").remove_columns("rejected")
+            ResponseSFTTrainer(model, args=config(SFTConfig), train_dataset=data, **options)
 
 
 def test_data_first_seen_after_training_is_compared_with_the_initial_policy(saved, build):
