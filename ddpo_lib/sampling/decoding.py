@@ -5,9 +5,11 @@ last slot in use moves to its place, and the next prompt takes the slots that ar
 so nothing is padded.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
@@ -145,9 +147,8 @@ class SlotLayer(CacheLayerMixin):
         self.slots, self.capacity, self.used = slots, capacity, used
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        # zeros, since unused places get attention weight 0, and 0 times NaN is NaN
         self.keys, self.values = (
-            states.new_zeros(self.slots, states.shape[1], self.capacity, states.shape[3])
+            _zeros(states, self.slots, states.shape[1], self.capacity, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -181,3 +182,14 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return self.capacity
+
+
+def _zeros(like: torch.Tensor, *shape: int) -> torch.Tensor:
+    """Zeros, since unused places get attention weight 0, and 0 times NaN is NaN.
+
+    On the CPU, memory costs nothing until it is used: most texts end long before they may. torch would fill all of it.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    numbers = np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)
+    return torch.from_numpy(numbers).view(like.dtype).view(shape)
