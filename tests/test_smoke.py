@@ -137,7 +137,7 @@ def test_every_page_has_its_figures_with_words_and_no_traceback(built):
 
 def test_the_chapter_on_people_has_their_answers_and_a_models_apart(built):
     page = " ".join((built.parent / "05-human-eval.html").read_text(encoding="utf-8").split())
-    assert "People have annotated this run's stories in 1 study" in page
+    assert "stories in 1 study; the results are below." in page
     assert "answered: DDPO-both against DPO." in page
     assert "8 answers by 2 annotators on 4 items" in page
     assert "The study prepared is prepared, but no one has finished an item yet." in page
