@@ -55,7 +55,7 @@ from scipy.stats import chi2, norm, t
 from ddpo_lib.base.resampling import FLOATS, ends, resample
 
 LEVELS, SHARES = np.array(np.polynomial.legendre.leggauss(16)) / 2  # of the quantiles over which `half_width` averages
-POWER, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
+CHANCE, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Difference(Tested):
     Attributes:
         effect: Cohen's d_z, the mean of the prompts' differences over their standard deviation; infinite if all prompts
             differ by the same amount, 0 if the mean difference is 0, NaN for fewer than two prompts.
-        needed: number of prompts with which a paired t test detects half this effect with a power of 0.8 at a two-sided
-            5% (Guenther 1981); two or more, and infinite for an effect of 0. More prompts do not reduce the variance
-            that comes from seeds.
+        needed: number of prompts with which a paired t test detects half this effect with a chance of 80% at a
+            two-sided 5% (Guenther 1981); two or more, and infinite for an effect of 0. More prompts do not reduce
+            the variance that comes from seeds.
         seeds: number of seeds that it is computed from.
         error: standard error of the mean. It is 0 if all prompts differ by the same amount; p is then 0, or 1 if that
             amount is 0.
@@ -373,9 +373,9 @@ def effect_sizes(differences: np.ndarray) -> np.ndarray:
 
 def needed_prompts(effect: np.ndarray) -> np.ndarray:
     """Number of prompts needed to detect half of each effect; see `Difference.needed`."""
-    level, power = norm.ppf(1 - ALPHA / 2), norm.ppf(POWER)
+    level, chance = norm.ppf(1 - ALPHA / 2), norm.ppf(CHANCE)
     with np.errstate(divide="ignore"):
-        return np.maximum(2, np.ceil(((level + power) / (np.asarray(effect) / 2)) ** 2 + level**2 / 2))
+        return np.maximum(2, np.ceil(((level + chance) / (np.asarray(effect) / 2)) ** 2 + level**2 / 2))
 
 
 def plain(value):

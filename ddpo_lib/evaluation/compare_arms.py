@@ -278,8 +278,8 @@ def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 def _score(table: pd.DataFrame, reward: Reward) -> np.ndarray:
     """(n,) scores; a text that occurs in several draws is scored once."""
     distinct = table[["prompt", "text"]].drop_duplicates()
-    scores = distinct.assign(judged=reward.score(distinct["prompt"].tolist(), distinct["text"].tolist()))
-    return table.merge(scores, on=["prompt", "text"], how="left")["judged"].to_numpy()
+    scores = distinct.assign(predicted=reward.score(distinct["prompt"].tolist(), distinct["text"].tolist()))
+    return table.merge(scores, on=["prompt", "text"], how="left")["predicted"].to_numpy()
 
 
 def _embed_distinct(texts: list[str], space: Space) -> np.ndarray:

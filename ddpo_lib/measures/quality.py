@@ -101,7 +101,7 @@ def split_scored(corpus: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return train, test
 
 
-def judge_held_out(reward: Reward, held_out: pd.DataFrame) -> pd.DataFrame:
+def predict_held_out(reward: Reward, held_out: pd.DataFrame) -> pd.DataFrame:
     """Held-out responses with the reward's predictions: `prompt_id response_id score predicted words`."""
     predicted = reward.score(held_out["prompt"].tolist(), held_out["text"].tolist())
     words = held_out["text"].str.split().str.len().astype("int64")

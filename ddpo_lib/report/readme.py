@@ -26,7 +26,7 @@ from ddpo_lib.evaluation.published import published
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Profile
 from ddpo_lib.report import figures
-from ddpo_lib.worlds.grids import Grid, judge_rows, read_grid
+from ddpo_lib.worlds.grids import Grid, decide_rows, read_grid
 
 PROFILE = "embedded"  # README tells of its run
 ARM, AGAINST = "ddpo-both", "dpo"  # the paper's main claims are on their difference
@@ -76,7 +76,7 @@ def write(run: Run, project: Path) -> Path:
 
 
 def read_facts(run: Run) -> dict:
-    """What README tells of a run: the main claims as judged, the trained arms' differences, and how they were made."""
+    """What README tells of a run: verdicts on the main claims, the trained arms' differences, how they were made."""
     profile = load_profile(PROFILE)
     results, reward = run.json("evaluation", "results.json"), run.json("quality", "report.json")
     arms = [arm for arm in ("sft", *profile.arms) if arm in results["differences"]]
@@ -164,7 +164,7 @@ def result(facts: dict) -> str:
 def world(grid: Grid, profile: Profile) -> str:
     """What the kept grid of small models says of the claims, in sentences."""
     table, settings = grid.table, {"confidence": profile.evaluation.confidence}
-    claims = judge_rows(table, published()["worlds"], **settings)
+    claims = decide_rows(table, published()["worlds"], **settings)
     moves = ("ddpo-semantic", AGAINST, "rare_good")
     (change,) = (c["difference"] for c in claims if (c["row"], c["against"], c["measure"]) == moves)
     before = table[table["row"] == AGAINST]["rare_good"].mean()

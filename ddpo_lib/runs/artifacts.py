@@ -172,10 +172,10 @@ def make_pairs(profile: Profile, folder: Path, run: Run) -> None:
 def make_quality(profile: Profile, folder: Path, run: Run) -> None:
     corpus = run.table("corpus", "corpus.parquet")
     try:
-        _, judged, report = fit_reward(profile, corpus, folder)
+        _, predicted, report = fit_reward(profile, corpus, folder)
     except InputError as error:
         raise InputError(f"{run.steps['corpus'].params['source']}: {error}") from None
-    judged.to_parquet(folder / "held_out.parquet")
+    predicted.to_parquet(folder / "held_out.parquet")
     write_json(folder / "report.json", report)
 
 
@@ -255,7 +255,7 @@ def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path,
 def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.data import seen_prompts
     from ddpo_lib.evaluation.compare_arms import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
-    from ddpo_lib.evaluation.verdicts import judge_arms
+    from ddpo_lib.evaluation.verdicts import decide_arms
     from ddpo_lib.measures.probes import probe
 
     corpus, settings, size = run.table("corpus", "corpus.parquet"), profile.evaluation, profile.sampling.samples
@@ -299,7 +299,7 @@ def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     asked = {arm: samples[arm]["prompt"].unique() for arm in arms}
     results["seen"] = {arm: seen_prompts.count(models[arm], asked[arm]) for arm in arms}
     results["seen"]["reward"] = seen_prompts.count(run.path("quality"), pd.unique(np.concatenate(list(asked.values()))))
-    results["claims"] = judge_arms(results, run.json("quality", "report.json"))
+    results["claims"] = decide_arms(results, run.json("quality", "report.json"))
     write_json(folder / "results.json", results)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.stats import compare, plain
-from ddpo_lib.evaluation.published import judge_family
+from ddpo_lib.evaluation.published import decide_family
 from ddpo_lib.profiles.settings import MAIN_WORLD, Worlds
 
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
@@ -104,20 +104,22 @@ def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confide
     return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
 
 
-def judge_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
+def decide_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
         table: the table that `small_models.join` writes.
-        claims: those whose rows the table contains are judged, as one family.
+        claims: those whose rows the table contains are decided, as one family.
         confidence: of the t intervals over seeds.
 
     Returns:
-        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
-        fields that `published.judge_family` adds.
+        The claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
+        fields that `published.decide_family` adds.
     """
     known = set(table["row"])
-    judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
-    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in judged]
+    decided = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
+    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in decided]
     found = [paired(table, *names, confidence=confidence) for names in sides]
-    return judge_family([{**claim, "difference": difference} for claim, difference in zip(judged, found, strict=True)])
+    return decide_family(
+        [{**claim, "difference": difference} for claim, difference in zip(decided, found, strict=True)]
+    )

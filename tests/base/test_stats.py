@@ -532,13 +532,13 @@ def test_effects_worked_by_hand():
 
 @pytest.mark.parametrize("effect", [0.2, 0.35, 0.5, 0.8, 1.0, -1.4])
 def test_prompts_needed_see_half_the_effect_in_four_of_five_cases(effect):
-    def power(n: float) -> float:
+    def chance(n: float) -> float:
         edge, shift = t.ppf(0.975, n - 1), abs(effect) / 2 * math.sqrt(n)
         return nct.sf(edge, n - 1, shift) + nct.cdf(-edge, n - 1, shift)
 
     needed = float(needed_prompts(effect))
-    assert power(needed) >= 0.7985
-    assert power(needed - 2) < 0.8
+    assert chance(needed) >= 0.7985
+    assert chance(needed - 2) < 0.8
 
 
 def test_prompts_needed_at_the_ends():
