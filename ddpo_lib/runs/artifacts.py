@@ -62,43 +62,31 @@ def held_out_prompts(profile: Profile, name: str, run: Run) -> pd.DataFrame:
     return prompts.head(prompts_of(profile, name) or len(prompts))
 
 
-def make_deviation(profile: Profile, folder: Path, run: Run) -> None:
+def make_vectors(profile: Profile, folder: Path, run: Run) -> None:
+    """Write the vectors of every space, one row per response; `deviation.parquet`, the distances in every space and the
+    weights of `semantic`, `style` and both; and `overlong.json`, how many texts are longer than a space reads."""
     from ddpo_lib.deviation.distances import mean_distance
     from ddpo_lib.deviation.weighting import weights
-    from ddpo_lib.spaces.embed import embed
-
-    corpus = run.table("corpus", "corpus.parquet")
-    groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
-    table = corpus[["response_id"]].copy()
-    for name in ("semantic", "style"):
-        vectors = embed(corpus["text"].tolist(), space(profile, name))
-        np.save(folder / f"{name}.npy", vectors)
-        table[name] = mean_distance(vectors, groups)
-    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
-        table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
-    table.to_parquet(folder / "deviation.parquet")
-
-
-def make_spaces(profile: Profile, folder: Path, run: Run) -> None:
-    from ddpo_lib.deviation.distances import mean_distance
     from ddpo_lib.spaces.embed import count_overlong, embed
 
     corpus = run.table("corpus", "corpus.parquet")
     groups = corpus["prompt_id"].astype("category").cat.codes.to_numpy()
-    distances, overlong = pd.DataFrame({"response_id": corpus["response_id"]}), {}
+    table, overlong = corpus[["response_id"]].copy(), {}
     for name in profile.spaces.choices():
         vectors = embed(corpus["text"].tolist(), space(profile, name))
         np.save(folder / f"{name}.npy", vectors)
-        distances[name] = mean_distance(vectors, groups)
+        table[name] = mean_distance(vectors, groups)
         overlong[name] = count_overlong(corpus["text"].tolist(), space(profile, name))
-    distances.to_parquet(folder / "distances.parquet")
+    for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
+        table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
+    table.to_parquet(folder / "deviation.parquet")
     write_json(folder / "overlong.json", overlong)
 
 
 def make_findings(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.evaluation.findings import collect_findings
 
-    vectors = {name: np.load(run.path("spaces") / f"{name}.npy") for name in profile.spaces.choices()}
+    vectors = {name: np.load(run.path("vectors") / f"{name}.npy") for name in profile.spaces.choices()}
     settings = profile.evaluation
     options = {"draws": settings.bootstrap, "confidence": settings.confidence, "seed": profile.seed}
     corpus = run.table("corpus", "corpus.parquet")
@@ -121,7 +109,7 @@ def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -
         )
     rows = draw_prompts(corpus, seed=profile.seed)
     spaces = profile.spaces.choices()
-    vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in spaces}
+    vectors = {name: np.load(run.path("vectors") / f"{name}.npy")[rows] for name in spaces}
     samples = {arm: run.table(f"samples-{arm}", "samples.parquet") for arm in arms}
     for made in samples.values():
         made["text"] = made["text"].replace("", EMPTY)
@@ -195,7 +183,7 @@ def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> N
     corpus, data = run.table("corpus", "corpus.parquet"), profile.data
     rows = (corpus["split"] == "train").to_numpy()
     train = corpus[rows].reset_index(drop=True)
-    vectors = {name: np.load(run.path("spaces") / f"{name}.npy")[rows] for name in arm.spaces()}
+    vectors = {name: np.load(run.path("vectors") / f"{name}.npy")[rows] for name in arm.spaces()}
     start = run.path(seeded("sft", seed)) / "trained" if arm.start == "sft" else None
     surprisal = mean_surprisal(train, profile.model, start) if arm.picks_by_probability() else None
     pairs = training_pairs(train, vectors, arm, data.gap, data.pair_seed + seed, surprisal)

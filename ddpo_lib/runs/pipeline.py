@@ -19,19 +19,19 @@ from ddpo_lib.worlds import small_models
 
 PROJECT = Path(__file__).parents[2]  # in a checkout it contains notebooks/ and book/
 CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
-    "00a-welcome": ("deviation", "evaluation", "quality"),
+    "00a-welcome": ("vectors", "evaluation", "quality"),
     "00b-read-and-run": ("evaluation", "fronts", "findings", "maps", "online", "worlds"),
-    "00c-method": ("deviation", "pairs"),
-    "00d-data": ("deviation", "pairs", "quality"),
-    "01-deviation-analysis": ("deviation", "spaces", "findings", "maps"),
+    "00c-method": ("vectors", "pairs"),
+    "00d-data": ("vectors", "pairs", "quality"),
+    "01-deviation-analysis": ("vectors", "findings", "maps"),
     "02-training": ("evaluation", "fronts", "quality", "pairs"),
     "02b-measures": ("evaluation", "quality"),
     "02a-sharpness": ("evaluation", "sharpness"),
-    "02c-why-it-works": ("worlds", "deviation", "evaluation"),  # of the evaluation it reads only the settings
-    "03-ablations": ("worlds", "deviation", "evaluation"),
-    "04-divpo": ("spaces", "pairs", "evaluation", "quality", "worlds", "online"),
+    "02c-why-it-works": ("worlds", "vectors", "evaluation"),  # of the evaluation it reads only the settings
+    "03-ablations": ("worlds", "vectors", "evaluation"),
+    "04-divpo": ("vectors", "pairs", "evaluation", "quality", "worlds", "online"),
     "05-human-eval": ("evaluation",),
-    "06-released-code": ("deviation", "pairs"),
+    "06-released-code": ("vectors", "pairs"),
     "07-inside": (),
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads people's answers on a run's stories
@@ -107,7 +107,6 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     files = () if hub else (Path(source),)
     label = source if hub else Path(source).name
     data = p.data.model_dump(exclude={"source", "gap", "pair_seed"})
-    trained_reward = p.quality.kind == "reward-model"
     steps = [
         Step(
             "corpus",
@@ -117,43 +116,38 @@ def _steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             files=(*files, *filter(None, [artifacts.prompts_file(p, source)])),
         ),
         Step(
-            "deviation",
-            partial(artifacts.make_deviation, p),
+            "vectors",
+            partial(artifacts.make_vectors, p),
             ("corpus",),
-            {"spaces": spaces},
+            {"spaces": p.spaces.model_dump()},
+            job=True,
         ),
         Step(
             "pairs",
             partial(artifacts.make_pairs, p),
-            ("corpus", "deviation"),
+            ("corpus",),
             {"gap": p.data.gap, "seed": p.data.pair_seed},
             job=True,
         ),
         Step(
             "quality",
             partial(artifacts.make_quality, p),
-            ("corpus", "deviation"),
+            ("corpus",),
             {"quality": _quality_params(p, spaces), "seed": p.seed},
             unused=_other_reward(p),
-            job=trained_reward,  # it trains for hours, in parallel with the arms
-            after=("pairs",) if trained_reward else (),  # that step also embeds
-        ),
-        Step(
-            "spaces",
-            partial(artifacts.make_spaces, p),
-            ("corpus", "deviation"),
-            {"spaces": p.spaces.model_dump()},
+            job=p.quality.kind == "reward-model",  # it trains for hours, in parallel with the arms
+            after=_embedded_by(p),
         ),
         Step(
             "findings",
             partial(artifacts.make_findings, p),
-            ("corpus", "spaces"),
+            ("corpus", "vectors"),
             _settings(p, "bootstrap", "confidence") | {"seed": p.seed, "gap": p.data.gap},
         ),
         Step(
             "maps",
             partial(artifacts.make_maps, p, arms),
-            ("corpus", "spaces", *(f"samples-{name}" for name in arms)),
+            ("corpus", "vectors", *(f"samples-{name}" for name in arms)),
             {"seed": p.seed, "spaces": p.spaces.model_dump()},
             job=True,
         ),
@@ -183,6 +177,11 @@ def _other_reward(p: Profile) -> tuple[str, ...]:
     return ("stand_in",) if p.quality.kind == "reward-model" else ("reward_model",)
 
 
+def _embedded_by(p: Profile) -> tuple[str, ...]:
+    """The job that embeds the corpus for the profile's reward, which finds the vectors in the cache."""
+    return () if p.quality.kind == "reward-model" else ("vectors",)
+
+
 def _settings(p: Profile, *names: str) -> dict:
     """These settings of the profile's evaluation."""
     return p.evaluation.model_dump(include=set(names))
@@ -207,7 +206,7 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
         learned = arm.model_dump(exclude={"swept", "seeds", "prompts", "against"})
         chosen = {"arm": learned, "optimiser": optimiser, "beta": p.preference.beta, "lam": p.preference.lam}
         chosen |= {"gap": p.data.gap, "pair_seed": p.data.pair_seed + seed}
-        inputs = ("corpus", "pairs", "spaces", *([sft] if arm.start == "sft" else []))
+        inputs = ("corpus", "pairs", "vectors", *([sft] if arm.start == "sft" else []))
         make = partial(artifacts.make_arm, p, arm, seed)
         steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen))
     for name in trained_here:
@@ -283,7 +282,7 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
     common = {"model": model, "seed": p.seed}
     graders = {"quality": _quality_params(p, spaces), "seed": p.seed}
     make = partial(online.make_graders, p)
-    steps.append(Step("graders", make, ("corpus", "deviation"), graders, unused=unused))
+    steps.append(Step("graders", make, ("corpus",), graders, unused=unused, after=_embedded_by(p)))
     for name, arm in p.online.items():
         start = "sft"
         for number in range(1, arm.rounds + 1):

@@ -164,10 +164,10 @@ def _embedding(p: Profile, counts: Counts, gpu: GPU) -> Cost:
     encoders = [encoder for encoder in encoders if encoder]
     memory = max((4 * (e["body"] + e["table"]) for e in encoders), default=0) + CONTEXT
     if counts.responses is None:
-        return Cost("spaces", memory=memory)
+        return Cost("vectors", memory=memory)
     tokens = (counts.responses + (counts.held_out or 0)) * counts.tokens
     flops = sum(2 * encoder["body"] * tokens for encoder in encoders)
-    return Cost("spaces", memory=memory, hours=flops / (gpu.flops * TRAINING_SHARE) / 3600)
+    return Cost("vectors", memory=memory, hours=flops / (gpu.flops * TRAINING_SHARE) / 3600)
 
 
 def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
@@ -274,13 +274,13 @@ def _models(p: Profile) -> list[str]:
 
 
 def _disk(p: Profile, counts: Counts) -> dict[str, float]:
-    """Bytes of the downloads, of the vectors (in the cache and in two artifacts), and of the trained models."""
+    """Bytes of the downloads, of the vectors (in the cache and in an artifact), and of the trained models."""
     shapes = {name: _shape(name) for name in _models(p) if name not in models.WHEELS}
     encoders = {c.model: _hub()["encoders"].get(c.model) for c in p.spaces.choices().values()}
     downloads = sum(2.0 * shape.parameters() for shape in shapes.values() if shape)
     downloads += sum(4 * (e["body"] + e["table"]) for name, e in encoders.items() if e and name not in models.WHEELS)
     widths = sum(encoder["width"] for encoder in encoders.values() if encoder)
-    vectors = 3.0 * 4 * widths * ((counts.responses or 0) + (counts.held_out or 0))
+    vectors = 2.0 * 4 * widths * ((counts.responses or 0) + (counts.held_out or 0))
     shape, m = _shape(p.model.name), p.model
     trained = 0.0
     if p.arms and shape:

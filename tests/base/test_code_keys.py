@@ -326,7 +326,7 @@ LOSSES, MARGIN = "training/losses.py", "    margin = (chosen - ref_chosen)"
 TRAINED = {"arm", "round", "row", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
-COUNTED = {"deviation", "spaces", "maps", "quality", "graders", "ranking", "pool", "round"}
+COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
 COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
 
 

@@ -114,7 +114,7 @@ def test_the_workflow_starts_every_arm_of_the_paper_with_a_gpu_of_its_own(tmp_pa
 @pytest.mark.parametrize("profile", ["paper", "small"])
 def test_no_job_holds_a_gpu_while_another_makes_what_both_stand_on(profile, tmp_path):
     """Of the jobs that would each make an artifact, one is before all others. Exempt: the corpus, which is made before
-    the workflow begins, and the spaces, made of vectors that the deviation has kept."""
+    the workflow begins."""
     run = open_run(profile, folder=tmp_path)
     jobs = [step.name for step in run.steps.values() if step.job]
 
@@ -127,8 +127,8 @@ def test_no_job_holds_a_gpu_while_another_makes_what_both_stand_on(profile, tmp_
         return needed.union(*map(waits_for, needed))
 
     made, before = {job: makes(job) for job in jobs}, {job: waits_for(job) for job in jobs}
-    shared = set().union(*made.values()) - {"corpus", "spaces"}
-    assert {"deviation", "arm-dpo", "arm-ddpo-both"} <= shared
+    shared = set().union(*made.values()) - {"corpus"}
+    assert {"arm-dpo", "arm-ddpo-both"} <= shared
     for artifact in shared:
         makers = [job for job in jobs if artifact in made[job]]
         first = [job for job in makers if not before[job] & set(makers)]

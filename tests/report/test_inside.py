@@ -62,8 +62,8 @@ def test_the_arm_is_trained_sampled_and_compared_with_the_one_without_weights(pa
 def test_the_space_of_a_model_is_embedded_and_weighs_the_arm(page):
     assert page["shown"][1].model == "sentence-transformers/all-mpnet-base-v2"
     steps = open_run("spaces.yaml").steps
-    assert set(steps["spaces"].params["spaces"]["others"]) == {"mpnet"}
-    assert "spaces" in steps["arm-ddpo-mpnet"].inputs
+    assert set(steps["vectors"].params["spaces"]["others"]) == {"mpnet"}
+    assert "vectors" in steps["arm-ddpo-mpnet"].inputs
 
 
 def test_the_counted_space_works_by_its_name(page, tmp_path, monkeypatch):
