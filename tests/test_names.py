@@ -60,7 +60,7 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
         "notebooks/08-name.md",
         "marks",
         '"marks": counted.marks_vectors',
-        'found["openings"] = diversity.distinct_openings(texts, groups)',
+        'found["openings"] = word_measures.distinct_openings(texts, groups)',
         "mine.jsonl",
         '"finished": false',
         '{"prompt": "..."}',
