@@ -58,9 +58,9 @@ def test_with_few_cores_an_arms_seeds_share_a_process_and_with_many_each_has_its
     few, many = make_groups(run, 2, apart=False), make_groups(run, 8, apart=False)
     assert few["samples-dpo"].steps == ("samples-dpo", "sweep-dpo", "samples-dpo-seed1", "samples-dpo-seed2")
     assert few["sft-seed1"].steps == ("sft-seed1", "samples-sft-seed1")
-    assert few["samples-dpo"].needs == ("corpus", "quality", "sft", "sft-seed1", "sft-seed2")
+    assert few["samples-dpo"].needs == ("corpus", "sft", "sft-seed1", "sft-seed2", "vectors")
     assert many["samples-dpo"].steps == ("samples-dpo", "sweep-dpo")
-    assert many["samples-dpo-seed1"].needs == ("corpus", "quality", "sft-seed1")
+    assert many["samples-dpo-seed1"].needs == ("corpus", "sft-seed1", "vectors")
     assert many["sft-seed1"].steps == ("sft-seed1",)
     assert len(few) < len(many)
 
