@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import plain
 from ddpo_lib.base.resampling import draw_counts, ends
-from ddpo_lib.base.stats import Interval, mean_interval, plain
+from ddpo_lib.base.stats import Interval, mean_interval
 from ddpo_lib.data.corpus import is_blank, transform_scores
 
 LOWEST, HIGHEST = -1.0, 1.0  # transformed scores; a blank text gets the lowest

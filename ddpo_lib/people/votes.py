@@ -29,7 +29,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.stats import holm, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import holm
 from ddpo_lib.evaluation.published import published
 from ddpo_lib.people.agreement import CODES, Agreement, Estimate, agreement, count_labels, majority
 from ddpo_lib.people.two_way_intervals import crossed_ratio, detection_chance, label_load, needed_items, variance_shares

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import compare, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import compare
 from ddpo_lib.evaluation.published import decide_family
 from ddpo_lib.profiles.settings import MAIN_WORLD, Worlds
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ddpo_lib.base.stats import bootstrap_ratio, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.evaluation.fronts import compare_fronts, front, hypervolume, matched
 from ddpo_lib.evaluation.published import verdict
 
