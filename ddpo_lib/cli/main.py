@@ -293,9 +293,10 @@ def timings(
     """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
     from ddpo_lib.base.files import write_json
     from ddpo_lib.report import readme as writer
+    from ddpo_lib.report.timings import time_clone
     from ddpo_lib.runs.pipeline import PROJECT
 
-    write_json(PROJECT / writer.TIMINGS, writer.time_clone(PROJECT, clone))
+    write_json(PROJECT / writer.TIMINGS, time_clone(PROJECT, clone))
     typer.echo(PROJECT / writer.TIMINGS)
 
 
