@@ -6,7 +6,7 @@ from pathlib import Path
 from ddpo_lib.base.run_folder import Step
 from ddpo_lib.profiles.profile import prompts_of, seeds_of, swept, twins
 from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
-from ddpo_lib.runs import artifacts, online
+from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
 from ddpo_lib.worlds import small_models
 
@@ -60,13 +60,13 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         ),
         Step(
             "findings",
-            partial(artifacts.make_findings, p),
+            partial(evaluations.make_findings, p),
             ("corpus", "vectors"),
             _settings(p, "bootstrap", "confidence") | {"seed": p.seed, "gap": p.data.gap},
         ),
         Step(
             "maps",
-            partial(artifacts.make_maps, p, arms),
+            partial(evaluations.make_maps, p, arms),
             ("corpus", "vectors", *(f"samples-{name}" for name in arms)),
             {"seed": p.seed, "spaces": p.spaces.model_dump()},
             job=True,
@@ -75,7 +75,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     steps.append(
         Step(
             "ranking",
-            partial(artifacts.make_ranking, p),
+            partial(evaluations.make_ranking, p),
             ("corpus",),
             {"spaces": spaces, "quality": _quality_params(p, spaces), "seed": p.seed, "size": p.sampling.samples}
             | {"held_out": p.data.held_out, "split_seed": p.data.split_seed}
@@ -169,7 +169,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
     steps.append(
         Step(
             "evaluation",
-            partial(artifacts.make_evaluation, p),
+            partial(evaluations.make_evaluation, p),
             ("corpus", "quality", *samples, *baselines),
             settings | _settings(p, "against", "confidence", "gold_draws") | {"twins": twins(p)},
             unused=_other_reward(p),
@@ -179,7 +179,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
     steps.append(
         Step(
             "sharpness",
-            partial(artifacts.make_sharpness, p),
+            partial(evaluations.make_sharpness, p),
             ("corpus", "quality", *samples),
             {"spaces": spaces, "samples": p.sampling.samples, "twins": twins(p)},
             unused=_other_reward(p),
@@ -189,7 +189,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
     if p.evaluation.temperatures:
         sweeps = tuple(f"{kind}-{name}" for kind in ("samples", "sweep") for name in swept(p))
         settings |= _settings(p, "against", "bootstrap", "confidence")
-        make, inputs = partial(artifacts.make_fronts, p), ("corpus", "quality", *sweeps)
+        make, inputs = partial(evaluations.make_fronts, p), ("corpus", "quality", *sweeps)
         steps.append(Step("fronts", make, inputs, settings, unused=_other_reward(p), job=True))
     return steps
 
