@@ -8,7 +8,7 @@ from ddpo_lib.profiles.profile import prompts_of, seeds_of, swept, twins
 from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
 from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
-from ddpo_lib.worlds import small_models
+from ddpo_lib.worlds import collect, small_models
 
 PARTS = 4  # processes among which the seeds of the worlds are divided
 
@@ -251,8 +251,8 @@ def _world_steps(p: Profile) -> list[Step]:
             made[seed % len(made)][name, seed] = artifact
     parts = [f"worlds-part{i}" for i in range(len(made))]
     for part, rows in zip(parts, made, strict=True):
-        make = partial(small_models.gather, p, rows)
+        make = partial(collect.gather, p, rows)
         steps.append(Step(part, make, tuple(rows.values()), job=True))
     first = f"world-{MAIN_WORLD}-0"
-    join = partial(small_models.join, p, parts, first)
+    join = partial(collect.join, p, parts, first)
     return [*steps, Step("worlds", join, (*parts, first), {"worlds": w.model_dump()}, job=True)]

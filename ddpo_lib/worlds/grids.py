@@ -16,7 +16,7 @@ MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_ent
 
 
 class Grid(NamedTuple):
-    """The files that `small_models.join` wrote to a folder."""
+    """The files that `collect.join` wrote to a folder."""
 
     table: pd.DataFrame  # one row per row of the grid and seed
     traces: pd.DataFrame  # one row per measurement during training
@@ -69,7 +69,7 @@ def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> 
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
-        table: the rows of one world that `small_models.join` writes.
+        table: the rows of one world that `collect.join` writes.
         baseline: the row that the others are compared with.
         confidence: of the t intervals over seeds.
 
@@ -109,7 +109,7 @@ def decide_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
-        table: the table that `small_models.join` writes.
+        table: the table that `collect.join` writes.
         claims: those whose rows the table contains are decided, as one family.
         confidence: of the t intervals over seeds.
 

@@ -9,7 +9,7 @@ import pytest
 
 from ddpo_lib.base import gpus
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.main import _on_cluster
+from ddpo_lib.cli.workflow import cluster_options
 from ddpo_lib.runs.pipeline import PROJECT, open_run
 
 HOLD = """
@@ -86,7 +86,7 @@ def test_a_machine_without_a_driver_has_no_gpu(monkeypatch, tmp_path):
 
 def test_an_executor_that_is_not_installed_is_named():
     with pytest.raises(InputError, match="pip install snakemake-executor-plugin-no-such"):
-        _on_cluster("no-such", 4)
+        cluster_options("no-such", 4)
 
 
 def jobs_of(profile: str, runs, *words: str, **config: str) -> str:

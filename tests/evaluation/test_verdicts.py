@@ -40,7 +40,7 @@ def arms_with(profile: Profile, shifts: dict[tuple[str, str], float], seed: int 
 
 
 def rows_with(profile: Profile, shift, claims: list[dict], seed: int = 0) -> pd.DataFrame:
-    """A grid as `small_models.join` writes it, of the claims' rows that the profile has: noise, and in each row of a
+    """A grid as `collect.join` writes it, of the claims' rows that the profile has: noise, and in each row of a
     claim the shift of that claim added. Each claim has rows of its own, so that claims do not contradict each other."""
     rng, rows = np.random.default_rng(seed), []
     for i, claim in enumerate(claims):

@@ -10,7 +10,7 @@ from ddpo_lib.worlds import grids
 
 
 def grid(**rows):
-    """A table as `small_models.join` writes it: by row, the entropy over plots of its seeds; other measures are
+    """A table as `collect.join` writes it: by row, the entropy over plots of its seeds; other measures are
     constant."""
     return pd.DataFrame(
         [
