@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib.measures import diversity
+from ddpo_lib.measures import word_measures
 from ddpo_lib.measures.table import N, measure
 
 EACH = 4  # stories per prompt
@@ -56,7 +56,7 @@ def all_measures(prompts: int, words: int) -> Sample:
     scores = rng.uniform(-1, 1, len(texts))
 
     def work():
-        vocabulary = diversity.count_vocabulary(texts, N)
+        vocabulary = word_measures.count_vocabulary(texts, N)
         return measure(texts, groups, vectors, scores, vocabulary=vocabulary, bar=0.0)
 
     return timed(work)
@@ -64,7 +64,7 @@ def all_measures(prompts: int, words: int) -> Sample:
 
 def ours(prompts: int, words: int) -> Sample:
     texts, groups = stories(prompts, words)
-    return timed(lambda: diversity.rouge_l(texts, groups)[1])
+    return timed(lambda: word_measures.rouge_l(texts, groups)[1])
 
 
 def theirs(prompts: int, words: int) -> Sample:

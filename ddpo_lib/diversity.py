@@ -1,4 +1,4 @@
-"""Public names of `ddpo_lib.measures.diversity`."""
+"""Public names of `ddpo_lib.measures.diversity` and `ddpo_lib.measures.word_measures`."""
 
 from ddpo_lib.measures.diversity import (
     NEAR_COPY,

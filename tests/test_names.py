@@ -60,7 +60,7 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
         "notebooks/08-name.md",
         "marks",
         '"marks": counted.marks_vectors',
-        'found["openings"] = diversity.distinct_openings(texts, groups)',
+        'found["openings"] = word_measures.distinct_openings(texts, groups)',
         "mine.jsonl",
         '"finished": false',
         '{"prompt": "..."}',
@@ -69,7 +69,7 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("euclaise/WritingPrompts_preferences", '{"prompt": "Sea", "responses": [{"text": "Blue.", "score": 12}, ...]}'),
 }
 # what `ddpo annotate analyse` prints
-PRINTED = ("time:", "attention checks:", "left side, a tie as half", "power for half of it", "agreement")
+PRINTED = ("time:", "attention checks:", "left side, a tie as half", "detects half of it", "agreement")
 LIBRARIES = r"^(jupytext|papermill|accelerate|snakemake|python -m)( |$)"
 
 

@@ -17,7 +17,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.cli.main import app
 from ddpo_lib.evaluation.compare_arms import HEADLINE
-from ddpo_lib.report import figures, readme
+from ddpo_lib.report import figures, readme, timings
 from ddpo_lib.report import results as kept
 from ddpo_lib.runs import pipeline
 from ddpo_lib.runs.pipeline import KEPT, PROJECT, is_current, open_run, recipe
@@ -225,20 +225,20 @@ def test_a_clone_is_timed(tmp_path):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
         subprocess.run(["git", "-C", str(project), *command], check=True)
-    found = readme.time_clone(project, tmp_path / "clone")
+    found = timings.time_clone(project, tmp_path / "clone")
     assert found["tests"]["number"] == 12
     assert set(found["setup"]) == {"seconds", "disk_gb"}
     told = readme.cost(found)
     assert "`make test`, 12 tests" in told
     assert f"at commit {found['commit']}" in told
     with pytest.raises(InputError, match="exists"):
-        readme.time_clone(project, tmp_path / "clone")
+        timings.time_clone(project, tmp_path / "clone")
 
 
 def test_a_clone_whose_tests_fail_is_not_timed(tmp_path):
     (tmp_path / "Makefile").write_text("setup:\n\t@echo no; exit 3\n")
     with pytest.raises(InputError, match=r"make setup.*status 2"):
-        readme._clocked(["make", "setup"], tmp_path)
+        timings._clocked(["make", "setup"], tmp_path)
 
 
 def test_times_are_written_as_a_clock_shows_them():

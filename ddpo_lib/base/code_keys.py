@@ -3,8 +3,10 @@
 A definition is a function, a class or a constant at the top of a module. The names in a function's code lead to other
 definitions, through imports at the top of a module and inside functions. Only what a definition does counts. Its
 docstring, its comments and its module do not count, nor do the words of an error or of a log line. Annotations count
-only outside functions, as for the fields of a class, where they say how a value is checked. So nothing is made again
-when a definition moves or a message is reworded.
+only outside functions, as for the fields of a class, where they say how a value is checked. A guard, an `if` that only
+raises, does not count, nor does what only guards reach: a check can stop a run, but it cannot change an artifact. So
+nothing is made again when a definition moves, a message is reworded or a check is added. `definitions.py` says which
+guards count nevertheless.
 
 A class that only annotations name is the type of a value that comes from elsewhere, such as a profile. Such a class
 counts with the methods whose names the code uses. A constant that is a path beside its module, as in

@@ -1,7 +1,8 @@
 """The modules of the library, read and not run: definitions, what each does, and what it names.
 
 A definition is a function, a class or a constant at the top of a module. Its text leaves out what does nothing:
-docstrings, comments, annotations of functions, the words of errors and of log lines.
+docstrings, comments, annotations of functions, the words of errors and of log lines. It also leaves out guards: an `if`
+that only raises can stop a run, but it cannot change a result (`_Reader` says which ones count nevertheless).
 """
 
 import ast
@@ -204,6 +205,10 @@ class _Reader:
 
     The text leaves out what has no effect. A name of the library becomes `@` and the name of its definition, however it
     was imported.
+
+    A guard is an `if` without `else` whose body contains only `raise`. It is left out with all that it names. A guard
+    counts if its test binds a name with `:=`, or if code may catch its error and go on: inside a `try`, and for an
+    error class that the library defines outside `errors.py`.
     """
 
     def __init__(self, module: Module, names: dict[str, tuple[str, ...]]):
@@ -214,6 +219,7 @@ class _Reader:
         self.packages: set[str] = set()
         self._called: dict[str, list[Place]] = {}  # name -> the places that have it
         self._functions = 0  # how many functions enclose the node
+        self._tries = 0  # how many `try` statements enclose the node
 
     def write(self, node) -> str:
         if isinstance(node, list):
@@ -252,8 +258,28 @@ class _Reader:
         self._annotation(node.annotation)
         return f"{self.write(node.target)} = {self.write(node.value)}" if node.value else ""
 
+    def _Try(self, node) -> str:
+        self._tries += 1
+        text = self._plain(node)
+        self._tries -= 1
+        return text
+
+    def _If(self, node: ast.If) -> str:
+        return "" if self._is_guard(node) else self._plain(node)
+
+    def _is_guard(self, node: ast.If) -> bool:
+        if self._tries or node.orelse or any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(node.test)):
+            return False
+        return all(isinstance(each, ast.Raise) and not self._is_to_be_caught(each) for each in node.body)
+
+    def _is_to_be_caught(self, node: ast.Raise) -> bool:
+        """Whether the library defines the error that is raised, and not in `errors.py`."""
+        dotted = self._dotted(_raised(node)) or ()
+        own = dotted[:1] in [(self.module.library.root.name,), (str(self.module.file),)]
+        return own and "errors" not in dotted[:-1]
+
     def _Raise(self, node) -> str:
-        kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        kind = _raised(node)
         return f"Raise({ast.unparse(kind) if kind else ''})"
 
     def _Expr(self, node) -> str:
@@ -317,7 +343,7 @@ class _Reader:
             return None  # an attribute of a definition, whose name is visited next
         return library.resolve(list(dotted[1:]), self.module.file)
 
-    def _dotted(self, node: ast.expr) -> tuple[str, ...] | None:
+    def _dotted(self, node: ast.expr | None) -> tuple[str, ...] | None:
         """The dotted name that a name or an attribute stands for; None if it is not known."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
@@ -334,6 +360,11 @@ def _defines(statement: ast.stmt) -> list[str]:
     if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
         return []
     return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _raised(node: ast.Raise) -> ast.expr | None:
+    """The class of the error that a statement raises; None if it raises a caught error again."""
+    return node.exc.func if isinstance(node.exc, ast.Call) else node.exc
 
 
 def _reads_file(value: ast.expr | None) -> bool:

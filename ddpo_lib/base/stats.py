@@ -3,38 +3,9 @@
 There is one rule. A mean over prompts, over seeds, or over prompts crossed with seeds has Student's t interval, since
 seeds are few. Any other number (a ratio of sums, a front, a rank correlation of all responses) is resampled by prompt.
 
-With several training seeds, every seed answers the same prompts. A value is then a mean plus an effect of its prompt,
-an effect of its seed and a residual. The variance of the mean is (MS_prompt + MS_seed - MS_residual) / (prompts x
-seeds), from the mean squares of the two-way layout. Its degrees of freedom are Satterthwaite's (1946) over the three
-mean squares, and no fewer than the smaller of prompts - 1 and seeds - 1. If MS_seed is not above MS_residual, seeds
-show no effect, and the interval is the plain t interval over prompts (Bancroft 1944 calls it sometimes pooling). With
-more seeds than prompts, prompts and seeds change roles. With one seed, the interval is the plain t interval over
-prompts; over seeds alone, it is the plain t interval over seeds. If values are missing, the mean is over the others,
-and `crossed` uses a form of the mean squares that allows gaps.
-
-The table shows how many of 100 intervals at 95% contain the truth. Its columns are the variance that seeds give the
-mean, in multiples of the variance that prompts give it, with or without their residuals. The cases are 16, 36 or 136
-prompts, normal values, and a residual with 0.25, 1, 2 or 8 times the variance of prompts or with all of the variance.
-For each case 6,000 mean squares are drawn, and the coverage follows from them; `simulate_coverage` draws the values::
-
-    seeds    0 to 0.3 times    1 times     2 to 3 times    10 times    30 times
-    2        95 to 97          91 to 96    87 to 95        87 to 90    88 to 90
-    3        95 to 97          93 to 96    92 to 95        92 to 93    93 to 94
-    5        95 to 97          95 to 96    94 to 96        94 to 95    95
-    10       95 to 97          95          95              95          95
-
-Two seeds cannot show how much seeds differ. Other rules are worse. With three seeds, their coverage is:
-
-- All three mean squares in every case, with a variance no smaller than what prompts alone or seeds alone give: up to 99
-  where seeds do not differ.
-- Pooling unless MS_seed is significant at 0.5, 0.25 or 0.1: up to 97.5, 96 or 95.5 where seeds do not differ, but down
-  to 94, 92 or 89 at 1 times and 93, 90 or 86 at 2 to 3 times.
-- Degrees of freedom over the components of variance: down to 92 and 89.
-- The bootstrap that draws prompts and seeds (Owen 2007; 16 or 136 prompts, residual 0.25 or 2, 400 data sets per case):
-  83 to 98 at 0 to 1 times and 46 to 51 at 3 times; 93 to 97 with five seeds or more.
-
-Over 2 to 10 seeds alone, the coverage is 95. Exponential values lower it: over 10, 16 and 30 prompts it is 89, 92 and
-93, as with resampled prompts. With a fifth of the values missing it is 93 to 97 (3 or 5 seeds, up to 3 times).
+The variance of a mean over prompts crossed with seeds is that of `crossed`, which lists how often the intervals contain
+the truth. With one seed, the interval is the plain t interval over prompts; over seeds alone, it is the plain t
+interval over seeds.
 
 A number that is not a mean is resampled. A draw takes n - 1 of n prompts with replacement, so that the variance of the
 resamples is unbiased (McCarthy and Snowden 1985; Rao and Wu 1988). The ends are the percentiles at Phi(-t), with t from
@@ -44,18 +15,16 @@ narrow and misleading: with fewer than five prompts at 95%, where no resample is
 prompt at any confidence; and with fewer draws than the percentile needs.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2, norm, t
+from scipy.stats import norm, t
 
-from ddpo_lib.base.resampling import FLOATS, ends, resample
+from ddpo_lib.base.crossed import crossed, mean_over, t_ends
+from ddpo_lib.base.resampling import ends, resample
 
-LEVELS, SHARES = np.array(np.polynomial.legendre.leggauss(16)) / 2  # of the quantiles over which `half_width` averages
-POWER, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
+CHANCE, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
 
 
 @dataclass(frozen=True)
@@ -93,9 +62,9 @@ class Difference(Tested):
     Attributes:
         effect: Cohen's d_z, the mean of the prompts' differences over their standard deviation; infinite if all prompts
             differ by the same amount, 0 if the mean difference is 0, NaN for fewer than two prompts.
-        needed: number of prompts with which a paired t test detects half this effect with a power of 0.8 at a two-sided
-            5% (Guenther 1981); two or more, and infinite for an effect of 0. More prompts do not reduce the variance
-            that comes from seeds.
+        needed: number of prompts with which a paired t test detects half this effect with a chance of 80% at a
+            two-sided 5% (Guenther 1981); two or more, and infinite for an effect of 0. More prompts do not reduce
+            the variance that comes from seeds.
         seeds: number of seeds that it is computed from.
         error: standard error of the mean. It is 0 if all prompts differ by the same amount; p is then 0, or 1 if that
             amount is 0.
@@ -117,24 +86,6 @@ class Comparison:
     differences: dict[int, tuple[Difference, ...]]
 
 
-class Crossed(NamedTuple):
-    """Means over prompts crossed with seeds, each an array with a number per column."""
-
-    mean: np.ndarray
-    error: np.ndarray  # standard error of the mean; NaN for one value
-    freedom: np.ndarray  # degrees of freedom of the error; NaN for one value
-    prompts: np.ndarray
-    seeds: np.ndarray
-
-
-class Components(NamedTuple):
-    """Where the variance of a value comes from; each part is >= 0, in the square of the value's units."""
-
-    prompt: float
-    seed: float
-    residual: float
-
-
 def mean_interval(values: np.ndarray, *, confidence: float) -> Interval:
     """Mean of one value per prompt, or per seed, with Student's t interval.
 
@@ -152,7 +103,7 @@ def mean_interval(values: np.ndarray, *, confidence: float) -> Interval:
     """
     values = _finite("values", values)
     found = crossed(values[None, :, None])
-    low, high = _student(found, confidence)
+    low, high = t_ends(found, confidence)
     return Interval(float(found.mean[0]), float(low[0]), float(high[0]), len(values))
 
 
@@ -210,13 +161,13 @@ def compare(values: np.ndarray, *, against: Sequence[int | None], confidence: fl
     cells = np.concatenate([values, values[list(compared)] - values[list(compared.values())]])
     cells = cells.reshape(-1, *values.shape[2:])
     found = crossed(cells)
-    low, high = _student(found, confidence)
+    low, high = t_ends(found, confidence)
     intervals = list(zip(found.mean.tolist(), low.tolist(), high.tolist(), found.prompts.tolist(), strict=True))
 
     first = arms * measures  # the columns from here on are differences
     mean, error, freedom, _, seeds = (part[first:] for part in found)
     p = p_at(mean, error, freedom)
-    effect = effect_sizes(_mean_over(cells[first:], 2).T)
+    effect = effect_sizes(mean_over(cells[first:], 2).T)
     parts = zip(p, effect, needed_prompts(effect), seeds, error, freedom, strict=True)
     differences = [
         Difference(*interval, float(p), float(effect), float(needed), int(count), float(error), float(freedom))
@@ -228,118 +179,11 @@ def compare(values: np.ndarray, *, against: Sequence[int | None], confidence: fl
     )
 
 
-def crossed(cells: np.ndarray) -> Crossed:
-    """Mean of each column over prompts x seeds, and its standard error for new prompts and new seeds.
-
-    Let r be the residuals from the mean of N values of n prompts and s seeds. Prompts give the mean the variance
-    n / (n - 1) sum_prompts (sum r)^2 / N^2. Seeds give it the same with s and the sums per seed. Both contain the
-    variance of what is left of r after the means of prompts and seeds, sum left^2 / (N - n - s + 1) / N, which is
-    counted once. Without gaps these are the mean squares over prompts x seeds.
-
-    Args:
-        cells: (columns, prompts, seeds), NaN where a value is missing.
-
-    Returns:
-        One number per column in each array; the mean of a column without values is NaN.
-    """
-    there = ~np.isnan(cells)
-    total = there.sum(axis=(1, 2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, cells, 0.0).sum(axis=(1, 2)) / total
-        residual = np.where(there, cells - mean[:, None, None], 0.0)
-        by_prompt, prompts = _between(residual.sum(axis=2), there.any(axis=2), total)
-        by_seed, seeds = _between(residual.sum(axis=1), there.any(axis=1), total)
-        left = np.where(there, residual, np.nan)
-        for axis in (2, 1):
-            left = left - np.expand_dims(_mean_over(left, axis), axis)
-        spare = np.maximum(total - prompts - seeds + 1, 0)
-        alone = np.where(spare > 0, np.nansum(left**2, axis=(1, 2)) / np.maximum(spare, 1) / total, 0.0)
-        variance, freedom = _total(by_prompt, by_seed, alone, prompts - 1, seeds - 1, spare)
-    several = total > 1
-    return Crossed(
-        mean, np.where(several, np.sqrt(variance), np.nan), np.where(several, freedom, np.nan), prompts, seeds
-    )
-
-
 def p_at(mean: np.ndarray, error: np.ndarray, freedom: np.ndarray, null: np.ndarray | float = 0.0) -> np.ndarray:
     """Two-sided p for a true mean of `null`, from Student's t. If the error is 0, p is 1 at `null` and 0 elsewhere."""
     off = np.abs(np.asarray(mean, dtype=np.float64) - null)
     with np.errstate(invalid="ignore", divide="ignore"):
         return 2 * t.sf(np.where(off == 0, 0.0, off / error), freedom)
-
-
-def components(values: np.ndarray) -> Components:
-    """Variance of a value that comes from its prompt, from its seed and from neither, by the mean squares.
-
-    An estimate below zero is set to 0. One seed cannot separate the three: all of the variance is then the prompt's.
-
-    Args:
-        values: (prompts, seeds) finite floats, two prompts or more.
-
-    Raises:
-        ValueError: another shape, or a number that is not finite.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"values: expected (prompts, seeds) finite numbers of two prompts or more, got {values.shape}")
-    prompts, seeds = values.shape
-    by_prompt = values.mean(axis=1).var(ddof=1)
-    if seeds == 1:
-        return Components(float(by_prompt), 0.0, 0.0)
-    by_seed = values.mean(axis=0).var(ddof=1)
-    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    residual = (left**2).sum() / ((prompts - 1) * (seeds - 1))
-    return Components(
-        *(max(0.0, float(v)) for v in (by_prompt - residual / seeds, by_seed - residual / prompts, residual))
-    )
-
-
-def half_width(components: Components, prompts: int, seeds: int, confidence: float) -> float:
-    """Half the width that `compare`'s interval has on average, for normal values without gaps.
-
-    Intervals of single data sets vary around it, most with few seeds.
-
-    Args:
-        components: variances of prompt, seed and residual, of a value or of a difference.
-        prompts: two or more.
-        seeds: one or more. One seed cannot show how much seeds vary, so the interval leaves that variance out.
-        confidence: 0.95 for a 95% interval.
-    """
-    prompt, seed, residual = components
-    if seeds == 1:
-        prompt, seed, residual = prompt + residual, 0.0, 0.0  # over prompts alone
-    alone = residual / (prompts * seeds)
-    means = prompt / prompts + alone, seed / seeds + alone, alone
-    free = prompts - 1, seeds - 1, (prompts - 1) * (seeds - 1)
-    drawn = np.meshgrid(*(chi2.ppf(LEVELS + 0.5, max(of, 1)) / max(of, 1) for of in free), indexing="ij")
-    variance, freedom = _total(*(mean * of for mean, of in zip(means, drawn, strict=True)), *free)
-    halves = t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
-    return float(np.einsum("abc,a,b,c", halves, SHARES, SHARES, SHARES))
-
-
-def simulate_coverage(
-    components: Components, prompts: int, seeds: int, confidence: float, sets: int = 4000, seed: int = 0
-) -> float:
-    """Share of simulated data sets for which the interval of `compare` contains the true mean.
-
-    Args:
-        components: variances of the normal effects of prompt and seed and of the residual. The seed's effect is drawn
-            also for one seed, where the interval leaves its variance out.
-        prompts, seeds: numbers of prompts and seeds in each data set.
-        confidence: confidence of the interval.
-        sets: number of data sets.
-        seed: seed of the simulation.
-    """
-    rng = np.random.default_rng(seed)
-    of_prompt, of_seed, residual = np.sqrt(components)
-    step = max(1, FLOATS // (prompts * seeds))
-    held = 0
-    for start in range(0, sets, step):
-        count = min(step, sets - start)
-        cells = rng.normal(0, of_prompt, (count, prompts, 1)) + rng.normal(0, of_seed, (count, 1, seeds))
-        low, high = _student(crossed(cells + rng.normal(0, residual, (count, prompts, seeds))), confidence)
-        held += int(((low <= 0) & (high >= 0)).sum())
-    return held / sets
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -373,22 +217,9 @@ def effect_sizes(differences: np.ndarray) -> np.ndarray:
 
 def needed_prompts(effect: np.ndarray) -> np.ndarray:
     """Number of prompts needed to detect half of each effect; see `Difference.needed`."""
-    level, power = norm.ppf(1 - ALPHA / 2), norm.ppf(POWER)
+    level, chance = norm.ppf(1 - ALPHA / 2), norm.ppf(CHANCE)
     with np.errstate(divide="ignore"):
-        return np.maximum(2, np.ceil(((level + power) / (np.asarray(effect) / 2)) ** 2 + level**2 / 2))
-
-
-def plain(value):
-    """A result as JSON accepts it: dataclasses become mappings, tuples become lists, NaN and infinity become None."""
-    if is_dataclass(value):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
+        return np.maximum(2, np.ceil(((level + chance) / (np.asarray(effect) / 2)) ** 2 + level**2 / 2))
 
 
 def undecided(value: Mapping, level: float = ALPHA) -> str | None:
@@ -408,46 +239,6 @@ def undecided(value: Mapping, level: float = ALPHA) -> str | None:
     if abs(p - level) > 2 * error:
         return None
     return f"p {p:.4f} is within two Monte-Carlo standard errors ({error:.4f} each) of {level:g}: more draws can decide"
-
-
-def _student(found: Crossed, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high ends of the t intervals."""
-    half = t.ppf((1 + confidence) / 2, found.freedom) * found.error
-    return found.mean - half, found.mean + half
-
-
-def _between(sums: np.ndarray, there: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance that rows give the mean of `total` values, from (columns, rows) sums of residuals; number of rows."""
-    count = there.sum(axis=1)
-    return (sums**2).sum(axis=1) * count / np.maximum(count - 1, 1) / total**2, count
-
-
-def _total(
-    by_prompt: np.ndarray, by_seed: np.ndarray, alone: np.ndarray, of_prompt: int, of_seed: int, of_alone: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of a mean, and its degrees of freedom, by the rule of this module's docstring.
-
-    Args:
-        by_prompt, by_seed, alone: mean squares over the number of values.
-        of_prompt, of_seed, of_alone: their degrees of freedom.
-    """
-    by_more = (of_prompt > of_seed) | ((of_prompt == of_seed) & (by_prompt >= by_seed))
-    more, fewer = np.where(by_more, by_prompt, by_seed), np.where(by_more, by_seed, by_prompt)
-    of_more, of_fewer = np.maximum(of_prompt, of_seed), np.minimum(of_prompt, of_seed)
-    differ = fewer > alone
-    variance = more + np.where(differ, fewer - alone, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        parts = ((more, of_more), (fewer, of_fewer), (alone, of_alone))
-        spread = sum(part**2 / np.maximum(of, 1) for part, of in parts)
-        freedom = np.where(differ, np.maximum(variance**2 / spread, of_fewer), of_more)
-    return variance, freedom.astype(np.float64)
-
-
-def _mean_over(cells: np.ndarray, axis: int) -> np.ndarray:
-    """Means over an axis, with NaN left out; NaN where all values are NaN."""
-    there = ~np.isnan(cells)
-    with np.errstate(invalid="ignore"):
-        return np.where(there, cells, 0.0).sum(axis=axis) / there.sum(axis=axis)
 
 
 def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

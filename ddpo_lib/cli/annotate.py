@@ -94,7 +94,7 @@ def analyse(
     out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="File for the whole analysis.")] = None,
     profile: Annotated[str, typer.Option(help="Profile with the confidence and the number of draws.")] = "embedded",
 ) -> None:
-    """Print win rates with intervals, tests, agreement, side bias, time, and the power of the study."""
+    """Print win rates with intervals, tests, agreement, side bias, time, and what the study can detect."""
     from ddpo_lib.base.files import write_json
     from ddpo_lib.people import vote_report, votes
     from ddpo_lib.people.answers import read_answers

@@ -2,19 +2,16 @@
 
 import errno
 import gc
-import importlib.util
 import logging
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.extras import MissingPackage, require
+from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate
 
 app = typer.Typer(
@@ -190,6 +187,7 @@ def run(
 ) -> None:
     """Make everything: data, training, samples, evaluation and the book. Fresh artifacts are not made again."""
     from ddpo_lib.base import gpus as devices
+    from ddpo_lib.cli.workflow import cluster_options, make_apart, snakemake
     from ddpo_lib.report.book import publish
     from ddpo_lib.runs.pipeline import ALONE, PROJECT, open_run
 
@@ -199,14 +197,14 @@ def run(
         typer.echo(opened.path(alone) / f"{ALONE}.ipynb" if alone in opened.steps else opened.path("maps"))
         return
     goal = "book" if "book" in opened.steps else "evaluation"
-    where = _on_cluster(executor, jobs) if executor else []
+    where = cluster_options(executor, jobs) if executor else []
     slots = [] if executor else devices.visible() if gpus is None else devices.split(gpus)
     # reads and checks the corpus first, so that its errors are shown plainly; a cluster computes the vectors itself
-    first = "corpus" if executor else "pairs"
-    if not opened.is_fresh(first):
-        _make_apart(first, profile, corpus, runs, slots)
+    first = ["corpus"] if executor else ["pairs", "vectors"]
+    if not all(map(opened.is_fresh, first)):
+        make_apart(first, profile, corpus, runs, slots)
     if not opened.is_fresh(goal):
-        _snakemake(opened.folder, profile, corpus, goal, cores, slots, where)
+        snakemake(opened.folder, profile, corpus, goal, cores, slots, where)
     if goal == "book":
         typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
     else:
@@ -293,62 +291,11 @@ def timings(
     """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
     from ddpo_lib.base.files import write_json
     from ddpo_lib.report import readme as writer
+    from ddpo_lib.report.timings import time_clone
     from ddpo_lib.runs.pipeline import PROJECT
 
-    write_json(PROJECT / writer.TIMINGS, writer.time_clone(PROJECT, clone))
+    write_json(PROJECT / writer.TIMINGS, time_clone(PROJECT, clone))
     typer.echo(PROJECT / writer.TIMINGS)
-
-
-def _make_apart(step: str, profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
-    """Make one artifact in a process of its own, which frees its memory at the end."""
-    command = [sys.executable, "-m", "ddpo_lib.cli", "make", step, "--profile", profile, "--runs", str(runs)]
-    command += ["--corpus", corpus] if corpus else []
-    command += ["--gpus", ",".join(gpus)] if gpus else []
-    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
-    if status:
-        raise typer.Exit(status)
-
-
-def _on_cluster(executor: str, jobs: int) -> list[str]:
-    """Options of Snakemake that send its jobs to a cluster."""
-    from ddpo_lib.runs.pipeline import PROJECT
-
-    plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
-    if importlib.util.find_spec(plugin.replace("-", "_")) is None:
-        raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
-    if not (settings / "config.yaml").exists():
-        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write what a job needs into it")
-    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(settings)]
-
-
-def _snakemake(
-    folder: Path,
-    profile: str,
-    corpus: str | None,
-    goal: str,
-    cores: int,
-    gpus: Sequence[str] = (),
-    where: Sequence[str] = (),
-) -> None:
-    """Make a run's goal and its inputs, as jobs on this machine or on the cluster that `where` names."""
-    from ddpo_lib.runs.pipeline import PROJECT
-
-    require("snakemake")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
-    settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
-    settings += [f"gpus={','.join(gpus)}"] if gpus else []
-    settings += ["apart=1"] if where else []
-    command += (
-        [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}", "--scheduler", "greedy"]
-    )
-    command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
-    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
-    if status:
-        raise typer.Exit(1)
 
 
 def _write_aside(out: Path, write):

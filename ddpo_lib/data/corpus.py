@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.data.formats import _Prompt, _prompts, _Record
+from ddpo_lib.data.formats import Prompt, Reading, parse_prompts
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ def read_corpus(
         raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
     if shard is not None and limits and (limits.prompts or limits.held_out):
         raise ValueError("shard: a cap on prompts compares all prompts, which a shard does not have")
-    record = _Record(flags=tuple(flags))
-    prompts = _prompts(source, record, shard)
-    prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, record)
+    reading = Reading(flags=tuple(flags))
+    prompts = parse_prompts(source, reading, shard)
+    prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, reading)
     prompts = [prompt for prompt in prompts if prompt.responses]
     if not prompts and shard is None:
-        raise InputError(f"{source}: no response is left after cleaning; dropped {record.sentence()}")
+        raise InputError(f"{source}: no response is left after cleaning; dropped {reading.sentence()}")
     rows = [
         (prompt.id, prompt.text, f"{prompt.id}-{j:04d}", r["text"], r["score"], r["source"], prompt.split)
         for prompt in prompts
@@ -98,7 +98,7 @@ def read_corpus(
     table = pd.DataFrame(rows, columns=COLUMNS).astype(kinds)
     for flag in flags:
         table[flag] = pd.Series([r.get(flag) for prompt in prompts for r in prompt.responses], dtype=object)
-    return record.noted(table, source)
+    return reading.noted(table, source)
 
 
 def read_prompts(
@@ -119,13 +119,13 @@ def read_prompts(
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
     """
-    record = _Record(lone=True)
-    prompts = _select(_prompts(source, record, None), held_out, seed, limits or Limits(), False, record)
+    reading = Reading(lone=True)
+    prompts = _select(parse_prompts(source, reading, None), held_out, seed, limits or Limits(), False, reading)
     if not prompts:
-        raise InputError(f"{source}: no prompt is left after cleaning; dropped {record.sentence()}")
+        raise InputError(f"{source}: no prompt is left after cleaning; dropped {reading.sentence()}")
     rows = [(prompt.id, prompt.text, prompt.split, len(prompt.responses)) for prompt in prompts]
     kinds = {"prompt_id": "str", "prompt": "str", "split": "str", "responses": "int64"}
-    return record.noted(pd.DataFrame(rows, columns=list(kinds)).astype(kinds), source)
+    return reading.noted(pd.DataFrame(rows, columns=list(kinds)).astype(kinds), source)
 
 
 def place(seed: int, *texts: str) -> float:
@@ -183,9 +183,9 @@ def transform_scores(scores, low: float, high: float, compression: int = 100) ->
     return 2.0 * (scores - ends[0]) / (ends[1] - ends[0]) - 1.0
 
 
-def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
+def _merge(prompts: Iterator[Prompt], drop: Callable) -> list[Prompt]:
     """Merge prompts with the same text. Nothing has been dropped from them yet."""
-    merged: dict[str, _Prompt] = {}
+    merged: dict[str, Prompt] = {}
     for prompt in prompts:
         if prompt.text in merged:
             merged[prompt.text].responses += prompt.responses
@@ -196,23 +196,23 @@ def _merge(prompts: Iterator[_Prompt], drop: Callable) -> list[_Prompt]:
 
 
 def _select(
-    prompts: Iterator[_Prompt], held_out: float, seed: int, limits: Limits, keep_repeats: bool, record: _Record
-) -> list[_Prompt]:
+    prompts: Iterator[Prompt], held_out: float, seed: int, limits: Limits, keep_repeats: bool, reading: Reading
+) -> list[Prompt]:
     """Clean, cap and split. Prompts are capped first, so that no dropped prompt is tokenised; responses come last."""
-    kept = _merge(prompts, record.drop)
+    kept = _merge(prompts, reading.drop)
     for prompt in kept if not keep_repeats else ():
-        _drop_unfit(prompt, record.drop)
-    kept = _cap_prompts(kept, seed, limits.prompts, record.drop)
+        _drop_unfit(prompt, reading.drop)
+    kept = _cap_prompts(kept, seed, limits.prompts, reading.drop)
     for prompt in kept:
-        _cap_responses(prompt, seed, limits, record.drop)
+        _cap_responses(prompt, seed, limits, reading.drop)
         prompt.split = side(prompt.text, held_out, seed) if prompt.responses else "test"
     empty = sum(not prompt.responses for prompt in kept)
-    if empty and not record.lone:
+    if empty and not reading.lone:
         log.info("%d prompts have no response and are left out", empty)
-    return _cap_held_out(kept, seed, limits.held_out, record.drop)
+    return _cap_held_out(kept, seed, limits.held_out, reading.drop)
 
 
-def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
+def _drop_unfit(prompt: Prompt, drop: Callable) -> None:
     """Drop responses that nothing should learn from: blank and cut samples of a model, and repeats."""
     written = [r for r in prompt.responses if not is_blank(r["text"])]
     if len(written) < len(prompt.responses):
@@ -228,7 +228,7 @@ def _drop_unfit(prompt: _Prompt, drop: Callable) -> None:
     prompt.responses = list(first.values())
 
 
-def _cap_prompts(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+def _cap_prompts(prompts: list[Prompt], seed: int, most: int | None, drop: Callable) -> list[Prompt]:
     """Keep the prompts with the lowest places. Prompts without responses are not counted, and stay."""
     answered = [prompt for prompt in prompts if prompt.responses]
     if most is None or len(answered) <= most:
@@ -240,7 +240,7 @@ def _cap_prompts(prompts: list[_Prompt], seed: int, most: int | None, drop: Call
     return [prompt for prompt in prompts if prompt.number not in gone]
 
 
-def _cap_responses(prompt: _Prompt, seed: int, limits: Limits, drop: Callable) -> None:
+def _cap_responses(prompt: Prompt, seed: int, limits: Limits, drop: Callable) -> None:
     if limits.tokens is not None:
         fit = [r for r in prompt.responses if limits.count_tokens(prompt.text, r["text"]) <= limits.tokens]
         if len(fit) < len(prompt.responses):
@@ -255,7 +255,7 @@ def _cap_responses(prompt: _Prompt, seed: int, limits: Limits, drop: Callable) -
         prompt.responses = [prompt.responses[i] for i in keep]
 
 
-def _cap_held_out(prompts: list[_Prompt], seed: int, most: int | None, drop: Callable) -> list[_Prompt]:
+def _cap_held_out(prompts: list[Prompt], seed: int, most: int | None, drop: Callable) -> list[Prompt]:
     """Keep the training prompts, and the held-out prompts with the lowest places, those with responses first."""
     test = [prompt for prompt in prompts if prompt.split == "test"]
     if most is None or len(test) <= most:

@@ -7,7 +7,7 @@ Two formats are read from JSONL, Parquet or a Hugging Face data set, and are rec
 
 A raw record's leading tag, moderation comments and removed texts are left out (paper, data; released code). A prompt
 that is malformed raises InputError, which names file, row and field. `corpus` merges, cleans and splits what is read
-here; the names that begin with an underscore are for it alone.
+here.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
 
 
 @dataclass
-class _Prompt:
+class Prompt:
     """One prompt as read: its text, the number (from 0) of the first record with it, and its responses."""
 
     text: str
@@ -51,11 +51,18 @@ def is_hub_name(source: str) -> bool:
 
 
 @dataclass
-class _Record:
-    """What the caller asks of reading, and what reading counts."""
+class Reading:
+    """What the caller asks of reading a source, and what reading it counts.
+
+    Attributes:
+        flags: fields of a response, true, false or null, that are kept.
+        lone: a record needs no list of responses.
+        read: number of prompts and responses read.
+        dropped: by what was left out, a mapping with `what`, `why` and `count`.
+    """
 
     flags: tuple[str, ...] = ()
-    lone: bool = False  # a record needs no list of responses
+    lone: bool = False
     read: dict[str, int] = field(default_factory=lambda: {"prompts": 0, "responses": 0})
     dropped: dict[str, dict] = field(default_factory=dict)
 
@@ -67,6 +74,7 @@ class _Record:
         return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in self.dropped.values()) or "nothing"
 
     def noted(self, table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
+        """The table with these counts in its `attrs`."""
         table.attrs["read"] = self.read
         table.attrs["dropped"] = list(self.dropped.values())
         if self.dropped:
@@ -74,23 +82,33 @@ class _Record:
         return table
 
 
-def _prompts(source: str | Path, record: _Record, shard: tuple[int, int] | None) -> Iterator[_Prompt]:
+def parse_prompts(source: str | Path, reading: Reading, shard: tuple[int, int] | None) -> Iterator[Prompt]:
+    """The prompts of a source, one per record, in order; prompts without text are left out.
+
+    Args:
+        source: a JSONL or Parquet file, or a hub data set.
+        reading: what to keep of a record; it counts what is read and what is left out.
+        shard: (k, n) gives the k-th of n parts, which a hash of the prompt's text decides; None gives all.
+
+    Raises:
+        InputError: the source cannot be read, or a record is malformed; names file, row and field.
+    """
     for number, (where, line) in enumerate(_records(source)):
         if not isinstance(line, dict):
             raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(line)}")
         left_out: list[tuple] = []
         if "comment_texts" in line or "post_title" in line:
-            responses = len(_list(line, "comment_texts", where, record.lone))
-            prompt = _raw_prompt(line, number, where, lambda *what, to=left_out: to.append(what), record.lone)
+            responses = len(_list(line, "comment_texts", where, reading.lone))
+            prompt = _raw_prompt(line, number, where, lambda *what, to=left_out: to.append(what), reading.lone)
         else:
-            prompt = _grouped_prompt(line, number, where, record)
+            prompt = _grouped_prompt(line, number, where, reading)
             responses = len(prompt.responses)
         if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
             continue
         for what in left_out:
-            record.drop(*what)
-        record.read["prompts"] += 1
-        record.read["responses"] += responses
+            reading.drop(*what)
+        reading.read["prompts"] += 1
+        reading.read["responses"] += responses
         if prompt is not None:
             yield prompt
 
@@ -171,7 +189,7 @@ def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
             yield f"{name}, split {split}, row {number}", record
 
 
-def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> _Prompt | None:
+def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> Prompt | None:
     title = _text(record, "post_title", where)
     body = record.get("post_text") or ""
     if not isinstance(body, str):
@@ -182,7 +200,7 @@ def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> _Pro
     if body.strip() in REMOVED:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
-    prompt = _Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), number)
+    prompt = Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), number)
     if not prompt.text:
         drop("removed posts", "the post's text is gone", len(texts))
         return None
@@ -198,9 +216,9 @@ def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> _Pro
     return prompt
 
 
-def _grouped_prompt(line: dict, number: int, where: str, record: _Record) -> _Prompt:
-    prompt = _Prompt(_text(line, "prompt", where), number)
-    for i, response in enumerate(_list(line, "responses", where, record.lone), 1):
+def _grouped_prompt(line: dict, number: int, where: str, reading: Reading) -> Prompt:
+    prompt = Prompt(_text(line, "prompt", where), number)
+    for i, response in enumerate(_list(line, "responses", where, reading.lone), 1):
         at = f"{where}, field `responses`, entry {i}"
         if not isinstance(response, dict):
             raise InputError(f"{at}: expected an object with `text` and `score`, got {_kind(response)}")
@@ -208,7 +226,7 @@ def _grouped_prompt(line: dict, number: int, where: str, record: _Record) -> _Pr
         score = _value_score(response.get("score"), f"{at}, field `score`")
         kept = {"text": text, "score": score, "source": str(response.get("source") or "")}
         kept["finished"] = response.get("finished")
-        for flag in record.flags:
+        for flag in reading.flags:
             kept[flag] = _value_flag(response.get(flag, line.get(flag)), f"{at}, field `{flag}`")
         prompt.responses.append(kept)
     return prompt

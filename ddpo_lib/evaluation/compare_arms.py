@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.stats import compare, holm, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import compare, holm
 from ddpo_lib.data.corpus import EMPTY, is_blank
 from ddpo_lib.evaluation.fronts import compare_fronts, matched
 from ddpo_lib.measures.diversity import pairwise_distance
@@ -278,8 +279,8 @@ def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 def _score(table: pd.DataFrame, reward: Reward) -> np.ndarray:
     """(n,) scores; a text that occurs in several draws is scored once."""
     distinct = table[["prompt", "text"]].drop_duplicates()
-    scores = distinct.assign(judged=reward.score(distinct["prompt"].tolist(), distinct["text"].tolist()))
-    return table.merge(scores, on=["prompt", "text"], how="left")["judged"].to_numpy()
+    scores = distinct.assign(predicted=reward.score(distinct["prompt"].tolist(), distinct["text"].tolist()))
+    return table.merge(scores, on=["prompt", "text"], how="left")["predicted"].to_numpy()
 
 
 def _embed_distinct(texts: list[str], space: Space) -> np.ndarray:

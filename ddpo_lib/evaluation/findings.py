@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import plain
+from ddpo_lib.base.files import plain
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.evaluation.by_prompt import generator_of, interval_columns, rows_by_prompt
 from ddpo_lib.evaluation.reliability import needed, split_half

@@ -70,24 +70,6 @@ class Matched(Tested):
     outside: float
 
 
-def front(points: np.ndarray) -> np.ndarray:
-    """The points that no other point dominates. A dominating point is as good or better in both and better in one.
-
-    Of equal points, either all are on the front or none is.
-
-    Args:
-        points: (points, 2) of diversity and quality; a point with NaN is not on the front.
-
-    Returns:
-        Row numbers, the least diverse first; ties are in the order given.
-    """
-    points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    as_good = (points[:, None] >= points).all(axis=2)
-    better = (points[:, None] > points).any(axis=2)
-    rows = np.flatnonzero(~(as_good & better).any(axis=0) & ~np.isnan(points).any(axis=1))
-    return rows[np.argsort(points[rows, 0], kind="stable")]
-
-
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """The area that the points dominate, measured from the reference.
 

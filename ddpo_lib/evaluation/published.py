@@ -9,7 +9,7 @@ import yaml
 
 from ddpo_lib.base.stats import ALPHA, holm, p_at, undecided
 
-CLAIMS = Path(__file__).with_name("published.yaml")  # the paper's numbers, and the claims that a run judges
+CLAIMS = Path(__file__).with_name("published.yaml")  # the paper's numbers, and the claims that a run decides
 
 
 @cache
@@ -45,12 +45,12 @@ def quality_margin(results: dict, twin: str) -> tuple[float, str]:
     return gained["mean"] / 2, f"half of what {twin} gained over sft"
 
 
-def judge_claims(
+def decide_claims(
     claims: list[dict], results: dict, reward: dict, *, blocked: Mapping[str, str] | None = None
 ) -> list[dict]:
-    """The claims of `published.yaml` that a run can judge, each with its difference, p and verdict.
+    """The claims of `published.yaml` that a run can decide, each with its difference, p and verdict.
 
-    A claim is judged if the run compares its arm with the claim's twin. p is corrected over the claims of a family. A
+    A claim is decided if the run compares its arm with the claim's twin. p is corrected over the claims of a family. A
     blocked claim gets no verdict, but still counts in the correction.
 
     Args:
@@ -62,10 +62,10 @@ def judge_claims(
 
     Returns:
         The claims, each with `difference`, `margin` and `margin_why` (None if the measure is not quality), `blocked`
-        (the reason, or None) and the fields that `judge_family` adds.
+        (the reason, or None) and the fields that `decide_family` adds.
     """
     blocked = blocked or {}
-    judged = []
+    decided = []
     for claim in claims:
         arm, twin, measure = claim["arm"], claim["against"], claim["measure"]
         if results["against"].get(arm) != twin or measure not in results["differences"][arm]:
@@ -73,15 +73,15 @@ def judge_claims(
         margin, why = quality_margin(results, twin) if measure == "quality" else (0.0, None)
         reason = blocked.get(claim["id"]) or (_unfit(reward) if measure == "quality" else None)
         found = {"difference": results["differences"][arm][measure], "margin": margin, "margin_why": why}
-        judged.append({**claim, **found, "blocked": reason})
+        decided.append({**claim, **found, "blocked": reason})
     together = {
-        family: iter(judge_family([c for c in judged if c["family"] == family])) for family in _families(judged)
+        family: iter(decide_family([c for c in decided if c["family"] == family])) for family in _families(decided)
     }
-    return [next(together[claim["family"]]) for claim in judged]
+    return [next(together[claim["family"]]) for claim in decided]
 
 
 def _unfit(reward: dict) -> str | None:
-    """Why a reward cannot judge quality; None if it can."""
+    """Why a reward cannot decide on quality; None if it can."""
     if not reward["better_than_chance"]:
         return "the reward ranks held-out responses no better than chance"
     near = undecided({"p": reward.get("p_within_prompt"), "p_error": reward.get("p_within_prompt_error")})
@@ -92,8 +92,8 @@ def _families(claims: list[dict]) -> list[str]:
     return list(dict.fromkeys(claim["family"] for claim in claims))
 
 
-def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
-    """Verdicts on claims that are judged together, from intervals and from each claim's p.
+def decide_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
+    """Verdicts on claims that are decided together, from intervals and from each claim's p.
 
     Args:
         claims: each with `expect`, `difference` (the fields of `stats.Difference`), and optionally `margin` and
@@ -105,15 +105,15 @@ def judge_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
         interval if the corrected p is below the level and nothing blocks the claim, else "not enough data".
     """
     p = np.array([claim_p(claim["difference"], claim["expect"], claim.get("margin", 0.0)) for claim in claims])
-    judged = []
+    decided = []
     for claim, own, corrected in zip(claims, p.tolist(), holm(p).tolist(), strict=True):
         answer = "not enough data"
         if corrected < level and not claim.get("blocked"):
             ends = {end: claim["difference"][end] for end in ("mean", "low", "high")}
             answer = verdict(ends, claim["expect"], claim.get("margin", 0.0))
         tested = {"p": None, "p_corrected": None} if np.isnan(own) else {"p": own, "p_corrected": corrected}
-        judged.append({**claim, **tested, "verdict": answer})
-    return judged
+        decided.append({**claim, **tested, "verdict": answer})
+    return decided
 
 
 def claim_p(difference: dict, expect: str, margin: float) -> float:

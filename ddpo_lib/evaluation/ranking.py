@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.stats import compare, holm, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import compare, holm
 from ddpo_lib.evaluation.compare_arms import score_by_prompt
 from ddpo_lib.measures.table import MEASURES
 

@@ -30,14 +30,14 @@ def split_half(
     """The reliability of deviation: the same responses are compared with two panels without a common response.
 
     The responses of a prompt are cut to n at random. Two disjoint panels of h = max(1, (n - 1) // 3) responses are
-    drawn; the rest are judged. r is the correlation, within prompts, between the judged responses' mean distances to
-    the first and to the second panel. It is the sum of the covariances over prompts and splits, over the sum of the
+    drawn; the rest are measured. r is the correlation, within prompts, between the measured responses' mean distances
+    to the first and to the second panel. It is the sum of the covariances over prompts and splits, over the sum of the
     mean variances of the two panels. So a prompt counts by its variance, and one with an outlier counts more.
 
     r is the reliability with a panel of h. The deviation in a prompt of n uses n - 1 other responses. Spearman and
     Brown's formula gives its reliability: k r / (1 + (k - 1) r) with k = (n - 1) / h, where a negative r counts as 0.
 
-    The judged responses are in neither panel. If instead each half of the responses were the panel of the other, the
+    The measured responses are in neither panel. If instead each half of the responses were the panel of the other, the
     n^2/4 distances between the halves would count in both deviations. Each has a share of 2/n^2 in the mean over the n
     responses against either half. With pure noise of variance s these means would have a covariance of s/n^2. The
     centred deviations would then have a covariance of -s/n^2 per response and a variance of about 2s/n, so a
@@ -58,7 +58,7 @@ def split_half(
         those whose deviations differ; if there is none, r is NaN.
 
     Raises:
-        ValueError: a size is below 4: two responses are judged, by two panels of at least one.
+        ValueError: a size is below 4: two responses are measured, by two panels of at least one.
     """
     if any(n < 4 for n in sizes):
         raise ValueError(f"sizes: expected 4 or more, got {min(sizes)}; two panels need a response each, and two more")
@@ -103,7 +103,7 @@ def _halves(unit: np.ndarray, order: np.ndarray) -> tuple[float, float]:
 
     Args:
         unit: (m, d) unit vectors of the prompt's responses.
-        order: (splits, n) row numbers of it; the first h are one panel, the next h the other, the rest are judged.
+        order: (splits, n) row numbers of it; the first h are one panel, the next h the other, the rest are measured.
     """
     h = _panel(order.shape[1])
     deviations = []

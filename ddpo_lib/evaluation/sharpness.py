@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import Components, components, half_width
+from ddpo_lib.evaluation.precision import Components, components, half_width
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def variances(by_set: pd.DataFrame, arm: str, against: str, measure: str) -> pd.
 
     Returns:
         One row per number of samples: `samples prompts seeds mean`, and the components of variance `prompt`, `seed` and
-        `residual` of `stats.components`. The residual contains the noise of the samples.
+        `residual` of `precision.components`. The residual contains the noise of the samples.
     """
     rows = []
     for samples, part in by_set.groupby("samples", sort=True):

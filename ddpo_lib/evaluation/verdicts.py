@@ -1,12 +1,12 @@
 """Verdicts on the arms of a run: the paper's claims, and the reasons that block a verdict."""
 
 from ddpo_lib.evaluation.compare_arms import why_not_comparable
-from ddpo_lib.evaluation.published import judge_claims, published
+from ddpo_lib.evaluation.published import decide_claims, published
 from ddpo_lib.measures.probes import BROKEN, rises
 
 
-def judge_arms(results: dict, reward: dict) -> list[dict]:
-    """The claims of `published.yaml` that a run can judge, as `published.judge_claims` returns them.
+def decide_arms(results: dict, reward: dict) -> list[dict]:
+    """The claims of `published.yaml` that a run can decide, as `published.decide_claims` returns them.
 
     Args:
         results: of `compare_arms.summarise`, with `samples` and `probes`.
@@ -14,7 +14,7 @@ def judge_arms(results: dict, reward: dict) -> list[dict]:
     """
     claims = published()["claims"]
     blocked = {c["id"]: why_blocked(results, reward, c["arm"], c["against"], c["measure"]) for c in claims}
-    return judge_claims(claims, results, reward, blocked={name: why for name, why in blocked.items() if why})
+    return decide_claims(claims, results, reward, blocked={name: why for name, why in blocked.items() if why})
 
 
 def why_blocked(results: dict, reward: dict, arm: str, against: str, measure: str) -> str | None:
@@ -24,7 +24,7 @@ def why_blocked(results: dict, reward: dict, arm: str, against: str, measure: st
     arm's stories higher when they are broken.
 
     Args:
-        results, reward: as in `judge_arms`.
+        results, reward: as in `decide_arms`.
         arm, against: the two arms.
         measure: of the headline measures.
     """

@@ -15,36 +15,6 @@ from scipy.special import xlogy
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.groups import TOGETHER, by_group, index_groups, rows_by_size
 from ddpo_lib.deviation.weighting import TIE
-from ddpo_lib.measures.word_measures import (
-    compression_ratio,
-    count_vocabulary,
-    distinct_n,
-    ead,
-    matched_length,
-    ngram_diversity,
-    rouge_l,
-    self_bleu,
-    truncate,
-)
-
-__all__ = [
-    "NEAR_COPY",
-    "compression_ratio",
-    "count_vocabulary",
-    "distinct_k",
-    "distinct_n",
-    "ead",
-    "effective_diversity",
-    "equivalent",
-    "matched_length",
-    "ngram_diversity",
-    "pairwise_distance",
-    "rouge_l",
-    "self_bleu",
-    "truncate",
-    "utility_k",
-    "vendi",
-]
 
 NEAR_COPY = 0.8  # cosine of MiniLM: see `equivalent`; tests/measures/test_diversity.py has the evidence
 NOISE = 1e-9  # eigenvalues up to this, times their number, are rounding; all of them sum to 1

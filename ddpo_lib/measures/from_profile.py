@@ -24,7 +24,7 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
             lists the prompts whose responses the reward was fitted to, or which decided when to stop.
 
     Returns:
-        The reward; the table of `quality.judge_held_out`; and the report on it, with the reward's `name` and `facts`.
+        The reward; the table of `quality.predict_held_out`; and the report on it, with the reward's `name` and `facts`.
 
     Raises:
         InputError: no training response has a score, or a score of the reward is not finite.
@@ -43,9 +43,9 @@ def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:
         reward = stand_in.fit(train, space(profile, "semantic"), space(profile, "style"))
     reward.save(folder)
     seen_prompts.write(folder, train["prompt"])
-    judged = quality.judge_held_out(reward, held_out)
-    found = quality.report(judged["predicted"].to_numpy(), judged, profile.seed)
-    return reward, judged, {"name": reward.name, "facts": reward.facts, **found}
+    held_out = quality.predict_held_out(reward, held_out)
+    found = quality.report(held_out["predicted"].to_numpy(), held_out, profile.seed)
+    return reward, held_out, {"name": reward.name, "facts": reward.facts, **found}
 
 
 def load_reward(profile: Profile, folder: Path):

@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import mean_interval, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import mean_interval
 from ddpo_lib.measures.quality import Reward
 
 SENTENCE_END = re.compile(r"(?<=[.!?…])[”’\"')]*\s+")

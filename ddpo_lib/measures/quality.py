@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import plain
 from ddpo_lib.base.resampling import draw_counts, ends
-from ddpo_lib.base.stats import Interval, mean_interval, plain
+from ddpo_lib.base.stats import Interval, mean_interval
 from ddpo_lib.data.corpus import is_blank, transform_scores
 
 LOWEST, HIGHEST = -1.0, 1.0  # transformed scores; a blank text gets the lowest
@@ -101,7 +102,7 @@ def split_scored(corpus: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return train, test
 
 
-def judge_held_out(reward: Reward, held_out: pd.DataFrame) -> pd.DataFrame:
+def predict_held_out(reward: Reward, held_out: pd.DataFrame) -> pd.DataFrame:
     """Held-out responses with the reward's predictions: `prompt_id response_id score predicted words`."""
     predicted = reward.score(held_out["prompt"].tolist(), held_out["text"].tolist())
     words = held_out["text"].str.split().str.len().astype("int64")

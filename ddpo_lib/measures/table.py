@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.deviation.groups import index_groups
-from ddpo_lib.measures import diversity
+from ddpo_lib.measures import diversity, word_measures
 
 N = 2  # words in the n-grams of `distinct-2` and `ead-2`
 SEMANTIC = "semantic"  # the space in which samples are equivalent, or effectively different
@@ -158,7 +158,7 @@ def measure(
         groups: (n,) integers, the prompt of each sample; within a group, rows are in the order of drawing.
         vectors: for each space (n, d), rows of any length but zero; the space "semantic" is required.
         scores: (n,) transformed upvotes, about -1 to 1. Without them the measures that read scores are left out.
-        vocabulary: distinct bigrams of everything compared, `diversity.count_vocabulary(texts of all arms, 2)`.
+        vocabulary: distinct bigrams of everything compared, `word_measures.count_vocabulary(texts of all arms, 2)`.
         bar: the lowest score that is good enough for `effective`; required with scores.
         threshold: the lowest cosine at which two samples are equivalent, for `distinct-k` and `utility-k`.
 
@@ -192,12 +192,12 @@ def measure(
             warnings.simplefilter("ignore")  # the warning above says it once
             found[space] = diversity.pairwise_distance(of, groups)[1]
     found["vendi"] = diversity.vendi(semantic, groups)[1]
-    found[f"distinct-{N}"] = diversity.distinct_n(texts, groups, N)[1]
-    found[f"ead-{N}"] = diversity.ead(texts, groups, N, vocabulary)[1]
-    found["self-bleu"] = diversity.self_bleu(texts, groups)[1]
-    found["rouge-l"] = diversity.rouge_l(texts, groups)[1]
-    found["compression"] = diversity.compression_ratio(texts, groups)[1]
-    found["n-gram"] = diversity.ngram_diversity(texts, groups)[1]
+    found[f"distinct-{N}"] = word_measures.distinct_n(texts, groups, N)[1]
+    found[f"ead-{N}"] = word_measures.ead(texts, groups, N, vocabulary)[1]
+    found["self-bleu"] = word_measures.self_bleu(texts, groups)[1]
+    found["rouge-l"] = word_measures.rouge_l(texts, groups)[1]
+    found["compression"] = word_measures.compression_ratio(texts, groups)[1]
+    found["n-gram"] = word_measures.ngram_diversity(texts, groups)[1]
     found["distinct-k"] = diversity.distinct_k(classes, groups)[1]
     columns = [name for name in measures_of(vectors) if name in found]
     return pd.DataFrame(found)[["group", *columns]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import plain
+from ddpo_lib.base.files import plain
 from ddpo_lib.people.agreement import CODES, alpha, alpha_interval, count_labels, majority
 from ddpo_lib.people.human_eval import SIDES
 from ddpo_lib.people.judge import Judged

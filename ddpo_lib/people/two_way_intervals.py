@@ -1,4 +1,4 @@
-"""Labels of items by annotators -> intervals over items and annotators, variance shares, and the power of a study.
+"""Labels of items by annotators -> intervals over items and annotators, variance shares, and what a study can detect.
 
 Labels are not independent: labels of one item are similar, and so are labels of one annotator. The variance of a share
 of labels is that of two-way clusters (Cameron, Gelbach and Miller 2011). It is the sum of the products of residuals
@@ -36,10 +36,10 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import nct, t
 
-POWER = 0.8
+CHANCE = 0.8
 MOST_ITEMS = 20_000  # the largest study that is planned
 ROUNDING = 1e-12  # relative; a variance below this counts as zero
-MOST_ERRORS = 30.0  # standard errors from a half; beyond, power is 1, and its function fails
+MOST_ERRORS = 30.0  # standard errors from a half; beyond, the chance is 1, and its function fails
 
 
 class Crossed(NamedTuple):
@@ -115,7 +115,7 @@ def variance_shares(values: np.ndarray, items: np.ndarray, annotators: np.ndarra
     return Spread(*shares)
 
 
-def power(
+def detection_chance(
     first: float,
     second: float,
     spread: Spread,
@@ -167,14 +167,16 @@ def power(
 def needed_items(
     first: float, second: float, spread: Spread, *, labels: float, per_annotator: float, confidence: float
 ) -> int | None:
-    """The fewest items for which `power` is 80%; None if more than `MOST_ITEMS` are needed.
+    """The fewest items for which `detection_chance` is 80%; None if more than `MOST_ITEMS` are needed.
 
     Each annotator gives `per_annotator` labels. There are at least two annotators, unless one gives all labels.
     """
     design = {"labels": labels, "per_annotator": per_annotator, "confidence": confidence}
     fewest = 2 if np.isinf(per_annotator) else max(2, int(per_annotator / labels) + 1)
     numbers = range(fewest, MOST_ITEMS + 1)
-    at = bisect_left(numbers, POWER, key=lambda number: power(first, second, spread, items=number, **design))
+    at = bisect_left(
+        numbers, CHANCE, key=lambda number: detection_chance(first, second, spread, items=number, **design)
+    )
     return numbers[at] if at < len(numbers) else None
 
 

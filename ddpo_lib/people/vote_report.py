@@ -1,6 +1,6 @@
 """An analysis of votes -> text for a terminal."""
 
-from ddpo_lib.people.two_way_intervals import POWER
+from ddpo_lib.people.two_way_intervals import CHANCE
 from ddpo_lib.people.votes import QUESTIONS, Analysis
 
 
@@ -20,7 +20,7 @@ def describe(analysis: Analysis) -> str:
 
     for question in QUESTIONS:
         found = analysis[question]
-        agreed, side, plans = found["agreement"], found["side"], found["power"]
+        agreed, side, plans = found["agreement"], found["side"], found["detection"]
         lines.append(f"\n{question}")
         lines += [f"  {kind:<32}{interval(found[kind])}" for kind in ("first", "second", "tie")]
         lines.append(f"  {'first, a tie as half':<32}{interval(found['score'])}   {tested(found['score'])}")
@@ -42,7 +42,7 @@ def describe(analysis: Analysis) -> str:
             plan = plans[part]
             needed = "more items than can be planned" if plan["needed"] is None else f"{plan['needed']} items"
             shares = f"{plan['first']:.0%} / {plan['second']:.0%}"
-            lines.append(f"  {'power for ' + said:<32}{shares}: {plan['power']:.0%}; {needed} for {POWER:.0%}")
+            lines.append(f"  {'detects ' + said:<32}{shares}: {plan['chance']:.0%}; {needed} for {CHANCE:.0%}")
     return "\n".join([*lines, "", *_describe_annotators(analysis)])
 
 

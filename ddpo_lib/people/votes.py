@@ -1,4 +1,4 @@
-"""Answers of annotators -> win rates, tests, agreement, side bias, power (paper, human evaluation).
+"""Answers of annotators -> win rates, tests, agreement, side bias, chance of detection (paper, human evaluation).
 
 The table of answers has one row per annotator and item: `item prompt_id annotator first_side quality quality_side story
 diversity diversity_side seconds attention passed` (`answers.read_answers`, `judge.judge`). `first` and `second` are
@@ -29,10 +29,11 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.stats import holm, plain
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import holm
 from ddpo_lib.evaluation.published import published
 from ddpo_lib.people.agreement import CODES, Agreement, Estimate, agreement, count_labels, majority
-from ddpo_lib.people.two_way_intervals import crossed_ratio, label_load, needed_items, power, variance_shares
+from ddpo_lib.people.two_way_intervals import crossed_ratio, detection_chance, label_load, needed_items, variance_shares
 
 QUESTIONS = ("quality", "diversity")
 FAST = 1 / 3  # of the median time; a faster answer counts as suspicious
@@ -70,19 +71,19 @@ class Side(TypedDict):
 
 
 class Plan(TypedDict):
-    """Shares of labels for each arm, the power of this study to detect them, and the items needed for 80% power."""
+    """Shares of labels for each arm, the chance that this study detects them, and the items needed for 80%."""
 
     first: float
     second: float
-    power: float
+    chance: float
     needed: int | None
 
 
-class Power(TypedDict):
-    """The power of this study for one question (`two_way_intervals.power`).
+class Detection(TypedDict):
+    """What this study can detect in one question (`two_way_intervals.detection_chance`).
 
     It uses this study's variance shares of items and annotators, labels per item and labels per annotator;
-    `per_annotator` is None if one annotator gave all labels. The power for the observed effect adds nothing to its p.
+    `per_annotator` is None if one annotator gave all labels. The chance for the observed effect adds nothing to its p.
     Observed effects are often too large, so plan for half of the effect. `paper` is the paper's effect against the arm
     `paper_against`: DPO if that is known, else GPT-4o.
     """
@@ -113,7 +114,7 @@ class Question(TypedDict):
     items: Exact
     agreement: Agreement
     side: Side
-    power: Power
+    detection: Detection
 
 
 class Analysis(TypedDict):
@@ -146,7 +147,7 @@ def analyse(answers: pd.DataFrame, *, draws: int, confidence: float, seed: int) 
         answers: one row per annotator and item, with the columns of this module's docstring; a judge that was asked in
             both orders has two rows per item.
         draws: bootstrap draws of items, for the interval of alpha.
-        confidence: of all intervals; tests and power are at 1 - confidence.
+        confidence: of all intervals; tests and chances of detection are at 1 - confidence.
         seed: of the draws.
 
     Raises:
@@ -246,7 +247,7 @@ def _question(answers: pd.DataFrame, question: str, *, draws: int, confidence: f
                 for name, where in (("left", stood_left), ("right", ~stood_left))
             },
         },
-        "power": _power(choices, *groups, question, confidence),
+        "detection": _detection(choices, *groups, question, confidence),
     }
 
 
@@ -259,14 +260,21 @@ def _tally(choices: np.ndarray) -> tuple[int, int, int]:
     return tuple(int((choices == code).sum()) for code in (1, -1, 0))
 
 
-def _power(choices: np.ndarray, items: np.ndarray, annotators: np.ndarray, question: str, confidence: float) -> dict:
+def _detection(
+    choices: np.ndarray, items: np.ndarray, annotators: np.ndarray, question: str, confidence: float
+) -> dict:
     number = len(np.unique(items))
     spread = variance_shares((1 + choices) / 2, items, annotators)
     design = {"labels": len(choices) / number, "per_annotator": label_load(annotators), "confidence": confidence}
 
     def plan(first: float, second: float) -> dict:
-        had = float(power(first, second, spread, items=number, **design))
-        return {"first": first, "second": second, "power": had, "needed": needed_items(first, second, spread, **design)}
+        chance = float(detection_chance(first, second, spread, items=number, **design))
+        return {
+            "first": first,
+            "second": second,
+            "chance": chance,
+            "needed": needed_items(first, second, spread, **design),
+        }
 
     first, second = float((choices == 1).mean()), float((choices == -1).mean())
     middle, quarter = (first + second) / 2, (first - second) / 4

@@ -6,13 +6,8 @@ said, so that a test can write every block again and compare.
 
 import hashlib
 import json
-import os
-import platform
 import re
-import resource
-import subprocess
 import textwrap
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,13 +15,13 @@ import matplotlib.pyplot as plt
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
-from ddpo_lib.base.run_folder import Run, processor, surroundings
+from ddpo_lib.base.run_folder import Run
 from ddpo_lib.evaluation.compare_arms import HEADLINE
 from ddpo_lib.evaluation.published import published
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Profile
 from ddpo_lib.report import figures
-from ddpo_lib.worlds.grids import Grid, judge_rows, read_grid
+from ddpo_lib.worlds.grids import Grid, decide_rows, read_grid
 
 PROFILE = "embedded"  # README tells of its run
 ARM, AGAINST = "ddpo-both", "dpo"  # the paper's main claims are on their difference
@@ -76,7 +71,7 @@ def write(run: Run, project: Path) -> Path:
 
 
 def read_facts(run: Run) -> dict:
-    """What README tells of a run: the main claims as judged, the trained arms' differences, and how they were made."""
+    """What README tells of a run: verdicts on the main claims, the trained arms' differences, how they were made."""
     profile = load_profile(PROFILE)
     results, reward = run.json("evaluation", "results.json"), run.json("quality", "report.json")
     arms = [arm for arm in ("sft", *profile.arms) if arm in results["differences"]]
@@ -164,7 +159,7 @@ def result(facts: dict) -> str:
 def world(grid: Grid, profile: Profile) -> str:
     """What the kept grid of small models says of the claims, in sentences."""
     table, settings = grid.table, {"confidence": profile.evaluation.confidence}
-    claims = judge_rows(table, published()["worlds"], **settings)
+    claims = decide_rows(table, published()["worlds"], **settings)
     moves = ("ddpo-semantic", AGAINST, "rare_good")
     (change,) = (c["difference"] for c in claims if (c["row"], c["against"], c["measure"]) == moves)
     before = table[table["row"] == AGAINST]["rare_good"].mean()
@@ -186,7 +181,7 @@ def world(grid: Grid, profile: Profile) -> str:
 
 
 def cost(timings: dict) -> str:
-    """Time, memory and disk of `make book` and `make test`, as `time_clone` measured them."""
+    """Time, memory and disk of `make book` and `make test`, as `timings.time_clone` measured them."""
     setup, book, again, tests = (timings[name] for name in ("setup", "book", "again", "tests"))
     parts = f"{_clock(book['seconds'])}, plus {_clock(setup['seconds'])} of set-up"
     disk = f"environment {setup['disk_gb']:.1f} GB, run and pages {book['disk_gb']:.2f} GB"
@@ -269,55 +264,6 @@ def draw(facts: dict, file: Path) -> None:
 
 def file_hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def time_clone(project: Path, clone: Path) -> dict:
-    """Set up, build the book twice and run the tests in a fresh clone of the checkout's last commit.
-
-    Args:
-        project: the checkout.
-        clone: for the clone; must not exist.
-
-    Returns:
-        A mapping for JSON: `commit`, `made`, `hardware`, `python`; `setup`, `book`, `again` and `tests`, each with
-        `seconds` on the clock; what lies in the clone after set-up and what the book adds as `disk_gb`; the most
-        memory that one process took as `peak_memory_gb`; and the `number` of tests.
-
-    Raises:
-        InputError: the clone is there already, or a command fails.
-    """
-    if clone.exists():
-        raise InputError(f"{clone}: exists; give a folder that is not there yet")
-    _clocked(["git", "clone", "--quiet", str(project), str(clone)])
-    made = {"setup": {"seconds": _clocked(["make", "setup"], clone)[0]}}
-    made["setup"]["disk_gb"] = _disk(clone)
-    made["book"] = {"seconds": _clocked(["make", "book"], clone)[0]}
-    made["book"]["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
-    made["book"]["disk_gb"] = round(_disk(clone) - made["setup"]["disk_gb"], 2)
-    made["again"] = {"seconds": _clocked(["make", "book"], clone)[0]}
-    seconds, output = _clocked(["make", "test"], clone)
-    made["tests"] = {"seconds": seconds, "number": int(re.search(r"(\d+) passed", output)[1])}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = platform.freedesktop_os_release()["PRETTY_NAME"] if platform.system() == "Linux" else platform.platform()
-    hardware = {"processor": processor(), "cores": os.cpu_count(), "memory_gb": round(memory, 1), "system": system}
-    about = {"commit": surroundings()["commit"], "made": time.strftime("%Y-%m-%d"), "hardware": hardware}
-    return about | {"python": platform.python_version()} | made
-
-
-def _clocked(command: list[str], folder: Path | None = None) -> tuple[float, str]:
-    """Run a command; its seconds and what it printed."""
-    start = time.monotonic()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stdout[-2000:] + done.stderr[-2000:]
-        raise InputError(f"{' '.join(command)} in {folder}: status {done.returncode}\n{said}")
-    return round(time.monotonic() - start, 1), done.stdout
-
-
-def _disk(folder: Path) -> float:
-    """GB in a folder; a file with several names counts once."""
-    files = {(s.st_dev, s.st_ino): s.st_size for f in folder.rglob("*") if f.is_file() for s in [f.stat()]}
-    return round(sum(files.values()) / 2**30, 2)
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Judged claims -> the sentences and tables in which pages and README report them."""
+"""Claims with verdicts -> the sentences and tables in which pages and README report them."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ KINDS = {"semantic": "semantic diversity", "style": "style diversity", "quality"
 
 
 def main_claims(results: dict) -> list[dict]:
-    """The paper's main claims among the judged claims in `results.json`."""
+    """The paper's main claims among the claims with verdicts in `results.json`."""
     return [claim for claim in results["claims"] if claim["family"] == "main"]
 
 
@@ -20,7 +20,7 @@ def in_words(claim: dict) -> str:
     if low is None:
         said = "was measured on too few prompts"
     elif claim.get("blocked"):
-        said = "cannot be judged"
+        said = "cannot be decided"
     elif claim["expect"] in ("higher", "lower") and claim["verdict"] != "not enough data":
         said = "is higher" if found["mean"] > 0 else "is lower"
     elif claim["verdict"] == "reproduced":

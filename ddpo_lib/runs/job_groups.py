@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from ddpo_lib.base.run_folder import Run
 
 FIRST = ("corpus", "pairs")
-READ = ("quality", "spaces", "findings", "graders")  # several jobs read these; ungrouped, each would make or await them
+READ = (
+    "vectors",
+    "quality",
+    "findings",
+    "graders",
+)  # several jobs read these; ungrouped, each would make or await them
 CHAPTER = "chapter-"
 CHAPTERS = 3  # chapters per process
 

@@ -7,15 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import compare, plain
-from ddpo_lib.evaluation.published import judge_family
+from ddpo_lib.base.files import plain
+from ddpo_lib.base.stats import compare
+from ddpo_lib.evaluation.published import decide_family
 from ddpo_lib.profiles.settings import MAIN_WORLD, Worlds
 
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
 
 
 class Grid(NamedTuple):
-    """The files that `small_models.join` wrote to a folder."""
+    """The files that `collect.join` wrote to a folder."""
 
     table: pd.DataFrame  # one row per row of the grid and seed
     traces: pd.DataFrame  # one row per measurement during training
@@ -68,7 +69,7 @@ def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> 
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
-        table: the rows of one world that `small_models.join` writes.
+        table: the rows of one world that `collect.join` writes.
         baseline: the row that the others are compared with.
         confidence: of the t intervals over seeds.
 
@@ -104,20 +105,22 @@ def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confide
     return plain(compare(values, against=[None, 0], confidence=confidence).differences[1][0])
 
 
-def judge_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
+def decide_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -> list[dict]:
     """The claims of `published.yaml` under `worlds`, each with its paired difference over seeds and its verdict.
 
     Args:
-        table: the table that `small_models.join` writes.
-        claims: those whose rows the table contains are judged, as one family.
+        table: the table that `collect.join` writes.
+        claims: those whose rows the table contains are decided, as one family.
         confidence: of the t intervals over seeds.
 
     Returns:
-        The judged claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
-        fields that `published.judge_family` adds.
+        The claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
+        fields that `published.decide_family` adds.
     """
     known = set(table["row"])
-    judged = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
-    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in judged]
+    decided = [claim for claim in claims if {claim["row"], claim["against"]} <= known]
+    sides = [(claim["row"], claim["against"], claim["measure"]) for claim in decided]
     found = [paired(table, *names, confidence=confidence) for names in sides]
-    return judge_family([{**claim, "difference": difference} for claim, difference in zip(judged, found, strict=True)])
+    return decide_family(
+        [{**claim, "difference": difference} for claim, difference in zip(decided, found, strict=True)]
+    )

@@ -68,9 +68,48 @@ def test_words_annotations_and_what_is_not_reached_do_not_count(library, old, ne
     ],
 )
 def test_the_words_of_errors_and_log_lines_do_not_count(library, line, reworded):
-    low = "import logging\n\nlog = logging.getLogger(__name__)\n\n\ndef one(x):\n    if x < 0:\n        {}\n"
+    low = "import logging\n\nlog = logging.getLogger(__name__)\n\n\ndef one(x):\n    if x < (y := 0):\n        {}\n"
     keys = [code_key(library(high=START, low=low.format(said))) for said in (line, reworded, "return 0")]
     assert keys[0] == keys[1] != keys[2]
+
+
+GUARDED = """
+class SmallError(ValueError):
+    pass
+
+
+def two(x):
+    return {limit}
+
+
+def one(x):
+    {guard}
+    return x + 1
+"""
+GUARD = "if x < two(x):\n        raise ValueError(f'{x} is too small')"
+
+
+@pytest.mark.parametrize(
+    ("guard", "counts"),
+    [
+        (GUARD, False),
+        (GUARD.replace("x <", "x <="), False),
+        (GUARD.replace("ValueError", "TypeError"), False),
+        (GUARD.replace("two(x)", "(y := two(x))"), True),
+        (f"{GUARD}\n        x = 0", True),
+        (GUARD.replace("raise", "x = 0\n        raise"), True),
+        (f"{GUARD}\n    else:\n        x = 0", True),
+        (f"{GUARD}\n    elif x > 9:\n        raise ValueError('too large')", True),
+        (GUARD.replace("ValueError", "SmallError"), True),  # code may catch it and go on
+        ("try:\n        if x < two(x):\n            raise ValueError\n    except ValueError:\n        x = 0", True),
+        ("two(x)", True),  # a call of a function that may raise
+    ],
+)
+def test_a_guard_and_what_only_it_reaches_do_not_count(library, guard, counts):
+    low = GUARDED.replace("{limit}", "0").replace("{guard}", guard)
+    found = code_key(library(high=START, low=low))
+    assert (found != code_key(library(high=START, low=LOW))) == counts
+    assert (found != code_key(library(high=START, low=low.replace("return 0", "return 1")))) == counts
 
 
 @pytest.mark.parametrize(
@@ -283,16 +322,21 @@ def before(embedded) -> dict[str, dict]:
     return {name: embedded.code(name) for name in embedded.steps}
 
 
+LOSSES, MARGIN = "training/losses.py", "    margin = (chosen - ref_chosen)"
+TRAINED = {"arm", "round", "row", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
-COUNTED = {"deviation", "spaces", "maps", "quality", "graders", "ranking", "pool", "round"}
+COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
 COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "stale"),
     [
-        ("training/losses.py", "def ddpo_loss(", "def ddpo_loss(unused=None, *, ", {"arm", "round", "row", "chapter"}),
+        (LOSSES, "def ddpo_loss(", "def ddpo_loss(unused=None, *, ", TRAINED),
+        (LOSSES, MARGIN, f"    if beta > 9:\n        raise ValueError(beta)\n{MARGIN}", set()),
+        (LOSSES, MARGIN, f"    if (high := beta) > 9:\n        raise ValueError(high)\n{MARGIN}", TRAINED),
+        (LOSSES, MARGIN, f"    if beta > 9:\n        beta = 9\n        raise ValueError(beta)\n{MARGIN}", TRAINED),
         ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", {"arm", "round", "row"}),
         ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, {"arm", "round", "row", "chapter"}),
         (

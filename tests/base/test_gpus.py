@@ -9,7 +9,7 @@ import pytest
 
 from ddpo_lib.base import gpus
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.main import _on_cluster
+from ddpo_lib.cli.workflow import cluster_options
 from ddpo_lib.runs.pipeline import PROJECT, open_run
 
 HOLD = """
@@ -86,7 +86,7 @@ def test_a_machine_without_a_driver_has_no_gpu(monkeypatch, tmp_path):
 
 def test_an_executor_that_is_not_installed_is_named():
     with pytest.raises(InputError, match="pip install snakemake-executor-plugin-no-such"):
-        _on_cluster("no-such", 4)
+        cluster_options("no-such", 4)
 
 
 def jobs_of(profile: str, runs, *words: str, **config: str) -> str:
@@ -114,7 +114,7 @@ def test_the_workflow_starts_every_arm_of_the_paper_with_a_gpu_of_its_own(tmp_pa
 @pytest.mark.parametrize("profile", ["paper", "small"])
 def test_no_job_holds_a_gpu_while_another_makes_what_both_stand_on(profile, tmp_path):
     """Of the jobs that would each make an artifact, one is before all others. Exempt: the corpus, which is made before
-    the workflow begins, and the spaces, made of vectors that the deviation has kept."""
+    the workflow begins."""
     run = open_run(profile, folder=tmp_path)
     jobs = [step.name for step in run.steps.values() if step.job]
 
@@ -127,8 +127,8 @@ def test_no_job_holds_a_gpu_while_another_makes_what_both_stand_on(profile, tmp_
         return needed.union(*map(waits_for, needed))
 
     made, before = {job: makes(job) for job in jobs}, {job: waits_for(job) for job in jobs}
-    shared = set().union(*made.values()) - {"corpus", "spaces"}
-    assert {"deviation", "arm-dpo", "arm-ddpo-both"} <= shared
+    shared = set().union(*made.values()) - {"corpus"}
+    assert {"arm-dpo", "arm-ddpo-both"} <= shared
     for artifact in shared:
         makers = [job for job in jobs if artifact in made[job]]
         first = [job for job in makers if not before[job] & set(makers)]

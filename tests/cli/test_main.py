@@ -235,7 +235,7 @@ def test_the_deviation_profile_makes_chapter_1_of_pairs_without_a_score_and_trai
     chapter = Path(said(*run(source, tmp_path / "runs", profile="deviation")).strip().splitlines()[-1])
     assert "to tell whether rare responses are good" in chapter.read_text(encoding="utf-8")
     made = {path.parent.name for path in (tmp_path / "runs").glob("*/*/manifest.json")}
-    assert made == {"corpus", "deviation", "spaces", "findings", "maps", "chapter-01-deviation-analysis"}
+    assert made == {"corpus", "vectors", "findings", "maps", "chapter-01-deviation-analysis"}
 
 
 # weights -> train -> generate -> evaluate: nothing is evaluated on what it was trained on

@@ -300,7 +300,7 @@ def test_an_arm_without_two_samples_a_prompt_is_left_out_but_not_the_baseline():
         scored("other", **tables)
 
 
-def test_a_judge_without_a_number_is_named():
+def test_a_reward_without_a_number_is_named():
     class Broken(Length):
         def predict(self, prompts, texts):
             return np.full(len(texts), np.nan)

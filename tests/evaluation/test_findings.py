@@ -332,7 +332,7 @@ def test_identical_responses_have_no_deviation_to_rely_on():
 def test_one_response_far_from_all_others_is_found_by_any_panel():
     vectors = np.tile([[1.0, 0]] * 7 + [[0, 1]], (30, 1))
     row = split_half(vectors, np.arange(30).repeat(8), [8], splits=40, **SETTINGS).iloc[0]
-    # judged, it is as far from the one panel as from the other; in a panel, it is as far from each that is judged
+    # measured, it is as far from the one panel as from the other; in a panel, it is as far from each that is measured
     assert row["r"] == pytest.approx(1)
 
 

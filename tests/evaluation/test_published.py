@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import t
 
-from ddpo_lib.evaluation.published import judge_claims, published, quality_margin, verdict
+from ddpo_lib.evaluation.published import decide_claims, published, quality_margin, verdict
 from ddpo_lib.profiles.profile import load_profile
 
 REWARD = {"better_than_chance": True, "p_within_prompt": 0.001, "p_within_prompt_error": 0.0007}
@@ -34,19 +34,19 @@ def test_little_loss_is_half_of_what_the_twin_gained_where_its_interval_shows_a_
     assert quality_margin(results(dpo=("other", {"quality": 1.0})), "dpo")[0] == 0
 
 
-def test_claims_of_a_family_are_judged_with_their_own_p_after_holm():
-    judged = {c["id"]: c for c in judge_claims(published()["claims"], ddpo(-0.02, semantic=0.025, style=0.3), REWARD)}
-    assert judged.keys() == {"main-semantic", "main-style", "main-quality"}  # there is no orpo, so no other family
-    quality = judged["main-quality"]
+def test_claims_of_a_family_are_decided_with_their_own_p_after_holm():
+    decided = {c["id"]: c for c in decide_claims(published()["claims"], ddpo(-0.02, semantic=0.025, style=0.3), REWARD)}
+    assert decided.keys() == {"main-semantic", "main-style", "main-quality"}  # there is no orpo, so no other family
+    quality = decided["main-quality"]
     assert (quality["margin"], quality["margin_why"]) == (0.05, "half of what dpo gained over sft")
     assert quality["p"] == pytest.approx(2 * t.sf(3, 30))  # of -0.05, not of zero
     assert quality["p_corrected"] == pytest.approx(2 * quality["p"])
     assert quality["verdict"] == "reproduced"
-    semantic = judged["main-semantic"]
+    semantic = decided["main-semantic"]
     assert semantic["p"] == semantic["p_corrected"] == pytest.approx(2 * t.sf(2.5, 30))
     assert semantic["verdict"] == "reproduced"
     assert semantic["margin"] == 0 and semantic["margin_why"] is None
-    weaker = judge_claims(published()["claims"], ddpo(0.0, gain=0.0, semantic=0.025, style=0.025), REWARD)
+    weaker = decide_claims(published()["claims"], ddpo(0.0, gain=0.0, semantic=0.025, style=0.025), REWARD)
     # each p is 0.018, times three: the interval leaves zero out, and Holm does not
     assert [c["verdict"] for c in weaker] == ["not enough data"] * 3
 
@@ -54,10 +54,10 @@ def test_claims_of_a_family_are_judged_with_their_own_p_after_holm():
 def test_a_claim_needs_its_arm_compared_with_its_own_twin():
     claims, found = published()["claims"], ddpo(0.0)
     found["against"]["ddpo-both"] = "sft"
-    assert judge_claims(claims, found, REWARD) == []
+    assert decide_claims(claims, found, REWARD) == []
     measured = dict.fromkeys(("semantic", "style", "quality"), 0.2)
     both = results(**{"dorpo-both": ("orpo", measured), "orpo": ("sft", {"quality": 0.1})})
-    assert [c["id"] for c in judge_claims(claims, both, REWARD)] == ["orpo-semantic", "orpo-style", "orpo-quality"]
+    assert [c["id"] for c in decide_claims(claims, both, REWARD)] == ["orpo-semantic", "orpo-style", "orpo-quality"]
 
 
 def test_each_family_is_corrected_by_itself():
@@ -66,19 +66,19 @@ def test_each_family_is_corrected_by_itself():
     measured = dict.fromkeys(("semantic", "style", "quality"), 0.025)
     of_orpo = results(**{"dorpo-both": ("orpo", measured), "orpo": ("sft", {"quality": 0.0})})
     together = {key: both[key] | of_orpo[key] for key in both}
-    alone, all_of_them = judge_claims(claims, both, REWARD), judge_claims(claims, together, REWARD)
+    alone, all_of_them = decide_claims(claims, both, REWARD), decide_claims(claims, together, REWARD)
     assert all_of_them[:3] == alone
     assert len(all_of_them) == 6
 
 
 def test_a_reason_blocks_a_verdict_whatever_the_interval_and_keeps_its_place_in_the_family():
     claims = published()["claims"]
-    free = judge_claims(claims, ddpo(0.1), REWARD)
+    free = decide_claims(claims, ddpo(0.1), REWARD)
     assert [c["verdict"] for c in free] == ["reproduced"] * 3
-    judged = judge_claims(claims, ddpo(0.1), REWARD, blocked={"main-style": "cut samples differ by 12 points"})
-    assert [c["verdict"] for c in judged] == ["reproduced", "not enough data", "reproduced"]
-    assert [c["blocked"] for c in judged] == [None, "cut samples differ by 12 points", None]
-    assert [c["p_corrected"] for c in judged] == [c["p_corrected"] for c in free]
+    decided = decide_claims(claims, ddpo(0.1), REWARD, blocked={"main-style": "cut samples differ by 12 points"})
+    assert [c["verdict"] for c in decided] == ["reproduced", "not enough data", "reproduced"]
+    assert [c["blocked"] for c in decided] == [None, "cut samples differ by 12 points", None]
+    assert [c["p_corrected"] for c in decided] == [c["p_corrected"] for c in free]
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_a_reason_blocks_a_verdict_whatever_the_interval_and_keeps_its_place_in_
         ({"better_than_chance": True, "p_within_prompt": 0.045, "p_within_prompt_error": 0.005}, "may rank"),
     ],
 )
-def test_quality_is_not_judged_by_a_reward_at_chance_or_too_near_to_it(reward, reason):
-    judged = judge_claims(published()["claims"], ddpo(0.1), reward)
-    assert [c["verdict"] for c in judged] == ["reproduced", "reproduced", "not enough data"]
-    assert reason in judged[2]["blocked"]
+def test_quality_is_not_decided_by_a_reward_at_chance_or_too_near_to_it(reward, reason):
+    decided = decide_claims(published()["claims"], ddpo(0.1), reward)
+    assert [c["verdict"] for c in decided] == ["reproduced", "reproduced", "not enough data"]
+    assert reason in decided[2]["blocked"]
 
 
 def test_without_a_p_there_is_no_verdict_and_the_others_are_not_corrected_for_it():
     found = ddpo(0.1)
     found["differences"]["ddpo-both"]["style"] = dict.fromkeys(difference(0.1))
-    judged = judge_claims(published()["claims"], found, REWARD)
-    assert [c["verdict"] for c in judged] == ["reproduced", "not enough data", "reproduced"]
-    assert (judged[1]["p"], judged[1]["p_corrected"]) == (None, None)
+    decided = decide_claims(published()["claims"], found, REWARD)
+    assert [c["verdict"] for c in decided] == ["reproduced", "not enough data", "reproduced"]
+    assert (decided[1]["p"], decided[1]["p_corrected"]) == (None, None)
 
 
 def test_a_small_loss_passes_only_within_the_margin():

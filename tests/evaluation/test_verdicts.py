@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.evaluation.compare_arms import HEADLINE, summarise
-from ddpo_lib.evaluation.published import judge_claims, published
+from ddpo_lib.evaluation.published import decide_claims, published
 from ddpo_lib.profiles.profile import load_profile, names, twins
 from ddpo_lib.profiles.settings import Profile
 from ddpo_lib.worlds import grids
@@ -40,7 +40,7 @@ def arms_with(profile: Profile, shifts: dict[tuple[str, str], float], seed: int 
 
 
 def rows_with(profile: Profile, shift, claims: list[dict], seed: int = 0) -> pd.DataFrame:
-    """A grid as `small_models.join` writes it, of the claims' rows that the profile has: noise, and in each row of a
+    """A grid as `collect.join` writes it, of the claims' rows that the profile has: noise, and in each row of a
     claim the shift of that claim added. Each claim has rows of its own, so that claims do not contradict each other."""
     rng, rows = np.random.default_rng(seed), []
     for i, claim in enumerate(claims):
@@ -52,16 +52,16 @@ def rows_with(profile: Profile, shift, claims: list[dict], seed: int = 0) -> pd.
 
 
 def of_the_grid(profile: Profile) -> list[dict]:
-    """The claims on worlds that the profile's rows can judge."""
+    """The claims on worlds that the profile's rows can decide."""
     rows = {*profile.worlds.rows, *(f"sft:{world}" for world in profile.worlds.kinds)}
     return [claim for claim in published()["worlds"] if {claim["row"], claim["against"]} <= rows]
 
 
-def judge_grid(profile: Profile, shift, seed: int = 0) -> list[dict]:
+def decide_grid(profile: Profile, shift, seed: int = 0) -> list[dict]:
     claims = of_the_grid(profile)
     renamed = [claim | {"row": f"{i}-row", "against": f"{i}-against"} for i, claim in enumerate(claims)]
     table = rows_with(profile, shift, claims, seed)
-    return grids.judge_rows(table, renamed, confidence=profile.evaluation.confidence)
+    return grids.decide_rows(table, renamed, confidence=profile.evaluation.confidence)
 
 
 def on_claims(sign: float) -> dict[tuple[str, str], float]:
@@ -73,11 +73,11 @@ def on_claims(sign: float) -> dict[tuple[str, str], float]:
 def test_arms_reach_each_verdict_at_the_profiles_number_of_seeds(name):
     profile = load_profile(name)
     for sign, answer in ((1, "reproduced"), (-1, "not reproduced")):
-        judged = judge_claims(published()["claims"], arms_with(profile, on_claims(sign)), REWARD)
-        ids = {claim["id"] for claim in judged}
+        decided = decide_claims(published()["claims"], arms_with(profile, on_claims(sign)), REWARD)
+        ids = {claim["id"] for claim in decided}
         assert {"main-semantic", "main-style", "main-quality"} <= ids
         assert ("orpo-quality" in ids) == ("orpo" in profile.arms)
-        assert {claim["id"]: claim["verdict"] for claim in judged} == dict.fromkeys(ids, answer)
+        assert {claim["id"]: claim["verdict"] for claim in decided} == dict.fromkeys(ids, answer)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -91,7 +91,7 @@ def test_rows_of_worlds_reach_each_verdict_at_the_profiles_number_of_seeds(name)
                 return 0.0 if sign == 1 else 1e4 * NOISE
             return sign * SIGN[claim["expect"]] * 1e4 * NOISE
 
-        assert {claim["verdict"] for claim in judge_grid(profile, shift)} == {answer}
+        assert {claim["verdict"] for claim in decide_grid(profile, shift)} == {answer}
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -99,11 +99,11 @@ def test_where_nothing_differs_hardly_a_family_has_a_claim_reproduced(name):
     """By chance one family in forty: one in twenty has a finding, and half of those in the claim's direction."""
     profile, found = load_profile(name), []
     for seed in range(10):
-        on_arms = judge_claims(published()["claims"], arms_with(profile, {}, seed), REWARD)
+        on_arms = decide_claims(published()["claims"], arms_with(profile, {}, seed), REWARD)
         families = {claim["family"]: [] for claim in on_arms}
         for claim in on_arms:
             families[claim["family"]].append(claim)
-        for family in (*families.values(), judge_grid(profile, lambda claim: 0.0, seed)):
+        for family in (*families.values(), decide_grid(profile, lambda claim: 0.0, seed)):
             directed = [claim["verdict"] for claim in family if claim["expect"] in ("higher", "lower")]
             found.append("reproduced" in directed)
     assert np.mean(found) <= 0.1

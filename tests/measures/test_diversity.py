@@ -518,7 +518,7 @@ def test_groups_of_one_are_counted_in_one_warning_and_keep_their_quality():
     assert found.loc[0].notna().all()
 
 
-def test_a_judge_that_fails_is_named():
+def test_a_reward_that_fails_is_named():
     texts, groups, vectors, scores = random_samples(np.random.default_rng(4))
     scores[[4, 7]] = math.nan
     with pytest.raises(ValueError, match="scores: 2 of 12 are NaN or infinite, the first in row 4"):

@@ -43,9 +43,9 @@ def private_cache(tmp_path_factory):
 
 
 class Says(Reward):
-    """A judge with the answers given."""
+    """A reward with the answers given."""
 
-    name, facts = "judge", {}
+    name, facts = "fixed", {}
 
     def __init__(self, answers):
         self.answers = answers
@@ -59,19 +59,19 @@ class Says(Reward):
     load = save
 
 
-def test_a_judge_that_gives_no_number_is_named_with_the_first_response():
+def test_a_reward_that_gives_no_number_is_named_with_the_first_response():
     texts = ["", "fine", "The third one.", "more", "even more"]
-    with pytest.raises(InputError, match=r"judge: 2 of 4 scores are not finite; the first, nan, .*2 \('The third one"):
+    with pytest.raises(InputError, match=r"fixed: 2 of 4 scores are not finite; the first, nan, .*2 \('The third one"):
         Says([0.1, math.nan, 0.3, math.inf]).score(["p"] * 5, texts)
 
 
 @pytest.mark.parametrize("answers", [[0.1, 0.2], [0.1] * 4, 0.5, [[0.1], [0.2], [0.3]]])
-def test_a_judge_that_gives_too_few_or_too_many_numbers_is_refused(answers):
-    with pytest.raises(InputError, match=r"judge: scores of shape \(.*\) for 3 .* the first mismatch is response \d"):
+def test_a_reward_that_gives_too_few_or_too_many_numbers_is_refused(answers):
+    with pytest.raises(InputError, match=r"fixed: scores of shape \(.*\) for 3 .* the first mismatch is response \d"):
         Says(answers).score(["p"] * 3, ["a", "b", "c"])
 
 
-def test_blank_texts_get_the_lowest_score_and_are_not_judged():
+def test_blank_texts_get_the_lowest_score_and_are_not_predicted():
     assert Says([0.5, 0.25]).score(["p"] * 4, ["", "a", "b", " \n"]).tolist() == [-1.0, 0.5, 0.25, -1.0]
     assert Says([math.nan]).score(["p"], [""]).tolist() == [-1.0]
 
@@ -228,13 +228,13 @@ def fitted(corpus):
     return stand_in.fit(quality.split_scored(corpus)[0], STYLE, STYLE)
 
 
-def judged(reward: Reward, test: pd.DataFrame) -> dict:
-    table = quality.judge_held_out(reward, test)
+def report_on(reward: Reward, test: pd.DataFrame) -> dict:
+    table = quality.predict_held_out(reward, test)
     return quality.report(table["predicted"], table, seed=0)
 
 
 def test_the_stand_in_ranks_responses_of_prompts_that_it_never_saw(corpus, fitted):
-    report = judged(fitted, quality.split_scored(corpus)[1])
+    report = report_on(fitted, quality.split_scored(corpus)[1])
     assert report["within_prompt"]["low"] > 0.4
     assert report["better_than_chance"]
     assert report["mean_absolute_error"] < report["error_of_median"]
@@ -259,7 +259,7 @@ def test_scores_shuffled_within_prompts_teach_the_stand_in_nothing(corpus):
     for _ in range(5):
         shuffled = corpus.assign(score=corpus.groupby("prompt_id")["score"].transform(rng.permutation))
         train, test = quality.split_scored(shuffled)
-        better.append(judged(stand_in.fit(train, STYLE, STYLE), test)["better_than_chance"])
+        better.append(report_on(stand_in.fit(train, STYLE, STYLE), test)["better_than_chance"])
     assert sum(better) <= 2
 
 
@@ -288,7 +288,7 @@ def test_the_report_on_captions_that_a_crowd_scored_is_whole():
     table = table[table["prompt_id"].isin(first)].copy()
     table["split"] = np.where(table["prompt_id"].isin(first[:12]), "train", "test")
     train, test = quality.split_scored(table)
-    report = judged(stand_in.fit(train, STYLE, STYLE), test)
+    report = report_on(stand_in.fit(train, STYLE, STYLE), test)
     assert (report["prompts"], report["responses"]) == (8, len(test))
     assert sum(part["responses"] for part in report["calibration"]) == len(test)
     assert sum(part["responses"] for part in report["by_length"]) == len(test)
@@ -349,7 +349,7 @@ def trained(base, tmp_path_factory):
 
 
 def test_the_reward_model_learns_a_rule_and_keeps_to_it_on_other_prompts(trained):
-    report = judged(trained, stories(20, seed=1))
+    report = report_on(trained, stories(20, seed=1))
     assert report["within_prompt"]["low"] > 0.5
     assert report["better_than_chance"]
     assert report["mean_absolute_error"] < 0.7 * report["error_of_median"]
@@ -363,7 +363,7 @@ def test_scores_shuffled_within_prompts_teach_the_reward_model_nothing(base, tmp
     model = reward_model.fit(table, settings(base, epochs=2.0), 0, tmp_path)
     held = stories(20, seed=1)
     held["score"] = held.groupby("prompt_id")["score"].transform(rng.permutation)
-    assert not judged(model, held)["better_than_chance"]
+    assert not report_on(model, held)["better_than_chance"]
 
 
 def test_a_saved_reward_model_gives_the_same_scores_and_holds_its_head(trained, tmp_path):

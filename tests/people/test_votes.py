@@ -1,4 +1,4 @@
-"""Win rates, agreement, side bias and power, from answers worked by hand and from simulated studies of known truth."""
+"""Win rates, agreement, side bias and chance of detection, by hand and from simulated studies of known truth."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.people.agreement import alpha, alpha_interval, majority
 from ddpo_lib.people.simulated_votes import ALIKE, assign, simulate, simulate_choices
-from ddpo_lib.people.two_way_intervals import Spread, crossed_ratio, needed_items, power, variance_shares
+from ddpo_lib.people.two_way_intervals import Spread, crossed_ratio, detection_chance, needed_items, variance_shares
 from ddpo_lib.people.vote_report import describe
 from ddpo_lib.people.votes import analyse, exact
 from ddpo_lib.runs.pipeline import open_run
@@ -148,7 +148,7 @@ def test_exact_intervals_of_independent_labels_hold_the_truth_at_least_as_often_
     assert np.mean([found[k]["low"] <= 0.62 <= found[k]["high"] for k in wins]) >= 0.95
 
 
-# Variance shares and power
+# Variance shares and chance of detection
 
 
 def test_variance_shares_find_what_was_put_in():
@@ -181,7 +181,7 @@ def test_variance_shares_are_right_on_average_where_there_are_few_annotators():
     ],
     ids=str,
 )
-def test_power_is_the_share_of_simulated_studies_that_tell_the_arms_apart(rates, design, spread):
+def test_the_chance_of_detection_is_the_share_of_simulated_studies_that_tell_the_arms_apart(rates, design, spread):
     items, annotators = assign(*design, seed=0)
     choices = simulate_choices(*rates, items, annotators, spread=spread, studies=2000, seed=7)
     scores = (1 + choices) / 2
@@ -191,15 +191,15 @@ def test_power_is_the_share_of_simulated_studies_that_tell_the_arms_apart(rates,
     (many,) = simulate_choices(*rates, *large, spread=spread, seed=8)
     shares = variance_shares((1 + many) / 2, *large)
     number, labels, load = design
-    planned = power(*rates, shares, items=number, labels=labels, per_annotator=load, confidence=0.95)
+    planned = detection_chance(*rates, shares, items=number, labels=labels, per_annotator=load, confidence=0.95)
     assert planned == pytest.approx(seen, abs=0.06)
 
 
-def test_needed_items_are_the_fewest_with_80_percent_power():
+def test_needed_items_are_the_fewest_with_a_chance_of_80_percent():
     design = {"labels": 3, "per_annotator": 25, "confidence": 0.95}
     spread = Spread(0.2, 0.05)
     needed = needed_items(0.55, 0.35, spread, **design)
-    at = [power(0.55, 0.35, spread, items=number, **design) for number in (needed - 1, needed)]
+    at = [detection_chance(0.55, 0.35, spread, items=number, **design) for number in (needed - 1, needed)]
     assert at[0] < 0.8 <= at[1]
     more = needed_items(0.55, 0.35, Spread(0.5, 0.05), **design)
     assert more > needed
@@ -207,14 +207,14 @@ def test_needed_items_are_the_fewest_with_80_percent_power():
 
 
 @pytest.mark.parametrize("people", [1, 2, 12])
-def test_labels_that_are_all_alike_have_power_where_the_test_finds_them_and_nowhere_else(people):
+def test_labels_that_are_all_alike_are_detected_where_the_test_finds_them_and_nowhere_else(people):
     for number in (2, 5, 6, 7, 50, 100):
         annotators = np.arange(3 * number) % people
         found = crossed(np.ones(3 * number), items=np.repeat(np.arange(number), 3), annotators=annotators)
         load = np.inf if people == 1 else 3 * number / people
-        had = power(1.0, 0.0, Spread(0, 0), items=number, labels=3, per_annotator=load, confidence=0.95)
+        had = detection_chance(1.0, 0.0, Spread(0, 0), items=number, labels=3, per_annotator=load, confidence=0.95)
         assert bool(had) == bool(found.p < 0.05), number
-    assert power(0.0, 0.0, Spread(0, 0), items=10**4, labels=3, per_annotator=25, confidence=0.95) == 0
+    assert detection_chance(0.0, 0.0, Spread(0, 0), items=10**4, labels=3, per_annotator=25, confidence=0.95) == 0
 
 
 # Agreement

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ddpo_lib.cli.main import app
-from ddpo_lib.measures import diversity, table
+from ddpo_lib.measures import table, word_measures
 from ddpo_lib.profiles.profile import load_profile, twins
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.runs.pipeline import open_run
@@ -62,8 +62,8 @@ def test_the_arm_is_trained_sampled_and_compared_with_the_one_without_weights(pa
 def test_the_space_of_a_model_is_embedded_and_weighs_the_arm(page):
     assert page["shown"][1].model == "sentence-transformers/all-mpnet-base-v2"
     steps = open_run("spaces.yaml").steps
-    assert set(steps["spaces"].params["spaces"]["others"]) == {"mpnet"}
-    assert "spaces" in steps["arm-ddpo-mpnet"].inputs
+    assert set(steps["vectors"].params["spaces"]["others"]) == {"mpnet"}
+    assert "vectors" in steps["arm-ddpo-mpnet"].inputs
 
 
 def test_the_counted_space_works_by_its_name(page, tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_the_measure_has_a_column_once_its_row_and_its_line_are_in_the_table(pag
     source = source.replace(last_row, f"        ROW,\n{last_row}").replace(
         last_line, f'    found["openings"]{line}\n{last_line}'
     )
-    monkeypatch.setattr(diversity, "distinct_openings", page["distinct_openings"], raising=False)
+    monkeypatch.setattr(word_measures, "distinct_openings", page["distinct_openings"], raising=False)
     edited = {"__name__": table.__name__, "ROW": page["row"]}
     exec(compile(source, "table.py", "exec"), edited)
     assert list(edited["MEASURES"]) == [*table.MEASURES, "openings"]

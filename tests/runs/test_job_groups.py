@@ -58,9 +58,9 @@ def test_with_few_cores_an_arms_seeds_share_a_process_and_with_many_each_has_its
     few, many = make_groups(run, 2, apart=False), make_groups(run, 8, apart=False)
     assert few["samples-dpo"].steps == ("samples-dpo", "sweep-dpo", "samples-dpo-seed1", "samples-dpo-seed2")
     assert few["sft-seed1"].steps == ("sft-seed1", "samples-sft-seed1")
-    assert few["samples-dpo"].needs == ("corpus", "quality", "sft", "sft-seed1", "sft-seed2")
+    assert few["samples-dpo"].needs == ("corpus", "sft", "sft-seed1", "sft-seed2", "vectors")
     assert many["samples-dpo"].steps == ("samples-dpo", "sweep-dpo")
-    assert many["samples-dpo-seed1"].needs == ("corpus", "quality", "sft-seed1")
+    assert many["samples-dpo-seed1"].needs == ("corpus", "sft-seed1", "vectors")
     assert many["sft-seed1"].steps == ("sft-seed1",)
     assert len(few) < len(many)
 
@@ -89,9 +89,9 @@ def test_groups_of_a_small_run_by_hand(tmp_path):
     steps = [
         step("corpus", job=False),
         step("pairs", "corpus"),
-        step("spaces", "corpus", job=False),
+        step("vectors", "corpus", job=False),
         step("sft", "pairs"),
-        step("arm-dpo", "sft", "spaces", job=False),
+        step("arm-dpo", "sft", "vectors", job=False),
         step("samples-sft", "sft"),
         step("samples-dpo", "arm-dpo"),
         step("evaluation", "samples-sft", "samples-dpo"),
@@ -99,9 +99,9 @@ def test_groups_of_a_small_run_by_hand(tmp_path):
     groups = make_groups(Run(tmp_path, {s.name: s for s in steps}), 1, apart=False)
     assert {name: (group.steps, group.needs, group.priority) for name, group in groups.items()} == {
         "corpus": (("corpus", "pairs"), (), 5),
-        "spaces": (("spaces",), ("corpus",), 4),
+        "vectors": (("vectors",), ("corpus",), 4),
         "sft": (("sft", "samples-sft"), ("corpus",), 3),
-        "samples-dpo": (("samples-dpo",), ("sft", "spaces"), 2),
+        "samples-dpo": (("samples-dpo",), ("sft", "vectors"), 2),
         "evaluation": (("evaluation",), ("samples-dpo", "sft"), 1),
     }
 

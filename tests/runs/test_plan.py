@@ -12,10 +12,11 @@ from ddpo_lib.cli.main import app
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
 from ddpo_lib.profiles.profile import load_profile, names
 from ddpo_lib.profiles.settings import Arm, Optimiser
-from ddpo_lib.runs import costs, plan
+from ddpo_lib.runs import costs, estimates
 from ddpo_lib.runs.costs import GPUS, Shape, optimiser_steps
+from ddpo_lib.runs.estimates import Counts, count, most_pairs
 from ddpo_lib.runs.pipeline import open_run, source_of
-from ddpo_lib.runs.plan import Counts, count, describe, make_plan, most_pairs
+from ddpo_lib.runs.plan import describe, make_plan
 from ddpo_lib.spaces.embed import COUNTED, Space, _encoder
 
 PAPERS_DATA = "euclaise/WritingPrompts_preferences"
@@ -157,7 +158,7 @@ def test_a_profile_of_the_hub_reads_the_papers_data_in_one_folder_whether_it_is_
     ],
 )
 def test_sizes_add_up_to_the_models_parameters(name, parameters):
-    assert plan._shape(name).parameters() == parameters
+    assert estimates.shape_of(name).parameters() == parameters
 
 
 def test_sizes_are_those_of_the_embedded_model_and_of_the_spaces_that_are_counted():
@@ -166,9 +167,9 @@ def test_sizes_are_those_of_the_embedded_model_and_of_the_spaces_that_are_counte
     from ddpo_lib.models.models import model_place
 
     model = AutoModelForCausalLM.from_pretrained(model_place("smollm2-135m-instruct"))
-    assert model.num_parameters() == plan._shape("smollm2-135m-instruct").parameters()
+    assert model.num_parameters() == estimates.shape_of("smollm2-135m-instruct").parameters()
     for name, vectors in COUNTED.items():
-        assert plan._hub()["encoders"][name]["width"] == vectors(["It rained.", "Who goes there?"]).shape[1]
+        assert estimates.hub()["encoders"][name]["width"] == vectors(["It rained.", "Who goes there?"]).shape[1]
 
 
 def test_an_adapter_on_q_and_v_is_pefts_default_and_its_size_that_of_its_matrices():
@@ -258,7 +259,7 @@ def test_a_corpus_of_ones_own_is_read_and_counted(tmp_path):
     assert 0 < held_out < 12
     assert (counts.responses, counts.held_out, counts.asked) == (4 * counts.prompts, 4 * held_out, held_out)
     assert counts.pairs == 2 * counts.prompts
-    assert counts.tokens == pytest.approx(6 * plan.TOKENS_A_WORD)
+    assert counts.tokens == pytest.approx(6 * estimates.TOKENS_A_WORD)
 
 
 def test_prompts_that_the_package_adds_are_counted():

@@ -10,7 +10,7 @@ from ddpo_lib.worlds import grids
 
 
 def grid(**rows):
-    """A table as `small_models.join` writes it: by row, the entropy over plots of its seeds; other measures are
+    """A table as `collect.join` writes it: by row, the entropy over plots of its seeds; other measures are
     constant."""
     return pd.DataFrame(
         [
@@ -47,29 +47,31 @@ def test_claims_get_the_verdict_of_their_interval_and_those_on_rows_that_are_not
         claim("same", "higher"),
         claim("same", "unchanged", margin=0.1),
     ]
-    judged = grids.judge_rows(table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **LEVEL)
+    decided = grids.decide_rows(table, [*asked, claim("up", "unchanged", margin=0.1), claim("gone", "higher")], **LEVEL)
     verdicts = ["reproduced", "not reproduced", "not enough data", "reproduced", "not reproduced"]
-    assert [c["verdict"] for c in judged] == verdicts
+    assert [c["verdict"] for c in decided] == verdicts
 
 
-def test_p_is_corrected_over_the_claims_that_were_judged():
+def test_p_is_corrected_over_the_claims_that_were_decided():
     rng = np.random.default_rng(1)
     table = grid(dpo=np.zeros(10), a=rng.normal(0.8, 1, 10), b=rng.normal(0.8, 1, 10))
-    (alone,) = grids.judge_rows(table, [claim("a", "higher")], **LEVEL)
-    both = grids.judge_rows(table, [claim("a", "higher"), claim("b", "higher")], **LEVEL)
+    (alone,) = grids.decide_rows(table, [claim("a", "higher")], **LEVEL)
+    both = grids.decide_rows(table, [claim("a", "higher"), claim("b", "higher")], **LEVEL)
     assert alone["p_corrected"] == alone["p"] == alone["difference"]["p"]
     assert min(c["p_corrected"] for c in both) == pytest.approx(2 * min(c["p"] for c in both))
 
 
 def test_a_claim_of_equivalence_has_twice_the_p_of_two_one_sided_tests():
     values = np.random.default_rng(4).normal(0.02, 0.05, 10)
-    (judged,) = grids.judge_rows(grid(dpo=np.zeros(10), same=values), [claim("same", "unchanged", margin=0.1)], **LEVEL)
+    (decided,) = grids.decide_rows(
+        grid(dpo=np.zeros(10), same=values), [claim("same", "unchanged", margin=0.1)], **LEVEL
+    )
     one_sided = max(
         ttest_1samp(values, -0.1, alternative="greater").pvalue, ttest_1samp(values, 0.1, alternative="less").pvalue
     )
-    assert judged["p"] == judged["p_corrected"] == pytest.approx(2 * one_sided)
-    assert judged["difference"]["p"] == pytest.approx(ttest_1samp(values, 0).pvalue)
-    assert judged["verdict"] == "reproduced"
+    assert decided["p"] == decided["p_corrected"] == pytest.approx(2 * one_sided)
+    assert decided["difference"]["p"] == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert decided["verdict"] == "reproduced"
 
 
 def test_the_fuller_of_two_grids_is_shown(tmp_path):

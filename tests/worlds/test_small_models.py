@@ -19,7 +19,7 @@ from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.runs.pipeline import PROJECT, open_run
-from ddpo_lib.worlds import grids, modes, modeworld, small_models
+from ddpo_lib.worlds import collect, grids, modes, modeworld, small_models
 from ddpo_lib.worlds.modes import read_modes
 from ddpo_lib.worlds.modeworld import Mode, cast, held_out, read_mode, wordings, write_corpus
 
@@ -261,7 +261,7 @@ def test_scoring_every_text_agrees_with_sampling(grid):
     many = settings.model_copy(update={"samples": 400})
     prompt = corpus.loc[corpus["split"] == "test", "prompt"].iloc[0]
     texts = small_models.sample(place / "trained", corpus[corpus["prompt"] == prompt], many, 1)
-    scored = small_models.score_modes(place / "trained", prompt, world)
+    scored = collect.score_modes(place / "trained", prompt, world)
     assert len(scored) == world.plots * world.voices * 2
     assert 0 < scored["probability"].sum() < 1
     every = product(range(world.plots), range(world.voices), (False, True))

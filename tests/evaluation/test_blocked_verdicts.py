@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddpo_lib.evaluation.verdicts import judge_arms, why_blocked
+from ddpo_lib.evaluation.verdicts import decide_arms, why_blocked
 
 REWARD = {"name": "stand-in reward", "better_than_chance": True, "p_within_prompt": 0.001, "p_within_prompt_error": 0.0}
 SURE = {"low": 0.1, "mean": 0.2, "high": 0.3}
@@ -22,7 +22,7 @@ def results(cut: int = 0, probes: dict | None = None) -> dict:
 
 
 def verdicts(of: dict) -> dict[str, str]:
-    return {claim["measure"]: claim["verdict"] for claim in judge_arms(of, REWARD)}
+    return {claim["measure"]: claim["verdict"] for claim in decide_arms(of, REWARD)}
 
 
 def test_nothing_forbids_a_verdict_on_arms_that_can_be_compared():
@@ -31,11 +31,11 @@ def test_nothing_forbids_a_verdict_on_arms_that_can_be_compared():
 
 def test_no_verdict_is_given_where_the_limit_cut_far_more_samples_of_one_arm():
     assert set(verdicts(results(cut=11)).values()) == {"not enough data"}
-    assert all("11%" in claim["blocked"] for claim in judge_arms(results(cut=11), REWARD))
+    assert all("11%" in claim["blocked"] for claim in decide_arms(results(cut=11), REWARD))
 
 
 @pytest.mark.parametrize("arm", ["dpo", "ddpo-both"])
-def test_a_reward_that_rises_when_stories_are_broken_judges_no_quality(arm):
+def test_a_reward_that_rises_when_stories_are_broken_decides_no_quality(arm):
     of = results(probes={arm: {"cut": SURE, "swapped": FALLS, "shuffled": FALLS}})
     assert verdicts(of) == {"semantic": "reproduced", "style": "reproduced", "quality": "not enough data"}
     said = why_blocked(of, REWARD, "ddpo-both", "dpo", "quality")

@@ -1,0 +1,65 @@
+"""Processes that make a run's artifacts: one beside this one, or those of Snakemake, here or on a cluster."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.extras import require
+
+
+def make_apart(steps: Sequence[str], profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
+    """Make artifacts in a process of its own, which frees its memory at the end."""
+    command = [sys.executable, "-m", "ddpo_lib.cli", "make", *steps, "--profile", profile, "--runs", str(runs)]
+    command += ["--corpus", corpus] if corpus else []
+    command += ["--gpus", ",".join(gpus)] if gpus else []
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise typer.Exit(status)
+
+
+def cluster_options(executor: str, jobs: int) -> list[str]:
+    """Options of Snakemake that send its jobs to a cluster."""
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
+    if importlib.util.find_spec(plugin.replace("-", "_")) is None:
+        raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
+    if not (settings / "config.yaml").exists():
+        raise InputError(f"--executor {executor}: no {settings / 'config.yaml'}; write what a job needs into it")
+    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(settings)]
+
+
+def snakemake(
+    folder: Path,
+    profile: str,
+    corpus: str | None,
+    goal: str,
+    cores: int,
+    gpus: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> None:
+    """Make a run's goal and its inputs, as jobs on this machine or on the cluster that `where` names."""
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    require("snakemake")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
+    settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
+    settings += [f"gpus={','.join(gpus)}"] if gpus else []
+    settings += ["apart=1"] if where else []
+    command += (
+        [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}", "--scheduler", "greedy"]
+    )
+    command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
+    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
+    if status:
+        raise typer.Exit(1)
