@@ -142,7 +142,7 @@ def test_the_chapter_on_people_has_their_answers_and_a_models_apart(built):
     assert "8 answers by 2 annotators on 4 items" in page
     assert "The study prepared is prepared, but no one has finished an item yet." in page
     assert "answered: answers of a language model, not of people." in page
-    assert "8 of 8 requests were answered in the required format" in page
+    assert "8 of 8 answers had the required format" in page
     assert "model: reader" in page
 
 
