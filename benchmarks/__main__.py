@@ -3,17 +3,19 @@
 import os
 from pathlib import Path
 
-from benchmarks import annotation, maps, measures, sampling, statistics, training, weights
+from benchmarks import annotation, maps, measures, pairs, sampling, statistics, step_shares, training, weights
 from benchmarks.measure import table
 
 BENCHMARKS = {
     "Weights": weights.rows,
+    "Pairs": pairs.rows,
     "Measures": measures.rows,
     "Statistics": statistics.rows,
     "Embedding and maps": maps.rows,
     "Annotation": annotation.rows,
     "Sampling": sampling.rows,
     "Training": training.rows,
+    "Where the time of a step goes": step_shares.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -7,6 +7,7 @@ contenders write the same number of tokens. The prompts are those of the package
 import statistics
 from functools import partial
 
+from benchmarks.builds import SAMPLING, against_earlier
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
 
 MODEL = "smollm2-135m-instruct"
@@ -36,6 +37,7 @@ def rows(prompts: int = 64, new_tokens: int = 64, repeats: int = 3) -> list[Row]
     return [
         against("in turn", f"stock `generate`, one prompt at a time, {SAMPLES} sequences", 3),
         against("in batches", f"stock `generate`, {IN_BATCH * SAMPLES} sequences at a time", None),
+        *against_earlier(what, SAMPLING.format(prompts=prompts, new_tokens=new_tokens), 2, repeats),
     ]
 
 

@@ -33,7 +33,7 @@ def test_prompts_are_of_very_uneven_size_and_hold_all_responses():
 
 def test_the_table_has_a_row_for_every_number_asked():
     asked = [row.asked for row in weights.rows(total=300, prompts=12, dims=8, flat_total=4096, repeats=1)]
-    once = ["20x faster", "", "3x faster", "under 1.2x", "under 5 s", "", "time per response within 2x"]
+    once = ["20x faster", "", "3x faster", "under 1.2x", "under 5 s", "under 3x", "time per response within 2x"]
     assert asked == once * 2
 
 
@@ -72,7 +72,7 @@ def test_the_training_benchmark_compares_like_with_like():
     samples = {name: [one()] for name, one in training.contenders(2, 2).items() if name != "by length"}
     samples["by length"] = samples["ours"]
     rows = training.against_stock(samples, 2, 2)
-    assert [row.asked for row in rows][::2] == ["1.8x tokens/s", "peak memory not above"]
+    assert [row.asked for row in rows][::2] == ["4.5x tokens/s", "half the peak memory"]
     assert rows[-1].met
     assert samples["ours"][0].result["tokens"] == samples["stock"][0].result["tokens"] > 0
     assert samples["ours"][0].result["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
