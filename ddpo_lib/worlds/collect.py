@@ -9,7 +9,8 @@ import pandas as pd
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import held_out_prompts
-from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
+from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.worlds import modes, modeworld
 from ddpo_lib.worlds.small_models import BASE, CORPUS, MANY, SFT, TEMPLATE, sample, world_of
 

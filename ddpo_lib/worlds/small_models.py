@@ -17,7 +17,9 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import held_out_prompts
-from ddpo_lib.profiles.settings import WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
+from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.profiles.settings import Model, Sampling
+from ddpo_lib.profiles.world_settings import WORLD_SPACES, WorldRow, Worlds
 from ddpo_lib.worlds import modes, modeworld
 
 LONGEST = 96  # tokens of prompt and story; the grammar's are much shorter
