@@ -61,6 +61,20 @@ def timed(work: Callable[[], Any]) -> Sample:
     return Sample(seconds, peak, peak - before, result)
 
 
+def forget_peak() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(sample: Sample) -> int:
+    """Bytes: what torch held of the GPU's memory at most, or without one the process of the machine's."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else sample.peak
+
+
 def take_turns(contenders: dict[str, Callable[[], Sample]], repeats: int) -> dict[str, list[Sample]]:
     """Run every contender once, then every one again, so that other load on the machine affects all of them."""
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}

@@ -16,8 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from ddpo_lib.cli import main
-from ddpo_lib.profiles.profile import names
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, names
 from ddpo_lib.runs.pipeline import open_run
 from ddpo_lib.worlds.modeworld import World
 

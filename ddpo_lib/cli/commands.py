@@ -18,8 +18,8 @@ from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
 from ddpo_lib.models import models
 from ddpo_lib.pairs.rules import make_pairs
-from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Arm, Baseline, Model, Profile, Sampling, Section
+from ddpo_lib.profiles.profile import Profile, load_profile
+from ddpo_lib.profiles.settings import Arm, Baseline, Model, Sampling, Section
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.cli.weights_table import table_of_weights
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import is_blank, read_corpus
-from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, load_profile
 
 
 def evaluate(

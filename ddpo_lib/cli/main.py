@@ -13,7 +13,8 @@ import typer
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.extras import MissingPackage
-from ddpo_lib.cli import annotate
+from ddpo_lib.cli import annotate, maintain
+from ddpo_lib.cli.options import GPUS, HELD_OUT, SPLIT_SEED, Corpus, HeldOut, Profile, Runs, SplitSeed
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -24,19 +25,7 @@ app = typer.Typer(
 IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app.add_typer(annotate.app, name="annotate")
-PROFILE = typer.Option(help="A profile of the package, such as embedded, smoke, small or paper, or a YAML file.")
-CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
-RUNS = typer.Option(help="Folder of the runs.")
-GPUS = "GPUs, such as 0,1: each process uses one of them alone; list a GPU twice to share it between two."
-
-HELD_OUT, SPLIT_SEED = 0.1, 42  # the same for every command (paper, data: 90/10 by prompt, seed 42)
-SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
-
-Profile = Annotated[str, PROFILE]
-HeldOut = Annotated[float, SHARE]
-SplitSeed = Annotated[int, typer.Option(help="Seed of the split; another seed holds out other prompts.")]
-Corpus = Annotated[str | None, CORPUS]
-Runs = Annotated[Path, RUNS]
+app.add_typer(maintain.app)
 
 
 def main() -> None:
@@ -250,53 +239,6 @@ def make(
         for step in steps:
             typer.echo(opened.path(step))
             _give_memory_back()
-
-
-@app.command(hidden=True)
-def keep(
-    name: Annotated[str, typer.Argument(help="A folder of results/, such as worlds or measures-hanna.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
-    runs: Runs = Path("runs"),
-) -> None:
-    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first."""
-    from ddpo_lib.report import results
-    from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run, recipe
-
-    if name not in KEPT:
-        raise InputError(f"{name}: not kept; there are {', '.join(KEPT)}")
-    profile, artifact, corpus = KEPT[name]
-    if corpus and data is None:
-        raise InputError(f"{name}: made from {corpus}; give the folder that holds it with --data")
-    made = open_run(profile, corpus and str(data / corpus), runs).path(artifact)
-    results.keep(made, recipe(profile, artifact), PROJECT / "results" / name)
-    typer.echo(PROJECT / "results" / name)
-
-
-@app.command(hidden=True)
-def readme(runs: Runs = Path("runs")) -> None:
-    """For maintainers: write README's marked blocks, its figure and results/readme.json.
-
-    The sources are the finished run of the profile `embedded`, results/worlds, results/timings.json and
-    benchmarks/RESULTS.md.
-    """
-    from ddpo_lib.report import readme as writer
-    from ddpo_lib.runs.pipeline import PROJECT, open_run
-
-    typer.echo(writer.write(open_run(writer.PROFILE, folder=runs), PROJECT))
-
-
-@app.command(hidden=True)
-def timings(
-    clone: Annotated[Path, typer.Argument(help="Folder for a fresh clone of this checkout; must not exist.")],
-) -> None:
-    """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
-    from ddpo_lib.base.files import write_json
-    from ddpo_lib.report import readme as writer
-    from ddpo_lib.report.timings import time_clone
-    from ddpo_lib.runs.pipeline import PROJECT
-
-    write_json(PROJECT / writer.TIMINGS, time_clone(PROJECT, clone))
-    typer.echo(PROJECT / writer.TIMINGS)
 
 
 def _give_memory_back() -> None:

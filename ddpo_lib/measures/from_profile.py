@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile
 
 
 def space(profile: Profile, name: str):

@@ -1,7 +1,8 @@
 """An analysis of votes -> text for a terminal."""
 
 from ddpo_lib.people.two_way_intervals import CHANCE
-from ddpo_lib.people.votes import QUESTIONS, Analysis
+from ddpo_lib.people.vote_results import Analysis
+from ddpo_lib.people.votes import QUESTIONS
 
 
 def describe(analysis: Analysis) -> str:

@@ -9,10 +9,68 @@ from importlib import resources
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.profiles.settings import Arm, Profile
+from ddpo_lib.profiles.settings import (
+    Arm,
+    Baseline,
+    Data,
+    Evaluation,
+    Model,
+    Online,
+    Optimiser,
+    Positive,
+    Preference,
+    Quality,
+    Sampling,
+    Section,
+    Spaces,
+)
+from ddpo_lib.profiles.world_settings import Worlds
+
+
+class Profile(Section):
+    name: str
+    what: str  # one line for --help and the book
+    seed: int
+    seeds: Positive = 1  # trainings of every arm: from `seed`, `seed` + 1, ...
+    data: Data
+    spaces: Spaces
+    model: Model
+    sft: Optimiser
+    preference: Preference
+    arms: dict[str, Arm]  # empty: nothing is trained, and chapter 1 is the only one
+    online: dict[str, Online] = {}  # noqa: RUF012, pydantic copies it; arms that learn from their own samples
+    baselines: dict[str, Baseline] = {}  # noqa: RUF012, likewise; compared with the arms
+    sampling: Sampling
+    quality: Quality
+    evaluation: Evaluation
+    worlds: Worlds
+
+    @model_validator(mode="after")
+    def _comparable(self):
+        arms = ("sft", *self.arms)
+        if self.arms and self.evaluation.against not in arms:
+            raise ValueError(f"evaluation.against: {self.evaluation.against} is no arm; there are {', '.join(arms)}")
+        if self.evaluation.against in self.arms and not self.arms[self.evaluation.against].swept:
+            raise ValueError(f"arms.{self.evaluation.against}.swept: must be true; other fronts are compared with its")
+        online = {f"online.{name}": rounds.arm for name, rounds in self.online.items()}
+        for name, arm in {**{f"arms.{name}": arm for name, arm in self.arms.items()}, **online}.items():
+            if unknown := arm.spaces() - self.spaces.choices().keys():
+                raise ValueError(f"{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}")
+        if taken := {"gold", *arms} & set(self.online):
+            raise ValueError(f"online: {taken.pop()} is the name of an arm; choose another name")
+        if taken := {"gold", *arms, *self.online} & set(self.baselines):
+            raise ValueError(f"baselines: {taken.pop()} is the name of an arm; choose another name")
+        for name, arm in self.arms.items():
+            if arm.against is not None and (arm.against == name or arm.against not in arms):
+                raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
+        if self.sampling.temperature in self.evaluation.temperatures:
+            raise ValueError(
+                f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
+            )
+        return self
 
 
 def swept(profile: Profile) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The sections of a profile and their knobs, each typed and checked."""
+"""The sections of a profile and their knobs, each typed and checked; those of small models are in `world_settings`."""
 
 import re
 from typing import Annotated, Literal
@@ -7,13 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-
-MAIN_WORLD = "main"  # every profile has it
-# spaces of deviation in a world with known modes: of the text, or of the labels themselves as an upper bound
-WORLD_SPACES = {
-    **{"semantic": "lexical", "style": "stylometric", "minilm": "minilm", "delta": "delta"},
-    **{"plot": None, "voice": None},  # the labels themselves
-}
 
 
 class Section(BaseModel):
@@ -256,99 +249,4 @@ class Evaluation(Section):
     def _distinct(self):
         if len(set(self.temperatures)) < len(self.temperatures):
             raise ValueError("temperatures: one is listed twice; list it once")
-        return self
-
-
-class WorldRow(Section):
-    """A trained condition in a world with known modes; its spaces are those of WORLD_SPACES."""
-
-    world: str = MAIN_WORLD
-    arm: Arm
-    traced: bool = False  # modes are measured through training too
-    noise: float = Field(default=0.0, ge=0)  # standard deviation of noise on the scores, as with few votes
-
-    @model_validator(mode="after")
-    def _known(self):
-        if unknown := self.arm.spaces() - WORLD_SPACES.keys():
-            raise ValueError(f"arm: {unknown.pop()} is no space of a world; there are {', '.join(WORLD_SPACES)}")
-        if self.arm.start == "base":
-            raise ValueError("arm.start: a world's rows start from sft, the model that has read its stories")
-        return self
-
-
-class Pretraining(Section):
-    """What a small model learns from before any world: stories with all modes alike (`small_models.language`)."""
-
-    prompts: int = Field(ge=16, le=4096)  # 16 name every hero, place and object, 4096 every combination
-    responses: Positive  # per prompt
-    optimiser: Optimiser
-
-
-class Worlds(Section):
-    """Small models in worlds with known modes (`modeworld.py`). One is trained from scratch; the rest start from it."""
-
-    seeds: Positive  # how many; each seed 0, 1, ... is that of a world and of its training
-    kinds: dict[str, dict[str, int | float | str]]  # world -> fields of `World`; see `small_models.check_kinds`
-    layers: Positive
-    width: Positive
-    pretraining: Pretraining
-    sft: Optimiser
-    preference: Preference
-    samples: Positive  # per held-out prompt, from the model's own distribution
-    preference_prompts: Positive  # prompts of the arms' pairs; SFT uses all prompts that are not held out
-    trace: Positive = 4  # equal parts of a traced row's training; it is measured after each part
-    rows: dict[str, WorldRow]
-
-    @model_validator(mode="after")
-    def _worlds(self):
-        if MAIN_WORLD not in self.kinds:
-            raise ValueError(f"kinds: one must be `{MAIN_WORLD}`, which the book shows")
-        if missing := {"dpo", "ddpo-semantic", "ddpo-style", "ddpo-both"} - self.rows.keys():
-            raise ValueError(f"rows: {missing.pop()} is missing; add it, since the book shows it")
-        for name, row in self.rows.items():
-            if row.world not in self.kinds:
-                raise ValueError(f"rows.{name}.world: {row.world} is no world; there are {', '.join(self.kinds)}")
-        return self
-
-
-class Profile(Section):
-    name: str
-    what: str  # one line for --help and the book
-    seed: int
-    seeds: Positive = 1  # trainings of every arm: from `seed`, `seed` + 1, ...
-    data: Data
-    spaces: Spaces
-    model: Model
-    sft: Optimiser
-    preference: Preference
-    arms: dict[str, Arm]  # empty: nothing is trained, and chapter 1 is the only one
-    online: dict[str, Online] = {}  # arms that learn from their own samples
-    baselines: dict[str, Baseline] = {}  # compared with the arms
-    sampling: Sampling
-    quality: Quality
-    evaluation: Evaluation
-    worlds: Worlds
-
-    @model_validator(mode="after")
-    def _comparable(self):
-        arms = ("sft", *self.arms)
-        if self.arms and self.evaluation.against not in arms:
-            raise ValueError(f"evaluation.against: {self.evaluation.against} is no arm; there are {', '.join(arms)}")
-        if self.evaluation.against in self.arms and not self.arms[self.evaluation.against].swept:
-            raise ValueError(f"arms.{self.evaluation.against}.swept: must be true; other fronts are compared with its")
-        online = {f"online.{name}": rounds.arm for name, rounds in self.online.items()}
-        for name, arm in {**{f"arms.{name}": arm for name, arm in self.arms.items()}, **online}.items():
-            if unknown := arm.spaces() - self.spaces.choices().keys():
-                raise ValueError(f"{name}: {unknown.pop()} is none of the spaces {', '.join(self.spaces.choices())}")
-        if taken := {"gold", *arms} & set(self.online):
-            raise ValueError(f"online: {taken.pop()} is the name of an arm; choose another name")
-        if taken := {"gold", *arms, *self.online} & set(self.baselines):
-            raise ValueError(f"baselines: {taken.pop()} is the name of an arm; choose another name")
-        for name, arm in self.arms.items():
-            if arm.against is not None and (arm.against == name or arm.against not in arms):
-                raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
-        if self.sampling.temperature in self.evaluation.temperatures:
-            raise ValueError(
-                f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
-            )
         return self

@@ -18,8 +18,7 @@ from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.evaluation.compare_arms import HEADLINE
 from ddpo_lib.evaluation.published import published
-from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, load_profile
 from ddpo_lib.report import figures
 from ddpo_lib.worlds.grids import Grid, decide_rows, read_grid
 

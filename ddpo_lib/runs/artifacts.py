@@ -14,8 +14,8 @@ from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS
 from ddpo_lib.measures.from_profile import fit_reward, space
-from ddpo_lib.profiles.profile import prompts_of
-from ddpo_lib.profiles.settings import Arm, Baseline, Profile
+from ddpo_lib.profiles.profile import Profile, prompts_of
+from ddpo_lib.profiles.settings import Arm, Baseline
 
 
 def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:

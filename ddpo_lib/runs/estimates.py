@@ -16,8 +16,8 @@ from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models import models
 from ddpo_lib.pairs.arms import with_equal_steps
 from ddpo_lib.pairs.rules import make_pairs
-from ddpo_lib.profiles.profile import prompts_of, swept
-from ddpo_lib.profiles.settings import Arm, DivPO, Profile, Sampling
+from ddpo_lib.profiles.profile import Profile, prompts_of, swept
+from ddpo_lib.profiles.settings import Arm, DivPO, Sampling
 from ddpo_lib.runs.artifacts import prompts_to_sample
 from ddpo_lib.runs.costs import (
     CONTEXT,

@@ -12,8 +12,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.measures.from_profile import fit_reward, load_reward, space
-from ddpo_lib.profiles.profile import seeds_of, swept, twins
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, seeds_of, swept, twins
 from ddpo_lib.runs.artifacts import held_out_prompts, seeded
 
 

@@ -18,7 +18,8 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.measures.from_profile import fit_reward, load_reward, space
-from ddpo_lib.profiles.settings import Online, Profile
+from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.profiles.settings import Online
 
 if TYPE_CHECKING:
     from ddpo_lib.measures.quality import (

@@ -10,8 +10,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
 from ddpo_lib.data.formats import is_hub_name
-from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, load_profile
 from ddpo_lib.report.book import benchmark_files
 from ddpo_lib.runs import artifacts
 from ddpo_lib.runs.steps import make_steps

@@ -7,7 +7,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models import models
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile
 from ddpo_lib.runs.costs import GPUS, SAMPLING_SHARE, TRAINING_SHARE, Cost
 from ddpo_lib.runs.estimates import count, estimate_costs, estimate_disk, hub, models_here, shape_of
 from ddpo_lib.spaces.embed import COUNTED

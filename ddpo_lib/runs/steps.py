@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from ddpo_lib.base.run_folder import Step
-from ddpo_lib.profiles.profile import prompts_of, seeds_of, swept, twins
-from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
+from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
+from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
 from ddpo_lib.worlds import collect, small_models

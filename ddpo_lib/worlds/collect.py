@@ -9,8 +9,9 @@ import pandas as pd
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import held_out_prompts
-from ddpo_lib.profiles.settings import MAIN_WORLD, Profile
-from ddpo_lib.worlds import modes, modeworld
+from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.profiles.world_settings import MAIN_WORLD
+from ddpo_lib.worlds import grammar, modes, modeworld
 from ddpo_lib.worlds.small_models import BASE, CORPUS, MANY, SFT, TEMPLATE, sample, world_of
 
 
@@ -53,7 +54,7 @@ def join(profile: Profile, parts: list[str], first: str, folder: Path, run: Run)
     scored = score_modes(place / "trained", prompt, world_of(profile.worlds, MAIN_WORLD, 0))
     many = profile.worlds.model_copy(update={"samples": MANY})
     told = modes.read_modes(sample(place / "trained", corpus[corpus["prompt"] == prompt], many, 0))
-    found = told[told["faithful"]].value_counts(list(modeworld.Mode._fields))
+    found = told[told["faithful"]].value_counts(list(grammar.Mode._fields))
     scored["sampled"] = found.reindex(pd.MultiIndex.from_frame(scored[found.index.names]), fill_value=0).to_numpy()
     scored.assign(prompt=prompt, samples=MANY).to_parquet(folder / "scored.parquet")
     write_json(folder / "settings.json", profile.worlds.model_dump())
@@ -79,8 +80,8 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
 
     tokenizer, model = models.load_tokenizer(str(trained)), with_fused_head(models.load_model(str(trained)).eval())
     every = product(range(world.plots), range(world.voices), (False, True))
-    rows = [(mode, text) for mode in (modeworld.Mode(*m) for m in every) for text in modeworld.wordings(prompt, mode)]
+    rows = [(mode, text) for mode in (grammar.Mode(*m) for m in every) for text in grammar.wordings(prompt, mode)]
     asked = [TEMPLATE.replace("{prompt}", prompt)] * len(rows)
     probability = np.exp(sum_logps(model, tokenizer, asked, [text for _, text in rows])[0])
     scored = pd.DataFrame([mode for mode, _ in rows]).assign(probability=probability)
-    return scored.groupby(list(modeworld.Mode._fields), as_index=False)["probability"].sum()
+    return scored.groupby(list(grammar.Mode._fields), as_index=False)["probability"].sum()

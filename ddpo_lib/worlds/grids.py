@@ -10,7 +10,7 @@ import pandas as pd
 from ddpo_lib.base.files import plain
 from ddpo_lib.base.stats import compare
 from ddpo_lib.evaluation.published import decide_family
-from ddpo_lib.profiles.settings import MAIN_WORLD, Worlds
+from ddpo_lib.profiles.world_settings import MAIN_WORLD, Worlds
 
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
 

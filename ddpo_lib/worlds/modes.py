@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.worlds.modeworld import World, is_faithful, plot_probabilities, read_mode, voice_probabilities
+from ddpo_lib.worlds.grammar import is_faithful, read_mode
+from ddpo_lib.worlds.modeworld import World, plot_probabilities, voice_probabilities
 
 RARE = 3  # one mode in this many, the rarest, is called rare
 
@@ -12,7 +13,7 @@ def read_modes(stories: pd.DataFrame) -> pd.DataFrame:
     """The modes of stories, from their `prompt` and `text`.
 
     Returns:
-        One row per story: `plot voice flawed` as in `modeworld.Mode`, and `faithful`, whether it is about its prompt's
+        One row per story: `plot voice flawed` as in `grammar.Mode`, and `faithful`, whether it is about its prompt's
         hero, place and object; -1 and False if the grammar cannot write the text.
     """
     rows = []

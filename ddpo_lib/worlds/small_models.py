@@ -17,8 +17,10 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import held_out_prompts
-from ddpo_lib.profiles.settings import WORLD_SPACES, Model, Profile, Sampling, WorldRow, Worlds
-from ddpo_lib.worlds import modes, modeworld
+from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.profiles.settings import Model, Sampling
+from ddpo_lib.profiles.world_settings import WORLD_SPACES, WorldRow, Worlds
+from ddpo_lib.worlds import grammar, modes, modeworld
 
 LONGEST = 96  # tokens of prompt and story; the grammar's are much shorter
 NEW_TOKENS = 44  # of a sample; the grammar's longest story has 41 with its end token
@@ -53,7 +55,7 @@ def world_of(settings: Worlds, kind: str, seed: int) -> modeworld.World:
 
 def base_of(flaw: str) -> str:
     """The artifact that worlds with this kind of flaw start from; a model that never read a flaw cannot write it."""
-    return BASE if flaw == modeworld.FLAWS[0] else f"{BASE}-{flaw}"
+    return BASE if flaw == grammar.FLAWS[0] else f"{BASE}-{flaw}"
 
 
 def flaws(settings: Worlds) -> list[str]:
@@ -76,11 +78,11 @@ def make_base(profile: Profile, flaw: str, folder: Path, run: Run) -> None:
     _write_random(settings, world.seed, random)
     stories = modeworld.write_corpus(world)
     unread = {
-        modeworld.cast(prompt)
+        grammar.cast(prompt)
         for kind, seed in product(settings.kinds, range(settings.seeds))
         for prompt in modeworld.held_out(world_of(settings, kind, seed))
     }
-    stories = stories[[cast not in unread for cast in stories["prompt"].map(modeworld.cast)]]
+    stories = stories[[cast not in unread for cast in stories["prompt"].map(grammar.cast)]]
     train_sft(stories, _model(random), settings.pretraining.optimiser, LONGEST, world.seed, folder)
     shutil.rmtree(random)
     many = settings.model_copy(update={"samples": MANY // first.held_out})
@@ -231,7 +233,7 @@ def _point(share: float, measured: dict) -> dict:
     return {"share": share, **{key: measured[key] for key in ("none", "flawed", "plots", "voices")}}
 
 
-TEMPLATE = "{prompt}" + modeworld.SEPARATOR
+TEMPLATE = "{prompt}" + grammar.SEPARATOR
 
 
 def _model(place: Path) -> Model:
@@ -248,7 +250,7 @@ def _write_random(settings: Worlds, seed: int, folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = modeworld.tokenizer()
+    tokenizer = grammar.tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,

@@ -6,8 +6,7 @@ import pytest
 
 from ddpo_lib.evaluation.compare_arms import HEADLINE, summarise
 from ddpo_lib.evaluation.published import decide_claims, published
-from ddpo_lib.profiles.profile import load_profile, names, twins
-from ddpo_lib.profiles.settings import Profile
+from ddpo_lib.profiles.profile import Profile, load_profile, names, twins
 from ddpo_lib.worlds import grids
 
 TRAINED = [name for name in names() if load_profile(name).arms]

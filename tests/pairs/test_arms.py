@@ -21,7 +21,8 @@ from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Arm, Optimiser
 from ddpo_lib.runs.pipeline import open_run
 from ddpo_lib.spaces.embed import COUNTED
-from ddpo_lib.worlds.modeworld import FLAWS, World, write_corpus
+from ddpo_lib.worlds.grammar import FLAWS
+from ddpo_lib.worlds.modeworld import World, write_corpus
 
 
 def arm(**fields):

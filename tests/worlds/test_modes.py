@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.worlds import modes
-from ddpo_lib.worlds.modeworld import Mode, World, wordings, write_corpus
+from ddpo_lib.worlds.grammar import Mode, wordings
+from ddpo_lib.worlds.modeworld import World, write_corpus
 
 WORLD = World(prompts=16, held_out=0, plots=6, voices=3)
 

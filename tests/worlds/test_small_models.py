@@ -20,8 +20,9 @@ from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.runs.pipeline import PROJECT, open_run
 from ddpo_lib.worlds import collect, grids, modes, modeworld, small_models
+from ddpo_lib.worlds.grammar import Mode, cast, read_mode, wordings
 from ddpo_lib.worlds.modes import read_modes
-from ddpo_lib.worlds.modeworld import Mode, cast, held_out, read_mode, wordings, write_corpus
+from ddpo_lib.worlds.modeworld import held_out, write_corpus
 
 KEPT = PROJECT / "results" / "worlds"  # the full grid
 ROWS = {"dpo": {"traced": True, "arm": {"loss": "dpo", "start": "sft"}}}

@@ -1,0 +1,60 @@
+"""Finished runs and a checkout -> the parts of the project that are made from them: `results/` and README.
+These commands of `ddpo` are for maintainers, and `ddpo --help` does not list them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.cli.options import Runs
+
+app = typer.Typer()
+
+
+@app.command(hidden=True)
+def keep(
+    name: Annotated[str, typer.Argument(help="A folder of results/, such as worlds or measures-hanna.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first."""
+    from ddpo_lib.report import results
+    from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run, recipe
+
+    if name not in KEPT:
+        raise InputError(f"{name}: not kept; there are {', '.join(KEPT)}")
+    profile, artifact, corpus = KEPT[name]
+    if corpus and data is None:
+        raise InputError(f"{name}: made from {corpus}; give the folder that holds it with --data")
+    made = open_run(profile, corpus and str(data / corpus), runs).path(artifact)
+    results.keep(made, recipe(profile, artifact), PROJECT / "results" / name)
+    typer.echo(PROJECT / "results" / name)
+
+
+@app.command(hidden=True)
+def readme(runs: Runs = Path("runs")) -> None:
+    """For maintainers: write README's marked blocks, its figure and results/readme.json.
+
+    The sources are the finished run of the profile `embedded`, results/worlds, results/timings.json and
+    benchmarks/RESULTS.md.
+    """
+    from ddpo_lib.report import readme as writer
+    from ddpo_lib.runs.pipeline import PROJECT, open_run
+
+    typer.echo(writer.write(open_run(writer.PROFILE, folder=runs), PROJECT))
+
+
+@app.command(hidden=True)
+def timings(
+    clone: Annotated[Path, typer.Argument(help="Folder for a fresh clone of this checkout; must not exist.")],
+) -> None:
+    """For maintainers: time set-up, `make book` twice and `make test` in a fresh clone, into results/timings.json."""
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.report import readme as writer
+    from ddpo_lib.report.timings import time_clone
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    write_json(PROJECT / writer.TIMINGS, time_clone(PROJECT, clone))
+    typer.echo(PROJECT / writer.TIMINGS)

@@ -1,0 +1,22 @@
+"""Options that several commands of `ddpo` share -> types with which a command annotates its arguments,
+so that an option has the same name, help and limits in each of them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PROFILE = typer.Option(help="A profile of the package, such as embedded, smoke, small or paper, or a YAML file.")
+CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
+RUNS = typer.Option(help="Folder of the runs.")
+GPUS = "GPUs, such as 0,1: each process uses one of them alone; list a GPU twice to share it between two."
+
+HELD_OUT, SPLIT_SEED = 0.1, 42  # the same for every command (paper, data: 90/10 by prompt, seed 42)
+SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
+
+Profile = Annotated[str, PROFILE]
+HeldOut = Annotated[float, SHARE]
+SplitSeed = Annotated[int, typer.Option(help="Seed of the split; another seed holds out other prompts.")]
+Corpus = Annotated[str | None, CORPUS]
+Runs = Annotated[Path, RUNS]
