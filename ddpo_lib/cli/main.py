@@ -13,6 +13,7 @@ import typer
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate
+from ddpo_lib.cli.doctor import doctor
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -249,6 +250,9 @@ def make(
         for step in steps:
             typer.echo(opened.path(step))
             gc.collect()  # a trainer and its model refer to each other
+
+
+app.command()(doctor)
 
 
 @app.command(hidden=True)
