@@ -284,3 +284,15 @@ def test_a_command_names_the_extra_in_one_line(alone, tmp_path):
     done = run(alone.with_name("ddpo"), "weights", "mine.jsonl", "weights.parquet", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: pandas is not installed; pip install 'ddpo-lib[train]'\n"
+
+
+def test_the_doctor_works_without_torch_and_says_so(alone, tmp_path):
+    done = run(alone.with_name("ddpo"), "doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "an installed package, not a clone" in told
+    assert "torch not installed" in told
+    assert "devices unknown: torch is not installed" in told
+    assert "run not read: " in told
+    assert "is not installed; pip install 'ddpo-lib[train]'" in told
+    assert str(tmp_path) not in done.stdout

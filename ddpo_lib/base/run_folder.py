@@ -104,14 +104,8 @@ class Run:
         """The hash that the artifact has if it is made as the steps now define it."""
         if name not in self._keys:
             step = self.steps[name]
-            parts = {
-                "name": name,
-                "params": step.params,
-                "inputs": {needed: self.key(needed) for needed in step.inputs},
-                "code": self.code(name),
-                "files": [_file_hash(path, path.stat().st_mtime_ns) for path in step.files],
-            }
-            self._keys[name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            inputs = {needed: self.key(needed) for needed in step.inputs}
+            self._keys[name] = hash_parts(name, step.params, inputs, self.code(name), step.files)
         return self._keys[name]
 
     def code(self, name: str) -> dict:
@@ -181,6 +175,20 @@ class Run:
             final.replace(old)
         aside.replace(final)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def hash_parts(name: str, params: dict, inputs: dict, code: dict, files: Collection[Path]) -> str:
+    """The key of an artifact, from what it depends on.
+
+    Args:
+        name, params: as in `Step`.
+        inputs: the key of each input, by name.
+        code: as `code_keys.code_key` gives it.
+        files: files that `make` reads; their bytes count, and their names do not.
+    """
+    hashes = [_file_hash(path, path.stat().st_mtime_ns) for path in files]
+    parts = {"name": name, "params": params, "inputs": inputs, "code": code, "files": hashes}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _link(source: str, target: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.cli.examples import examples
 
 app = typer.Typer(
     help="A study with people: prepare it, serve it, analyse its answers, and ask a model too.", no_args_is_help=True
@@ -36,7 +37,13 @@ class Show(StrEnum):
     summary = "summary"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo annotate prepare runs/embedded --arms ddpo-both dpo --out study",
+        "ddpo annotate prepare runs/small --arms dpo sft --out short --show opening",
+        "ddpo annotate prepare runs/small --arms dpo sft --out plots --show summary",
+    )
+)
 def prepare(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with stories, such as runs/embedded.")],
     arms: Annotated[tuple[str, str], typer.Option(help="The two arms; the wins of the first are counted.")],
@@ -73,7 +80,7 @@ def prepare(
     )
 
 
-@app.command()
+@app.command(epilog=examples("ddpo annotate serve study --port 8000"))
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
@@ -88,7 +95,12 @@ def serve(
         raise InputError(f"Potato stopped with status {status}; its log is {folder / 'potato.log'}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo annotate analyse study",
+        "ddpo annotate analyse study --out found.json",
+    )
+)
 def analyse(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
     out: Annotated[Path | None, typer.Option(metavar="OUT.json", help="File for the whole analysis.")] = None,
@@ -113,7 +125,12 @@ def analyse(
     typer.echo(f"{folder}: first is {first}, second is {second}; {counted}\n{vote_report.describe(found)}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo annotate judge study",
+        "ddpo annotate judge study --url http://127.0.0.1:8080/v1 --model qwen",
+    )
+)
 def judge(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study that `ddpo annotate prepare` wrote.")],
     model: Annotated[str | None, typer.Option(help="Model that judges, here or at the server.")] = None,

@@ -14,6 +14,8 @@ import typer
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate, maintain
+from ddpo_lib.cli.doctor import doctor
+from ddpo_lib.cli.examples import examples
 from ddpo_lib.cli.options import GPUS, HELD_OUT, SPLIT_SEED, Corpus, HeldOut, Profile, Runs, SplitSeed
 
 app = typer.Typer(
@@ -57,7 +59,13 @@ def check_processes(context: typer.Context) -> None:
         raise InputError(f"{command}: started as several processes; only `train` and `weights` share their work")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo weights mine.jsonl weights.parquet",
+        "ddpo weights mine.jsonl weights.parquet --semantic lexical --held-out 0.2",
+        "ddpo weights mine.jsonl part1.parquet --shard 1/2",
+    )
+)
 def weights(
     source: Annotated[str, typer.Argument(metavar="IN", help="Prompt-grouped JSONL or Parquet file, or hub data set.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write: one row per response.")],
@@ -78,7 +86,7 @@ def weights(
         typer.echo(weights_table.describe_weights(out, table))
 
 
-@app.command()
+@app.command(epilog=examples("ddpo merge weights.parquet part1.parquet part2.parquet"))
 def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write, as `ddpo weights` writes it.")],
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Tables that `ddpo weights --shard` wrote.")],
@@ -90,7 +98,12 @@ def merge(
     typer.echo(f"{out}: {rows} responses from {len(parts)} shards")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo train weights.parquet sft --arm sft",
+        "ddpo train weights.parquet ddpo --arm ddpo-both --from sft",
+    )
+)
 def train(
     source: Annotated[Path, typer.Argument(metavar="WEIGHTS.parquet", help="Table that `ddpo weights` wrote.")],
     out: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder for the LoRA adapter; must not exist.")],
@@ -108,7 +121,15 @@ def train(
         typer.echo(sentence)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo generate ddpo weights.parquet samples.jsonl",
+        "ddpo generate ddpo prompts.jsonl samples.jsonl --samples 4 --temperature 0.8",
+        "ddpo generate - weights.parquet iter.jsonl --how iter",
+        "ddpo generate - prompts.jsonl qwen.jsonl --model Qwen/Qwen2.5-0.5B-Instruct",
+        "ddpo generate - prompts.jsonl s.jsonl --url http://localhost/v1 --model qwen",
+    )
+)
 def generate(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Folder that `ddpo train` wrote, or - for none.")],
     prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="WEIGHTS.parquet, a corpus, or only prompts.")],
@@ -142,7 +163,12 @@ def generate(
     typer.echo(commands.generate(prompts, out, chosen, given, *sampling, split, held_out, split_seed))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo evaluate samples.jsonl --scored weights.parquet",
+        "ddpo evaluate dpo.jsonl ddpo.jsonl --scored mine.jsonl --out results.json",
+    )
+)
 def evaluate(
     sources: Annotated[list[str], typer.Argument(metavar="SAMPLES...", help="Prompt-grouped files, one per arm.")],
     scored: Annotated[str | None, typer.Option(help="WEIGHTS.parquet or a corpus, to fit the reward on.")] = None,
@@ -165,7 +191,14 @@ def evaluate(
     typer.echo(evaluate_samples.describe_evaluation(result))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo run --profile smoke",
+        "ddpo run --corpus mine.jsonl --cores 8",
+        "ddpo run --profile deviation --corpus mine.jsonl",
+        "ddpo run --profile paper --executor slurm --jobs 16",
+    )
+)
 def run(
     profile: Profile = "embedded",
     corpus: Corpus = None,
@@ -201,7 +234,12 @@ def run(
         typer.echo(opened.path("evaluation") / "results.json")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo plan --profile paper",
+        "ddpo plan --corpus mine.jsonl --gpu A100",
+    )
+)
 def plan(
     profile: Profile = "embedded",
     corpus: Corpus = None,
@@ -217,7 +255,13 @@ def plan(
     typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu)))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ddpo make pairs --profile smoke",
+        "ddpo make corpus pairs --corpus mine.jsonl",
+        "ddpo make samples-dpo --gpus 0,1",
+    )
+)
 def make(
     steps: Annotated[
         list[str], typer.Argument(metavar="STEP...", help="Artifacts of the run: corpus, pairs, samples-dpo, book, ...")
@@ -239,6 +283,9 @@ def make(
         for step in steps:
             typer.echo(opened.path(step))
             _give_memory_back()
+
+
+app.command(epilog=examples("ddpo doctor", "ddpo doctor --profile smoke --runs runs"))(doctor)
 
 
 def _give_memory_back() -> None:
