@@ -12,12 +12,20 @@ GPUS ?=
 EXECUTOR ?=
 ROOM ?=
 JOBS ?= 16
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+ifndef CORES
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+endif
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
+# A variable's value as one word for the shell, with any blanks and quotes in it. $(value) does not expand a `$` in it.
+quoted = '$(subst ','\'',$(value $(1)))'
+option = $(if $(value $(1)),$(2) $(call quoted,$(1)))
+unexport PROFILE CORPUS GPUS EXECUTOR ROOM JOBS CORES
+
+blank := $(subst x,,x x)
 ifeq ($(ENV),active)
 BIN :=
-STAMP := $(shell python -c 'import sys; print(sys.prefix)')/ddpo-ready
+STAMP := $(subst $(blank),\$(blank),$(shell python -c 'import sys; print(sys.prefix)'))/ddpo-ready
 else
 BIN := .venv/bin/
 STAMP := .venv/ready
@@ -27,8 +35,8 @@ endif
 .DELETE_ON_ERROR:
 
 book: setup
-	@$(BIN)ddpo run --profile $(PROFILE) --cores $(CORES) $(if $(CORPUS),--corpus "$(CORPUS)") \
-		$(if $(GPUS),--gpus $(GPUS)) $(if $(EXECUTOR),--executor $(EXECUTOR) --jobs $(JOBS))
+	@$(BIN)ddpo run $(call option,PROFILE,--profile) $(call option,CORES,--cores) $(call option,CORPUS,--corpus) \
+		$(call option,GPUS,--gpus) $(call option,EXECUTOR,--executor) $(if $(value EXECUTOR),$(call option,JOBS,--jobs))
 
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full
@@ -36,7 +44,7 @@ book-full:
 # Two processes of one thread each: most tests use one core. All tests of a file run in one process, so that its
 # fixtures are made once.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
+	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(value ROOM),tests/$(call quoted,ROOM))
 
 bench: setup
 	$(BIN)python -m benchmarks
@@ -55,13 +63,13 @@ $(STAMP): requirements.lock models.lock pyproject.toml
 	@python -c 'import os, sys; sys.exit(sys.prefix == sys.base_prefix and "CONDA_PREFIX" not in os.environ)' \
 		|| { echo "error: ENV=active, and no virtual or conda environment is active" >&2; exit 2; }
 	@$(MAKE) --no-print-directory install IN=
-	@touch $@
+	@touch "$@"
 else
 $(STAMP): requirements.lock models.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@test -x .venv/bin/python || { echo "making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@$(MAKE) --no-print-directory install IN=.venv/bin/
-	@touch $@
+	@touch "$@"
 endif
 
 # torch first: otherwise a package that depends on it would install another build.

@@ -2,13 +2,19 @@
 #
 #     snakemake --snakefile workflow/weights.smk --cores 8 --config source=stories.parquet out=weights.parquet shards=64
 #
-# On a cluster, add an executor, such as `--executor slurm --jobs 64`. `options` is passed to `ddpo weights`.
+# On a cluster, add an executor, such as `--executor slurm --jobs 64`. `options` is passed to `ddpo weights`. Snakemake
+# reads the values of --config as YAML. If a path contains `#` or `: `, write these settings to a file, quote the path
+# there, and give the file with `--configfile FILE`.
 
+import shlex
 import sys
 from pathlib import Path
 
 source, out, shards = config["source"], config["out"], int(config["shards"])
-options = config.get("options", "")
+options = shlex.split(config.get("options") or "")
+for name in ("source", "out"):
+    if not isinstance(config[name], str):
+        raise ValueError(f"{name}: YAML reads it as {config[name]!r}; give it in a file, quoted, with --configfile FILE")
 
 
 rule whole:
@@ -17,7 +23,7 @@ rule whole:
     output:
         out,
     shell:
-        "{sys.executable} -m ddpo_lib.cli merge {output:q} {input:q}"
+        "{sys.executable:q} -m ddpo_lib.cli merge {output:q} {input:q}"
 
 
 rule shard:
@@ -26,6 +32,6 @@ rule shard:
     output:
         temp(f"{out}.shards/{{k}}-of-{shards}.parquet"),
     params:
-        options=options,
+        options=lambda wildcards: options,
     shell:
-        "{sys.executable} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {params.options}"
+        "{sys.executable:q} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {params.options:q}"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -43,7 +44,8 @@ def held(gpus: list[str], folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    locks = [FileLock(folder / f"{gpu}-{gpus[:place].count(gpu)}.lock") for place, gpu in enumerate(gpus)]
+    names = [f"{quote(gpu, safe='')}-{gpus[:place].count(gpu)}.lock" for place, gpu in enumerate(gpus)]
+    locks = [FileLock(folder / name) for name in names]
     while (place := _first_free(locks)) is None:
         time.sleep(1)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")

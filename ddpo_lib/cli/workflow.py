@@ -1,7 +1,10 @@
 """Processes that make a run's artifacts: one beside this one, or those of Snakemake, here or on a cluster."""
 
+import hashlib
 import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +18,8 @@ from ddpo_lib.base.extras import require
 
 def make_apart(steps: Sequence[str], profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
     """Make artifacts in a process of its own, which frees its memory at the end."""
-    command = [sys.executable, "-m", "ddpo_lib.cli", "make", *steps, "--profile", profile, "--runs", str(runs)]
-    command += ["--corpus", corpus] if corpus else []
+    command = [sys.executable, "-m", "ddpo_lib.cli", "make", *steps, f"--profile={profile}", f"--runs={runs}"]
+    command += [f"--corpus={corpus}"] if corpus else []
     command += ["--gpus", ",".join(gpus)] if gpus else []
     status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
     if status:
@@ -27,6 +30,8 @@ def cluster_options(executor: str, jobs: int) -> list[str]:
     """Options of Snakemake that send its jobs to a cluster."""
     from ddpo_lib.runs.pipeline import PROJECT
 
+    if not re.fullmatch(r"[A-Za-z0-9-]+", executor):
+        raise InputError(f"--executor {executor}: not the name of an executor; give one such as slurm")
     plugin, settings = f"snakemake-executor-plugin-{executor}", PROJECT / "workflow" / "profiles" / executor
     if importlib.util.find_spec(plugin.replace("-", "_")) is None:
         raise InputError(f"--executor {executor}: {plugin} is not installed; run `pip install {plugin}`")
@@ -45,21 +50,37 @@ def snakemake(
     where: Sequence[str] = (),
 ) -> None:
     """Make a run's goal and its inputs, as jobs on this machine or on the cluster that `where` names."""
+    from ddpo_lib.profiles.profile import absolute
     from ddpo_lib.runs.pipeline import PROJECT
 
     require("snakemake")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [f"profile={profile}", f"goal={goal}", f"runs={folder.parent}"]
-    settings += [f"corpus={Path(corpus).resolve() if Path(corpus).exists() else corpus}"] if corpus else []
+    settings = {"profile": absolute(profile), "goal": goal, "runs": str(folder.parent), "gpus": ",".join(gpus)}
+    settings |= {"corpus": str(Path(corpus).resolve()) if Path(corpus).exists() else corpus} if corpus else {}
+    settings |= {"apart": True} if where else {}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "workflow" / "Snakefile")]
-    settings += [f"gpus={','.join(gpus)}"] if gpus else []
-    settings += ["apart=1"] if where else []
+    command += ["--configfile", str(_write_settings(folder, settings))]
     command += (
         [*where] if where else ["--cores", str(cores), "--resources", f"gpu={len(gpus)}", "--scheduler", "greedy"]
     )
     command += ["--directory", str(folder), "--nolock", "--rerun-incomplete"]
-    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules", "--config", *settings]
+    command += ["--rerun-triggers", "mtime", "--quiet", "host", "progress", "reason", "rules"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
     if status:
         raise typer.Exit(1)
+
+
+def _write_settings(folder: Path, settings: dict) -> Path:
+    """Write the workflow's settings to a file, since Snakemake reads the values of --config as YAML.
+
+    Jobs on a cluster read the file too. Its name is a hash of its content, so that another command for the same run
+    does not change the file under them.
+    """
+    text = json.dumps(settings)
+    file = folder / ".workflow" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    file.parent.mkdir(exist_ok=True)
+    aside = file.with_suffix(f".{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(file)
+    return file

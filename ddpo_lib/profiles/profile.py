@@ -2,9 +2,11 @@
 
 A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `extends: NAME` starts from another
 profile and changes what it names. Mappings are merged, except `arms`, `online` and `others`; these and all other values
-are replaced.
+are replaced. A relative path in a profile begins at the folder of the file that contains it.
 """
 
+import os
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -71,6 +73,21 @@ class Profile(Section):
                 f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
             )
         return self
+
+
+SUFFIXES = (".yaml", ".yml")
+# what names an artifact's folder, a step on a command line, or a file in an artifact
+NAME = re.compile(r"\w[\w .+-]*")
+LONGEST = 100  # bytes of a name; a file system allows 255 for a folder, whose name has more parts
+# fields that may hold the path of a file or folder; * stands for any name
+FILES = (("data", "source"), ("data", "prompts"))
+FOLDERS = (
+    ("model", "name"),
+    ("quality", "base"),
+    ("baselines", "*", "model"),
+    ("spaces", "*", "model"),
+    ("spaces", "others", "*", "model"),
+)
 
 
 def swept(profile: Profile) -> tuple[str, ...]:
@@ -142,7 +159,7 @@ def load_profile(name: str | Path) -> Profile:
     """
     file, content = _resolve(str(name))
     try:
-        return Profile.model_validate(content)
+        profile = Profile.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         knob = ".".join(map(str, first["loc"])) or "(top level)"
@@ -150,6 +167,27 @@ def load_profile(name: str | Path) -> Profile:
             raise InputError(f"{file}, field `{knob}`: unknown knob; compare ddpo_lib/profiles/embedded.yaml") from None
         got = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f", got {first['input']!r}"
         raise InputError(f"{file}, field `{knob}`: {first['msg']}{got}") from None
+    _check_names(file, profile)
+    return profile
+
+
+def absolute(name: str | Path) -> str:
+    """A profile by a name that means the same in every folder: the absolute path of a YAML file, or the name itself."""
+    return str(Path(name).absolute() if Path(name).suffix in SUFFIXES else name)
+
+
+def _check_names(file: Path, profile: Profile) -> None:
+    """Refuse names that would lead out of the run folder, or that no folder can have."""
+    spaces, worlds = profile.spaces.others, profile.worlds
+    named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
+    named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
+    for field, names in named.items():
+        for name in names:
+            if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:
+                raise InputError(
+                    f"{file}, field `{field}`: {name!r} cannot name a folder; use letters, digits, blanks and _ . + -, "
+                    f"begin with a letter or a digit, and use at most {LONGEST} bytes"
+                )
 
 
 def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]:
@@ -158,7 +196,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     `extends` looks for a YAML file in the folder of the profile that extends it.
     """
     where = f"{extended_by[-1]}, field `extends`" if extended_by else "profile"
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix in SUFFIXES:
         file = extended_by[-1].parent / name if extended_by else Path(name)
     else:
         file = Path(str(_folder() / f"{name}.yaml"))
@@ -173,9 +211,36 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a mapping of knobs, got {type(content).__name__}")
     base = content.pop("extends", None)
+    content = _with_absolute_paths(content, file)
     if base is None:
         return file, content
     return file, _merge(_resolve(str(base), (*extended_by, file))[1], content)
+
+
+def _with_absolute_paths(value, file: Path, field: tuple[str, ...] = ()):
+    """A profile's content in which paths that begin at the folder of its file are absolute.
+
+    Raises:
+        InputError: a path that leads to a file or folder from the current folder only; other processes of a run start
+            elsewhere.
+    """
+    if isinstance(value, dict):
+        return {key: _with_absolute_paths(inner, file, (*field, key)) for key, inner in value.items()}
+    is_file = field in FILES and value != "package"
+    is_folder = any(_matches(field, pattern) for pattern in FOLDERS) and "/" in str(value)
+    if not isinstance(value, str) or not (is_file or is_folder) or Path(value).is_absolute():
+        return value
+    place, is_there = file.parent.resolve() / value, Path.is_file if is_file else Path.is_dir
+    if not is_there(place) and is_there(Path(value)) and file.parent != Path(str(_folder())):
+        raise InputError(
+            f"{file}, field `{'.'.join(map(str, field))}`: there is no {place}; a relative path in a profile "
+            f"begins at the folder of the profile, so write {os.path.relpath(value, file.parent)} or an absolute path"
+        )
+    return str(place) if is_there(place) else value
+
+
+def _matches(field: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    return len(field) == len(pattern) and all(part in ("*", key) for key, part in zip(field, pattern, strict=True))
 
 
 def _merge(base: dict, change: dict) -> dict:

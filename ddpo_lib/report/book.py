@@ -34,9 +34,10 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / f"{notebook.stem}.ipynb"
     jupytext.write(jupytext.read(notebook), executed)
+    path = str(executed).replace("{", "{{").replace("}", "}}")  # papermill formats a path
     papermill.execute_notebook(
-        executed,
-        executed,
+        path,
+        path,
         parameters,
         kernel_name="python3",
         progress_bar=False,

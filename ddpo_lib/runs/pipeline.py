@@ -1,6 +1,8 @@
 """A profile and a corpus -> a run: the steps of its artifacts (`steps`) and those of the book."""
 
+import hashlib
 import json
+import os
 import re
 from functools import cache, partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
 from ddpo_lib.data.formats import is_hub_name
-from ddpo_lib.profiles.profile import Profile, load_profile
+from ddpo_lib.profiles.profile import SUFFIXES, Profile, absolute, load_profile
 from ddpo_lib.report.book import benchmark_files
 from ddpo_lib.runs import artifacts
 from ddpo_lib.runs.steps import make_steps
@@ -51,23 +53,71 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
     Args:
         profile: a profile of the package, or a YAML file.
         corpus: a JSONL or Parquet file, or a hub data set; None for the profile's corpus, or else the package's.
-        folder: the folder of all runs; this run is `folder/<profile>` or `folder/<profile>-<corpus>`.
+        folder: the folder of all runs. A profile of the package on its own corpus has the run `folder/<profile>`. The
+            name of any other run also has the corpus, if it is not the profile's, and a hash (`_name`).
 
     Raises:
         InputError: the profile is unknown or malformed, or the corpus file is missing.
     """
     settings = load_profile(profile)
     small_models.check_kinds(settings.worlds, f"profile {profile}")
-    profile = str(Path(profile).resolve()) if Path(profile).suffix else profile
-    source = source_of(settings, corpus)
+    profile, source = absolute(profile), source_of(settings, corpus)
     hub = is_hub_name(source)
-    other = corpus and source != settings.data.source
-    name = settings.name + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', Path(source).stem).strip('-')}" if other else "")
-    place = Path(folder).resolve() / name
+    other = source if corpus and source != source_of(settings, None) else None
+    place = Path(folder).resolve() / _name(settings.name, profile, other, Path(folder).resolve())
     steps = make_steps(settings, source, hub)
     if (PROJECT / "notebooks").is_dir():
         steps |= _book_steps(settings, profile, source, set(steps), annotations(place))
     return Run(place, steps)
+
+
+def _name(title: str, profile: str, other: str | None, runs: Path) -> str:
+    """The name of a run's folder, the same for one profile and corpus and another for any other pair of them.
+
+    A file of the user, which may share its name with other files, is told from them by a hash of its path. The path is
+    seen from the folder of the runs, so a project that is moved keeps its runs.
+
+    Args:
+        title: the profile's `name`.
+        profile: a profile of the package, or the absolute path of a YAML file.
+        other: the corpus if it is not the profile's: a hub data set, or the absolute path of a file.
+        runs: the folder of all runs.
+    """
+    own = profile if Path(profile).suffix in SUFFIXES else None
+    if own is None and other is None:
+        return title
+    file = other and not is_hub_name(other)
+    seen = [own and _seen_from(runs, own), _seen_from(runs, other) if file else other, bool(file)]
+    corpus = other and re.sub(r"\W+", "-", Path(other).stem)[:40].strip("-")
+    mark = hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:8]
+    return "-".join(filter(None, (title, corpus, mark)))
+
+
+def _seen_from(folder: Path, file: str) -> str:
+    """The path of a file from a folder; a link to a file is a file of its own."""
+    return os.path.relpath(Path(file).parent.resolve() / Path(file).name, folder)
+
+
+def chapter_paths(profile: str, corpus: str | None, runs: str | Path | None) -> tuple[str, str | None, Path]:
+    """The parameters of a chapter with absolute paths, whatever folder the chapter is started from.
+
+    A relative path begins at the current folder. A profile or corpus that is not there is looked for in the checkout:
+    the one that contains the current folder, or else this one.
+
+    Args:
+        profile, corpus: as in `open_run`.
+        runs: the folder of all runs; None: `runs` in the checkout.
+    """
+    here = Path.cwd()
+    inside = (place for place in (here, *here.parents) if all((place / n).is_dir() for n in ("notebooks", "ddpo_lib")))
+    project = next(inside, PROJECT)
+
+    def found(name: str) -> str:
+        place = next((place / name for place in (here, project) if (place / name).is_file()), None)
+        return str(place) if place else name
+
+    named = found(profile) if Path(profile).suffix in SUFFIXES else profile
+    return named, corpus and found(corpus), here / runs if runs is not None else project / "runs"
 
 
 @cache

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Step
 from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
 from ddpo_lib.profiles.world_settings import MAIN_WORLD
@@ -20,6 +21,9 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         profile: its settings.
         source: the corpus, a file or a data set of the hub.
         hub: whether it is a data set of the hub.
+
+    Raises:
+        InputError: two artifacts would have one name, and so one folder.
     """
     p = profile
     spaces = p.spaces.model_dump(include={"semantic", "style"})
@@ -89,7 +93,20 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         steps += _evaluation_steps(p, spaces)
         steps += _online_steps(p, spaces)
         steps += _world_steps(p)
+    _check_distinct([step.name for step in steps], p.name)
     return {step.name: step for step in steps}
+
+
+def _check_distinct(names: list[str], profile: str) -> None:
+    known: dict[str, str] = {}
+    for name in names:
+        same = name.casefold()  # on macOS, folders whose names differ in case are one
+        if same in known:
+            raise InputError(
+                f"profile {profile}: two artifacts would share one folder, {known[same]} and {name}; rename an arm, a "
+                "baseline, an online arm or a row of the worlds"
+            )
+        known[same] = name
 
 
 def _other_reward(p: Profile) -> tuple[str, ...]:

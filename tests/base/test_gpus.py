@@ -72,6 +72,11 @@ def test_what_was_seen_before_is_seen_after(tmp_path, monkeypatch):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
 
 
+def test_the_lock_of_a_gpu_lies_in_its_folder_whatever_the_gpu_is_called(tmp_path):
+    with gpus.held(["MIG-GPU-5/1/0", "../up"], tmp_path / "locks"):
+        assert [path.parent for path in tmp_path.rglob("*.lock")] == [tmp_path / "locks"]
+
+
 @pytest.mark.parametrize("named", ["", "-1"])
 def test_gpus_that_are_hidden_are_not_seen(named, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,75 @@ def test_a_profile_that_extends_itself_is_named(tmp_path):
             load_profile(path)
         assert "field `extends`" in str(error.value)
         assert str(tmp_path) in str(error.value)
+
+
+UNSAFE = [
+    "../up",
+    "/top",
+    "..",
+    "",
+    ".hidden",
+    "-rf",
+    "a/b",
+    "a; touch ran",
+    "$(touch ran)",
+    "a\\nb",
+    "it's",
+    "x" * 101,
+]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+@pytest.mark.parametrize(
+    ("field", "change"),
+    {
+        "name": "name: NAME",
+        "arms": "arms: {dpo: {loss: dpo, start: sft}, NAME: {loss: dpo, start: sft}}",
+        "online": "online: {NAME: {arm: {loss: dpo, start: sft}, prompts: 2, samples: 2, max_new_tokens: 8}}",
+        "baselines": "baselines: {NAME: {}}",
+        "spaces.others": "spaces: {others: {NAME: {model: lexical}}}",
+        "worlds.rows": "worlds: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
+        "worlds.kinds": "worlds: {kinds: {NAME: {prompts: 16, held_out: 4}}}",
+    }.items(),
+)
+def test_a_name_that_would_leave_the_run_or_reach_a_shell_is_refused(tmp_path, field, change, name):
+    path = written(tmp_path, f"extends: smoke\n{change.replace('NAME', json.dumps(name))}\n".encode())
+    with pytest.raises(InputError) as error:
+        load_profile(path)
+    assert str(error.value).startswith(f"{path}, field `{field}`: {name!r} cannot name a folder")
+
+
+@pytest.mark.parametrize("name", ["gpt-4.1", "my run", "手本", "a_b+c", "7"])
+def test_names_that_people_give_are_names(tmp_path, name):
+    path = written(tmp_path, f"extends: smoke\nname: '{name}'\nbaselines: {{'{name}': {{}}}}\n".encode())
+    assert load_profile(path).name == name
+
+
+def test_a_relative_path_begins_at_the_folder_of_the_file_that_contains_it(tmp_path, monkeypatch):
+    folder = tmp_path / "my settings"
+    (folder / "models" / "a").mkdir(parents=True)
+    (folder / "stories.jsonl").write_text("")
+    monkeypatch.chdir(tmp_path)
+    written(folder, "extends: smoke\nmodel: {name: models/a}\nbaselines: {b: {model: models/a}, c: {model: Qwen/Q}}\n")
+    (folder / "more").mkdir()
+    written(folder / "more", "extends: ../mine.yaml\ndata: {source: ../stories.jsonl, prompts: package}\n")
+    for path in ("my settings/more/mine.yaml", folder / "more" / "mine.yaml"):
+        profile = load_profile(path)
+        assert profile.model.name == profile.baselines["b"].model == str(folder / "models" / "a")
+        assert (profile.baselines["c"].model, profile.data.prompts) == ("Qwen/Q", "package")
+        assert Path(profile.data.source).samefile(folder / "stories.jsonl")
+        assert Path(profile.data.source).is_absolute()
+
+
+@pytest.mark.parametrize("change", ["data: {source: x.jsonl}", "data: {prompts: x.jsonl}", "model: {name: models/a}"])
+def test_a_path_that_begins_at_the_current_folder_is_named_with_the_one_to_write(tmp_path, change, monkeypatch):
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "x.jsonl").write_text("")
+    (tmp_path / "deep").mkdir()
+    path = written(tmp_path / "deep", f"extends: smoke\n{change}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"write \.\./(x\.jsonl|models/a) or an absolute path"):
+        load_profile(path)
 
 
 def test_a_profile_is_frozen():
