@@ -12,9 +12,8 @@ GPUS ?=
 EXECUTOR ?=
 ROOM ?=
 JOBS ?= 16
-ifndef CORES
-CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-endif
+CORES ?=
+ALL_CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
 # A variable's value as one word for the shell, with any blanks and quotes in it. $(value) does not expand a `$` in it.
@@ -35,7 +34,7 @@ endif
 .DELETE_ON_ERROR:
 
 book: setup
-	@$(BIN)ddpo run $(call option,PROFILE,--profile) $(call option,CORES,--cores) $(call option,CORPUS,--corpus) \
+	@$(BIN)ddpo run $(call option,PROFILE,--profile) --cores $(if $(value CORES),$(call quoted,CORES),$(ALL_CORES)) $(call option,CORPUS,--corpus) \
 		$(call option,GPUS,--gpus) $(call option,EXECUTOR,--executor) $(if $(value EXECUTOR),$(call option,JOBS,--jobs))
 
 book-full:
