@@ -61,7 +61,8 @@ def study(
     work = {"run": run.folder.name, "work": fingerprint(profile, run)}
     if archive and archive.exists():
         unpack(archive, run, work)
-    goals = GOALS if until == "evaluation" else sorted({job for goal in GOALS for job in run.needed_jobs(goal)})
+    needed = {job for goal in GOALS for job in run.needed_jobs(goal)}
+    goals = GOALS if until == "evaluation" else sorted(needed - {"vectors"})  # any machine makes them in a minute
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for wave in waves(run, goals):
             begun = time.monotonic()

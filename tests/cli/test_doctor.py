@@ -18,6 +18,7 @@ from ddpo_lib.cli import anonymous
 from ddpo_lib.cli.doctor import folder_size
 from ddpo_lib.cli.staleness import State, read_states
 from ddpo_lib.evaluation.published import published
+from ddpo_lib.runs.pipeline import open_run
 
 # Why an artifact is stale
 
@@ -231,7 +232,7 @@ def test_the_report_tells_no_name_of_user_and_host_and_no_path(home, tmp_path, m
     if cache == "elsewhere":
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / FOLDER / "cache"))
     runs, profile = home / FOLDER / "runs", home / FOLDER / f"{FOLDER}.yaml"
-    made = runs / FOLDER / f"arm-dpo-{USER}"
+    made = open_run(str(profile), folder=runs).folder / f"arm-dpo-{USER}"
     made.mkdir(parents=True)
     code = {"code": "", "packages": {}, "files": {}}
     params = {"source": str(home), f"path-{USER}": str(home), f"number-{HOST}": 3}

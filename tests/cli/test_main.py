@@ -94,7 +94,7 @@ def test_ddpo_help_names_every_command():
 
 COMMANDS = [[command.callback.__name__] for command in app.registered_commands]
 COMMANDS += [
-    [group.name, command.callback.__name__]
+    [*([group.name] if isinstance(group.name, str) else []), command.callback.__name__]
     for group in app.registered_groups
     for command in group.typer_instance.registered_commands
 ]

@@ -140,13 +140,14 @@ def test_a_grid_whose_first_training_is_killed_comes_out_the_same(grid, tmp_path
     words = ["make", small_models.BASE, "--profile", str(file), "--runs", str(tmp_path)]
     command = [sys.executable, "-m", "ddpo_lib.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial = tmp_path / "small" / ".partial"
+    folder = open_run(str(file), folder=tmp_path).folder
+    partial = folder / ".partial"
     while not list(partial.glob(f"{small_models.BASE}-*/random/model.safetensors")):
         assert process.poll() is None, "it ended before its training began"
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert not (tmp_path / "small" / small_models.BASE).exists()
+    assert not (folder / small_models.BASE).exists()
     again = open_run(str(file), folder=tmp_path)
     assert again.json("world-main-0", "modes.json") == run.json("world-main-0", "modes.json")
 
@@ -218,7 +219,8 @@ def test_labels_are_spaces_in_which_one_mode_is_as_far_from_any_other():
 def test_where_nothing_is_rare_the_kept_grid_shows_no_more_variety():
     table = grids.read_grid(KEPT).table
     arms, measures = ("null-ddpo-semantic", "null-ddpo-style"), ("plot_entropy", "voice_entropy", "rare_good")
-    settings = {"confidence": 0.95}
+    # one family: without a correction, one of the four intervals of entropies would miss zero in 19% of such grids
+    settings = {"confidence": 1 - 0.05 / 4}
     found = [grids.paired(table, arm, "null-dpo", measure, **settings) for arm in arms for measure in measures]
     assert all(change["prompts"] >= 10 for change in found)
     assert holm(np.array([change["p"] for change in found])).min() > 0.05
@@ -238,7 +240,7 @@ def test_where_nothing_is_rare_a_voice_gains_or_loses_by_how_far_it_stands_from_
     assert abs(weight[last].mean() - 1) > 0.05
     change = grids.paired(grids.read_grid(KEPT).table, f"null-ddpo-{space}", "null-dpo", "rare_voices", confidence=0.95)
     assert np.sign(change["mean"]) == expected
-    assert change["p"] < 0.05
+    assert change["p"] / 2 < 0.05  # one-sided: the weights say the direction before any model is trained
 
 
 def test_the_kept_grid_is_whole():
