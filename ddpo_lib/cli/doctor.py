@@ -13,7 +13,6 @@ import textwrap
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -27,6 +26,7 @@ from ddpo_lib.cli.anonymous import (
     is_checkout,
     without_names,
 )
+from ddpo_lib.cli.options import Corpus, Profile, Runs
 
 MAIN = (  # packages whose versions are printed in any case
     "torch",
@@ -43,10 +43,6 @@ MAIN = (  # packages whose versions are printed in any case
     "typer",
 )
 WIDTH = 100  # characters per line
-
-Profile = Annotated[str, typer.Option(help="Profile of the run: one of the package, or a YAML file.")]
-Corpus = Annotated[str | None, typer.Option(help="Corpus of the run; default: the profile's.")]
-Runs = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
 
 def doctor(profile: Profile = "embedded", corpus: Corpus = None, runs: Runs = Path("runs")) -> None:

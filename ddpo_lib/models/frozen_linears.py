@@ -199,8 +199,7 @@ def _mkl_is_slow() -> bool:
     """Whether MKL leaves this processor's AVX-512 unused: it does on AMD's.
 
     A rule and not a measurement, so that every run on a machine rounds alike. Measured on one core, SmolLM2-135M's
-    sizes, 400 tokens: Zen 4, 112 GFLOP/s in oneDNN against 90 to 105 in MKL; Zen 5, about twice MKL's; Zen 3, which has
-    no AVX-512, 68 against 73.
+    sizes, 400 tokens: Zen 4, 112 GFLOP/s in oneDNN against 90 to 105 in MKL; Zen 3, without AVX-512, 68 against 73.
     """
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and "AuthenticAMD" in _vendor()
 

@@ -180,8 +180,11 @@ def world(grid: Grid, profile: Profile) -> str:
 
 
 def cost(timings: dict) -> str:
-    """Time, memory and disk of `make book` and `make test`, as `timings.time_clone` measured them."""
-    setup, book, again, tests = (timings[name] for name in ("setup", "book", "again", "tests"))
+    """Time, memory and disk of `make book` and `make test`, as `timings.time_clone` measures them.
+
+    The row of the tests is left out if they were not measured.
+    """
+    setup, book, again = (timings[name] for name in ("setup", "book", "again"))
     parts = f"{_clock(book['seconds'])}, plus {_clock(setup['seconds'])} of set-up"
     disk = f"environment {setup['disk_gb']:.1f} GB, run and pages {book['disk_gb']:.2f} GB"
     hardware = timings["hardware"]
@@ -190,8 +193,9 @@ def cost(timings: dict) -> str:
         "|---|---|---|---|",
         f"| `make book` | {parts} | {book['peak_memory_gb']:.1f} GB | {disk} |",
         f"| `make book` again, without changes | {_clock(again['seconds'])} | | |",
-        f"| `make test`, {tests['number']:,} tests | {_clock(tests['seconds'])} | | |",
     ]
+    if tests := timings.get("tests"):
+        rows.append(f"| `make test`, {tests['number']:,} tests | {_clock(tests['seconds'])} | | |")
     made = (
         f"Measured on {timings['made']} at commit {timings['commit']}: {hardware['processor']}, "
         f"{hardware['cores']} cores, {hardware['memory_gb']:.0f} GB, {hardware['system']}, Python {timings['python']}."
