@@ -49,8 +49,9 @@ def by_engine(model, tokenizer, template: str, texts: list[str], chosen) -> Samp
     """By `generate.generate`, the engine ready; `result` is the number of new tokens."""
     import pandas as pd
 
-    from ddpo_lib.sampling.engines import Local, fill_template
+    from ddpo_lib.sampling.engines import Local
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.rendering import fill_template
 
     engine = Local(model, tokenizer, fill_template(template))
     table = pd.DataFrame({"prompt_id": range(len(texts)), "prompt": texts})

@@ -5,7 +5,7 @@ definitions, through imports at the top of a module and inside functions. Only w
 docstring, its comments and its module do not count, nor do the words of an error or of a log line. Annotations count
 only outside functions, as for the fields of a class, where they say how a value is checked. A guard, an `if` that only
 raises, does not count, nor does what only guards reach: a check can stop a run, but it cannot change an artifact. So
-nothing is made again when a definition moves, a message is reworded or a check is added. `definitions.py` says which
+nothing is made again when a definition moves, a message is reworded or a check is added. `code_text.py` says which
 guards count nevertheless.
 
 A class that only annotations name is the type of a value that comes from elsewhere, such as a profile. Such a class
@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ddpo_lib.base.definitions import WHOLE, Definition, Library, Place
+from ddpo_lib.base.code_text import WHOLE, Place
+from ddpo_lib.base.definitions import Definition, Library
 
 LIBRARY = Path(__file__).parents[1]
 VERSIONED = {  # import name -> name of the package, whose minor version counts
@@ -42,7 +43,7 @@ VERSIONED = {  # import name -> name of the package, whose minor version counts
     "umap": "umap-learn",
 }
 # modules that do not change what an artifact contains
-UNCOUNTED = ("run_folder", "pipeline", "errors", "code_keys", "definitions")
+UNCOUNTED = ("run_folder", "pipeline", "errors", "code_keys", "code_text", "definitions")
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", re.M | re.S)
 
 

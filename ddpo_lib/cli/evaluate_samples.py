@@ -127,8 +127,8 @@ def count_seen(tables: dict[str, pd.DataFrame], learned: set[str]) -> dict:
 
 def describe_evaluation(result: dict) -> str:
     """What was seen in training, then the paper's three axes as tables for a terminal, and a line about the reward."""
-    from ddpo_lib.base.wording import interval, p_value
     from ddpo_lib.evaluation.compare_arms import HEADLINE
+    from ddpo_lib.profiles.wording import interval, p_value
 
     rows = [*_describe_seen(result["prompts"]), f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE)]
     for arm, values in result["arms"].items():

@@ -26,6 +26,25 @@ def generator_of(seed: int, group: int, *more: int) -> np.random.Generator:
     return np.random.default_rng([seed, group % 2**64, *more])
 
 
+def draw_sets(table: pd.DataFrame, size: int, draws: int, seed: int) -> pd.DataFrame:
+    """Random sets of a prompt's responses, so that people are measured on as many responses as a model.
+
+    Args:
+        table: one row per response, with `prompt_id`.
+        size: responses per set; a prompt with fewer contributes all of them.
+        draws: sets per prompt. Each is drawn without replacement, independently of the others.
+        seed: of the draws.
+
+    Returns:
+        The rows of all sets, with a column `draw`.
+    """
+    rng = np.random.default_rng(seed)
+    places = list(table.reset_index(drop=True).groupby("prompt_id", sort=True).indices.values())
+    chosen = [(rng.permutation(rows)[:size], draw) for draw in range(draws) for rows in places]
+    parts = [table.iloc[rows].assign(draw=draw) for rows, draw in chosen]
+    return pd.concat(parts, ignore_index=True)
+
+
 def interval_columns(name: str, interval: Interval | None) -> dict[str, float]:
     """An estimate and the ends of its interval, as columns; NaN if there is none."""
     values = (interval.mean, interval.low, interval.high) if interval else (math.nan,) * 3

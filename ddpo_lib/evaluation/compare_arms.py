@@ -140,25 +140,6 @@ def score_sets(samples: pd.DataFrame, keys: list[str], reward: Reward, spaces: d
     return found
 
 
-def draw_sets(table: pd.DataFrame, size: int, draws: int, seed: int) -> pd.DataFrame:
-    """Random sets of a prompt's responses, so that people are measured on as many responses as a model.
-
-    Args:
-        table: one row per response, with `prompt_id`.
-        size: responses per set; a prompt with fewer contributes all of them.
-        draws: sets per prompt. Each is drawn without replacement, independently of the others.
-        seed: of the draws.
-
-    Returns:
-        The rows of all sets, with a column `draw`.
-    """
-    rng = np.random.default_rng(seed)
-    places = list(table.reset_index(drop=True).groupby("prompt_id", sort=True).indices.values())
-    chosen = [(rng.permutation(rows)[:size], draw) for draw in range(draws) for rows in places]
-    parts = [table.iloc[rows].assign(draw=draw) for rows, draw in chosen]
-    return pd.concat(parts, ignore_index=True)
-
-
 def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], confidence: float) -> dict:
     """Means with intervals for every arm, and paired differences of each arm to its twin.
 

@@ -78,7 +78,7 @@ def compare_with_people(
 
 def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: float, seed: int) -> str:
     """A judge's answers as text for a terminal; `people` is a table of answers, empty if there are none."""
-    from ddpo_lib.base.wording import interval, p_value
+    from ddpo_lib.profiles.wording import interval, p_value
 
     counts, both = judged.counts, asked_twice(judged.table)
     lines = [

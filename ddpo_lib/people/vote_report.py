@@ -7,7 +7,7 @@ from ddpo_lib.people.votes import QUESTIONS
 
 def describe(analysis: Analysis) -> str:
     """An analysis as text for a terminal."""
-    from ddpo_lib.base.wording import interval, name, p_value
+    from ddpo_lib.profiles.wording import interval, name, p_value
 
     confidence = f"{analysis['confidence']:.0%}"
     over = "over items and annotators" if len(analysis["annotators"]) > 1 else "over items, for this one annotator,"
@@ -48,7 +48,7 @@ def describe(analysis: Analysis) -> str:
 
 
 def _describe_annotators(analysis: Analysis) -> list[str]:
-    from ddpo_lib.base.wording import interval
+    from ddpo_lib.profiles.wording import interval
 
     time, attention = analysis["time"], analysis["attention"]
     lines = []

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
 
-from ddpo_lib.base.wording import interval as interval  # these three too for notebooks, as `wording.interval`
-from ddpo_lib.base.wording import name as name
-from ddpo_lib.base.wording import p_value as p_value
+from ddpo_lib.profiles.wording import interval as interval  # these three too for notebooks, as `wording.interval`
+from ddpo_lib.profiles.wording import name as name
+from ddpo_lib.profiles.wording import p_value as p_value
 
 # Okabe and Ito's palette, suitable for colour-blind readers; marks distinguish the spaces without colour.
 COLOURS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ddpo_lib.base.files import write_json
-from ddpo_lib.base.wording import interval, name, p_value
 from ddpo_lib.evaluation.compare_arms import HEADLINE
+from ddpo_lib.profiles.wording import interval, name, p_value
 
 STUDIES = "study-*.json"  # what `python -m benchmarks.study` writes
 

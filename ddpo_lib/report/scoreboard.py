@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ddpo_lib.base.wording import interval, name, p_value
+from ddpo_lib.profiles.wording import interval, name, p_value
 
 CLOSE = 0.02  # if both ends of an interval are within this distance of zero, the effect is small
 KINDS = {"semantic": "semantic diversity", "style": "style diversity", "quality": "quality"}

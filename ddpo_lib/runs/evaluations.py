@@ -70,7 +70,8 @@ def make_ranking(profile: Profile, folder: Path, run: Run) -> None:
 
 def make_evaluation(profile: Profile, folder: Path, run: Run) -> None:
     from ddpo_lib.data import seen_prompts
-    from ddpo_lib.evaluation.compare_arms import GOLD, LENGTHS, describe_samples, draw_sets, score_by_prompt, summarise
+    from ddpo_lib.evaluation.by_prompt import draw_sets
+    from ddpo_lib.evaluation.compare_arms import GOLD, LENGTHS, describe_samples, score_by_prompt, summarise
     from ddpo_lib.evaluation.verdicts import decide_arms
     from ddpo_lib.measures.probes import probe
 

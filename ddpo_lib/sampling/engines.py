@@ -1,4 +1,4 @@
-"""Conversations -> completions, by three engines: transformers in this process, vLLM, or a server (`server.py`).
+"""Conversations -> completions, by three engines: transformers in this process, vLLM (`vllm_engine.py`), or a server.
 
 A conversation is a list of `{"role": ..., "content": ...}`. An engine has two methods. `facts()` returns a dict for
 manifests and journals; it contains no secret.
@@ -9,11 +9,9 @@ manifests and journals; it contains no secret.
 """
 
 import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,17 +28,15 @@ from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike,
 from ddpo_lib.sampling.completions import Completion, Conversation
 from ddpo_lib.sampling.decoding import Request, decode, takes_slots
 from ddpo_lib.sampling.draws import Draw, sample_keys
-
-log = logging.getLogger(__name__)
-
+from ddpo_lib.sampling.rendering import Render, chat, encode, fill_template
+from ddpo_lib.sampling.vllm_engine import VLLM
 
 if TYPE_CHECKING:
     from ddpo_lib.sampling.server import Server
 
-VLLM_AT_ONCE = 1024  # conversations per call; a kill loses at most those
-FINGERPRINT = 1024  # numbers of each parameter, roughly, that the fingerprint reads
+log = logging.getLogger(__name__)
 
-Render = Callable[[Conversation], str]
+FINGERPRINT = 1024  # numbers of each parameter, roughly, that the fingerprint reads
 
 
 def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
@@ -81,18 +77,6 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
         return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
     loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
     return Local(loaded, models.load_tokenizer(model.name, model.revision), render)
-
-
-def chat(tokenizer) -> Render:
-    """Conversation -> text that the model continues: by its chat template, or as plain paragraphs without one."""
-    if tokenizer.chat_template is None:
-        return lambda messages: "".join(message["content"] + "\n\n" for message in messages)
-    return lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-
-
-def fill_template(template: str) -> Render:
-    """Conversation -> the template that arms are trained with; its `{prompt}` is replaced by the last message."""
-    return lambda messages: template.replace("{prompt}", messages[-1]["content"])
 
 
 class Local:
@@ -222,100 +206,6 @@ class Force(LogitsProcessor):
         steps = torch.full_like(self.keys, said.shape[1])
         drawn = self.draw(scores.clone(), said, self.keys, steps)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn[:, None], 0.0)
-
-
-class VLLM:
-    """A model in vLLM, with a LoRA adapter if one is given. It follows vLLM's documentation and has not been run.
-
-    vLLM's repetition penalty also counts the prompt's tokens and end tokens. If the template contains an end token,
-    texts are therefore longer than those of `Local`; a penalty of 1 avoids this.
-
-    Args:
-        name: a folder, or a hub model.
-        adapter: folder of a PEFT adapter that was trained on this model.
-        render: conversation -> text; None for the model's chat template.
-
-    Raises:
-        InputError: vLLM is not installed.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        adapter: Path | None = None,
-        render: Render | None = None,
-        *,
-        revision: str | None = None,
-        dtype: str = "bfloat16",
-    ):
-        if find_spec("vllm") is None:
-            raise InputError(
-                "engine vllm: vLLM is not installed; `pip install vllm` on a machine with a GPU it supports, "
-                "or use the engine transformers"
-            )
-        from vllm import LLM
-        from vllm.lora.request import LoRARequest
-
-        rank = json.loads((adapter / "adapter_config.json").read_text())["r"] if adapter else None
-        lora = {"enable_lora": True, "max_lora_rank": rank} if adapter else {}
-        self.name = name
-        self.adapter = adapter
-        self.llm = LLM(model=str(models.model_place(name)), revision=revision, dtype=dtype, **lora)
-        self.lora = LoRARequest("adapter", 1, str(adapter)) if adapter else None
-        self.tokenizer = models.load_tokenizer(name, revision)
-        self.render = render or chat(self.tokenizer)
-
-    def facts(self) -> dict:
-        digest = hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()) if self.adapter else None
-        return {
-            "engine": "vllm",
-            "model": Path(self.name).name,
-            "adapter": digest and digest.hexdigest()[:16],
-            "template": self.render([{"role": "user", "content": "{prompt}"}]),
-            "penalty_counts": "tokens of the prompt and of the response, with end tokens",
-        }
-
-    def sample(
-        self,
-        conversations: list[Conversation],
-        samples: int,
-        sampling: Sampling,
-        seed: str,
-        skip: AbstractSet[int] = frozenset(),
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        """Sample as this module's docstring describes; the seed of a conversation depends on its position."""
-        from vllm import SamplingParams
-
-        wanted = [i for i in range(len(conversations)) if i not in skip]
-        for start in range(0, len(wanted), VLLM_AT_ONCE):
-            part = wanted[start : start + VLLM_AT_ONCE]
-            texts = [self.render(conversations[i]) for i in part]
-            settings = [
-                SamplingParams(
-                    n=samples,
-                    temperature=sampling.temperature,
-                    top_k=sampling.top_k,
-                    top_p=sampling.top_p,
-                    repetition_penalty=sampling.repetition_penalty,
-                    max_tokens=sampling.max_new_tokens,
-                    seed=hash_seed(f"{seed}-{i}"),
-                )
-                for i in part
-            ]
-            prompts = [{"prompt_token_ids": encode(self.tokenizer, text)} for text in texts]
-            for i, request in zip(part, self.llm.generate(prompts, settings, lora_request=self.lora), strict=True):
-                yield i, [Completion(o.text.strip(), len(o.token_ids), o.finish_reason) for o in request.outputs]
-
-
-def encode(tokenizer, text: str) -> list[int]:
-    """The tokens of a rendered text. The begin token is added only if the chat template has not written it."""
-    begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-    return tokenizer(text, add_special_tokens=not begun).input_ids
-
-
-def hash_seed(seed: str) -> int:
-    """Any text -> a seed of 31 bits."""
-    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) >> 1
 
 
 def _fingerprint(model) -> str:

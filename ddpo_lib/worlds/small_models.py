@@ -205,8 +205,9 @@ def _trace(settings: Worlds, world: modeworld.World, corpus: pd.DataFrame, seed:
     """
     from transformers import TrainerCallback
 
-    from ddpo_lib.sampling.engines import Local, fill_template
+    from ddpo_lib.sampling.engines import Local
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.rendering import fill_template
 
     class Trace(TrainerCallback):
         def __init__(self):

@@ -351,7 +351,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
         ("sampling/server.py", "RETRIES = ", "RETRIES = 0 or ", {"samples"}),  # of baselines, which a server may answer
         ("data/corpus.jsonl", "\n", "\n\n", COUNTED | {"corpus", "chapter"}),
         ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", {"world", "row", "worlds", "chapter"}),
-        ("base/wording.py", "def interval(", "def interval(unused=None, *, ", {"chapter"}),
+        ("profiles/wording.py", "def interval(", "def interval(unused=None, *, ", {"chapter"}),
         ("report/interactive.css", "{", " {", {"book"}),
         ("base/errors.py", "class InputError(ValueError)", "class InputError(RuntimeError)", set()),
         ("base/run_folder.py", "def path(self, name: str)", "def path(self, name: str, unused=None)", set()),

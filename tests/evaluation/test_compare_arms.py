@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.evaluation.by_prompt import draw_sets
 from ddpo_lib.evaluation.compare_arms import (
     HEADLINE,
     NO_SEED,
     describe_samples,
-    draw_sets,
     score_by_prompt,
     summarise,
     summarise_sweep,

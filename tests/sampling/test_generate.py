@@ -25,9 +25,10 @@ from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Baseline, Sampling
 from ddpo_lib.sampling import decoding, engines
 from ddpo_lib.sampling.batching import ALIKE, fill_batches, group_alike, pad_left
-from ddpo_lib.sampling.engines import Local, chat, fill_template, open_engine
+from ddpo_lib.sampling.engines import Local, open_engine
 from ddpo_lib.sampling.generate import generate
 from ddpo_lib.sampling.prompting import conversation
+from ddpo_lib.sampling.rendering import chat, fill_template
 
 SHORT = Sampling(samples=2, max_new_tokens=6, batch_tokens=60, top_k=8)
 LONG = SHORT.model_copy(update={"max_new_tokens": 40})
