@@ -7,8 +7,8 @@ from tiny import WORDS
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
+from ddpo_lib.models.packing import pack
 from ddpo_lib.training.logps import score_responses
-from ddpo_lib.training.packing import pack
 
 VOCABULARY = len(WORDS) + 3  # of the tiny model: 0 is padding
 Row = tuple[list[int], list[int]]

@@ -10,7 +10,7 @@ import torch
 from trl.trainer.utils import hash_module
 
 from ddpo_lib.base.store import Store, content_key
-from ddpo_lib.training.packing import Packed, can_pack
+from ddpo_lib.models.packing import Packed, can_pack
 
 
 class Trunk:

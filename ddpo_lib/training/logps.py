@@ -12,8 +12,8 @@ from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer.utils import add_fused_lm_head
 
 from ddpo_lib.models.frozen_linears import products_of
-from ddpo_lib.training.lm_head import HeadLogProbs, LogProbs, frozen_head, without_head
-from ddpo_lib.training.packing import NotToldError, Packed, can_pack, causal_model, pack
+from ddpo_lib.models.lm_head import HeadLogProbs, LogProbs, frozen_head, without_head
+from ddpo_lib.models.packing import NotToldError, Packed, can_pack, causal_model, pack
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from tiny import (
 )
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from ddpo_lib.models.packing import pack
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.batches import WeightedPairs
 from ddpo_lib.training.frozen_layers import Trunk
 from ddpo_lib.training.logps import score_responses
-from ddpo_lib.training.packing import pack
 from ddpo_lib.training.train import train_preferences
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer
 

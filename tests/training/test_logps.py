@@ -35,8 +35,8 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
+from ddpo_lib.models.packing import PACKED_ATTENTION, can_pack
 from ddpo_lib.training.logps import score_responses
-from ddpo_lib.training.packing import PACKED_ATTENTION, can_pack
 
 # Log-probabilities and gradients
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ddpo_lib.training.packing import causal_model
+from ddpo_lib.models.packing import causal_model
 
 LOGITS = 64 * 49_152  # logits at once: 12 MB, which fit in a cache, and for which glibc asks for no new pages
 FEWEST = 32  # tokens of a block whatever the vocabulary, since products of fewer rows are slow

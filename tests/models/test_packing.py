@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_rows import CASES, Row, batches, packed
 
-from ddpo_lib.training import packing
-from ddpo_lib.training.packing import packed_attention
+from ddpo_lib.models import packing
+from ddpo_lib.models.packing import packed_attention
 
 # The layout
 

@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from packed_rows import ROWS, SMALL, check_model, packed, random_model
 from transformers import GraniteConfig, LlamaConfig, LlamaForCausalLM
 
-from ddpo_lib.models import frozen_linears
-from ddpo_lib.training import lm_head
-from ddpo_lib.training.lm_head import FEWEST, HeadLogProbs, LogProbs, frozen_head
-from ddpo_lib.training.packing import can_pack
+from ddpo_lib.models import frozen_linears, lm_head
+from ddpo_lib.models.lm_head import FEWEST, HeadLogProbs, LogProbs, frozen_head
+from ddpo_lib.models.packing import can_pack
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
