@@ -28,6 +28,7 @@ from pathlib import Path
 
 from ddpo_lib.base.code_text import WHOLE, Place
 from ddpo_lib.base.definitions import Definition, Library
+from ddpo_lib.base.files import file_hash
 
 LIBRARY = Path(__file__).parents[1]
 VERSIONED = {  # import name -> name of the package, whose minor version counts
@@ -70,7 +71,7 @@ def code_key(function: Callable, *, notebook: Path | None = None, unused: tuple[
     return {
         "code": _hash(json.dumps(sorted(reached.records))),
         "packages": {VERSIONED[name]: _minor(VERSIONED[name]) for name in sorted(reached.packages & VERSIONED.keys())},
-        "files": {path.name: _file_hash(path, path.stat().st_mtime_ns) for path in sorted(reached.files)},
+        "files": {path.name: file_hash(path)[:16] for path in sorted(reached.files)},
     }
 
 
@@ -187,9 +188,3 @@ def _hash(text: str) -> str:
 def _minor(package: str) -> str:
     """The minor version of the installed package, such as 2.13."""
     return ".".join(importlib.metadata.version(package).split(".")[:2])
-
-
-@cache
-def _file_hash(path: Path, mtime: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,11 +1,20 @@
-"""Files that every part of the library writes in one form: JSON that people read and compare."""
+"""What every part of the library does with files: write JSON that people read and compare, and hash their bytes."""
 
+import hashlib
 import json
 import math
+import os
+import time
 from dataclasses import asdict, is_dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from ddpo_lib.base.store import cache_folder, content_key
+
+LARGE = 2**23  # bytes: the hash of a larger file is kept on disk
+SETTLED = 2 * 10**9  # nanoseconds: a file that was written later could change again without a new time
 
 
 def write_json(path: Path, content) -> None:
@@ -23,3 +32,41 @@ def plain(value):
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Reading several gigabytes takes seconds, so the hash of a large file is kept on disk, by the file's path. It is used
+    again while the file's size and its times of change are the same to the nanosecond.
+    """
+    path = path.resolve()
+    now = path.stat()
+    stamp = (now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    if time.time_ns() - max(stamp[1:]) < SETTLED:
+        return _read_hash(path)
+    return _kept_hash(path, stamp)
+
+
+@cache
+def _kept_hash(path: Path, stamp: tuple[int, int, int]) -> str:
+    if stamp[0] < LARGE:
+        return _read_hash(path)
+    kept = cache_folder() / "hashes" / f"{content_key(str(path))[:32]}.json"
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none yet
+        known = {}
+    if known.get("stamp") == list(stamp):
+        return known["sha256"]
+    found = _read_hash(path)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    aside = kept.with_suffix(f".{os.getpid()}")
+    write_json(aside, {"path": str(path), "stamp": stamp, "sha256": found})
+    aside.replace(kept)
+    return found
+
+
+def _read_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

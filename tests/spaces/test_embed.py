@@ -156,8 +156,37 @@ def test_a_blank_text_is_named(empty_cache):
 
 
 def test_a_model_that_cannot_be_had_is_one_clear_line(empty_cache, tmp_path):
-    with pytest.raises(InputError, match=r"cannot be loaded.*without a network"):
+    with pytest.raises(InputError, match=r"none: is no folder here.*without a network"):
         embed(["a"], str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: cannot be loaded.*without a network"):
+        embed(["a"], str(tmp_path / "empty"))
+
+
+def save_encoder(folder, seed: int) -> str:
+    """A sentence-transformers model with random weights."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from tiny import tiny_tokenizer
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    tokenizer, sizes = tiny_tokenizer(), {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=16, initializer_range=0.5, **sizes)
+    BertModel(config).save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    SentenceTransformer(str(folder / "bert"), device="cpu").save(str(folder / "encoder"))
+    return str(folder / "encoder")
+
+
+def test_an_encoder_that_is_trained_anew_in_its_folder_gives_new_vectors(empty_cache, tmp_path):
+    texts = ["the old king slept", "a dog ran past the door"]
+    first = embed(texts, save_encoder(tmp_path, 1))
+    second = embed(texts, save_encoder(tmp_path, 2))
+    assert kept(empty_cache) == 4
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(embed(texts, save_encoder(tmp_path, 1)), first)
+    assert kept(empty_cache) == 4
 
 
 def test_code_from_the_hub_needs_a_pinned_revision():
