@@ -6,13 +6,16 @@ are listed in its folder (`seen_prompts`).
 
 import json
 import logging
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 from pydantic import ValidationError
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import held
 from ddpo_lib.cli.weights_table import SPACES, read_weights, table_of_weights
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
@@ -27,24 +30,33 @@ log = logging.getLogger(__name__)
 def train(source: Path, out: Path, name: str, start: Path | None, profile_name: str) -> str:
     """Train one arm on the training prompts of a table from `ddpo weights`; returns a sentence about the result.
 
-    With several processes (`accelerate launch`), all of them call this function, and the main one moves the adapter to
-    `out`.
+    An interrupted training is continued if everything that it depends on is the same, and else begun anew. With several
+    processes (`accelerate launch`), all of them call this function, and the main one moves the adapter to `out`.
 
     Raises:
-        InputError: `out` exists, `start` is no trained model, or the table has nothing to train on.
+        InputError: `out` exists or another process writes it, `start` is no trained model, or the table has nothing to
+            train on.
     """
+    profile = load_profile(profile_name)
+    arm, column = _arm(name, start)
+    if start is not None and not models.is_trained(start):
+        raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")
+    with held(out) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        if out.exists():
+            shutil.rmtree(_aside(out), ignore_errors=True)  # of a training that was killed when it was done
+            raise InputError(f"{out}: exists already; name a new folder")
+        return _train_into(out, source, name, arm, column, start, profile)
+
+
+def _train_into(
+    out: Path, source: Path, name: str, arm: Arm | None, column: str | None, start: Path | None, profile: Profile
+) -> str:
     from accelerate import PartialState
 
     from ddpo_lib.training.train import train_preferences, train_sft
 
-    profile = load_profile(profile_name)
-    arm, column = _arm(name, start)
-    if out.exists():
-        raise InputError(f"{out}: exists already; name a new folder")
-    if start is not None and not models.is_trained(start):
-        raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")
     table = _fit(_training_rows(source, read_weights(source, column), start), profile)
-    aside = out.with_name(f".{out.name}.partial")
+    aside = _aside(out)
     aside.mkdir(parents=True, exist_ok=True)
     if arm is None:
         train_sft(table, profile.model, profile.sft, profile.data.max_tokens, profile.seed, aside)
@@ -63,6 +75,11 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
         shutil.rmtree(aside)
     processes.destroy_process_group()
     return f"{out}: {name} trained on {trained_on} of {table['prompt_id'].nunique()} training prompts"
+
+
+def _aside(out: Path) -> Path:
+    """Where a result is made before it is moved into place whole."""
+    return out.with_name(f".{out.name}.partial")
 
 
 def generate(
@@ -100,6 +117,7 @@ def generate(
     """
     from ddpo_lib.sampling.engines import open_engine
     from ddpo_lib.sampling.generate import generate as sample
+    from ddpo_lib.sampling.journal import remove_journal
 
     if samples is not None and samples < 1:
         raise InputError(f"samples: expected 1 or more, got {samples}")
@@ -134,10 +152,10 @@ def generate(
         lines.append(json.dumps(line, ensure_ascii=False))
     if not lines:
         raise InputError(f"{name}: gave no answer in the form that --how {baseline.how} asks for; try --how plain")
-    aside = out.with_name(f".{out.name}.partial")
+    aside = _aside(out)
     aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     aside.replace(out)
-    journal.unlink()
+    remove_journal(journal)
     kind = {"test": "held-out prompts", "train": "training prompts", "all": "prompts"}[split]
     return f"{out}: {len(made)} samples for {made['prompt_id'].nunique()} of {len(table)} {kind}"
 

@@ -23,13 +23,18 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.files import write_json
+from ddpo_lib.base.files import continue_or_begin, write_json
+from ddpo_lib.base.store import content_key
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.models import models
+from ddpo_lib.models.memory import memory_advice
+from ddpo_lib.models.versions import exact_version
 from ddpo_lib.profiles.settings import Quality
+from ddpo_lib.training.batches import ByLength
+from ddpo_lib.training.checkpoints import WholeCheckpoints, last_whole
 from ddpo_lib.training.train import QuietProgress, stay_on_one_device
 
 log = logging.getLogger(__name__)
@@ -92,6 +97,10 @@ class RewardModel(Reward):
         return cls(policy, _tokenizer(settings), settings, kept["facts"])
 
 
+class RewardTrainer(ByLength, WholeCheckpoints, Trainer):
+    """transformers' Trainer, which resumes as if it had not been interrupted."""
+
+
 def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> RewardModel:
     """Train on responses with their scores (paper, reward model: LoRA, L1 loss, early stop).
 
@@ -102,7 +111,8 @@ def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> Rewa
         train: one row per response, with `prompt_id`, `prompt`, `text` and a transformed `score`.
         settings: of the profile.
         seed: of the prompts set aside, of the initial adapter and head, and of the order of the data.
-        folder: for checkpoints, from which an interrupted call resumes, and for `log.json`.
+        folder: for checkpoints, from which an interrupted call with the same data, settings, seed and code resumes,
+            and for `log.json`.
 
     Raises:
         InputError: there are fewer than two prompts, or the base model cannot be loaded.
@@ -117,9 +127,10 @@ def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> Rewa
     base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
     lora = LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, task_type="SEQ_CLS")  # trains the head too
     policy, checkpoints = get_peft_model(base, lora), folder / "checkpoints"
+    continue_or_begin(checkpoints, _begun(train, settings, seed))
     arguments = _arguments(settings, len(parts[0][0]), seed, checkpoints)
     stay_on_one_device(arguments)
-    trainer = Trainer(
+    trainer = RewardTrainer(
         policy,
         args=arguments,
         data_collator=DataCollatorWithPadding(tokenizer),
@@ -130,7 +141,11 @@ def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> Rewa
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(QuietProgress)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
+    last = last_whole(checkpoints)
+    if last:
+        log.info("continuing from %s", last.name)
+    with memory_advice("in the profile, lower quality.batch_size or quality.max_tokens"):
+        trainer.train(resume_from_checkpoint=last and str(last))
     state = trainer.state
     facts = {
         "responses": int((~dev).sum()),
@@ -144,6 +159,18 @@ def fit(train: pd.DataFrame, settings: Quality, seed: int, folder: Path) -> Rewa
     write_json(folder / "log.json", state.log_history)
     shutil.rmtree(checkpoints)
     return RewardModel(policy, tokenizer, settings, facts)
+
+
+def _begun(train: pd.DataFrame, settings: Quality, seed: int) -> dict:
+    """What the training depends on, by name, as in `training.train`."""
+    columns = (train[name] for name in ("prompt_id", "prompt", "text", "score"))
+    return {
+        "data": content_key(*(str(value) for column in columns for value in column)),
+        "model": exact_version(settings.base, settings.revision),
+        "settings": settings.model_dump(),
+        "seed": seed,
+        "code": code_key(fit),
+    }
 
 
 def l1_loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:

@@ -23,6 +23,7 @@ import pandas as pd
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import EMPTY
 from ddpo_lib.people import potato
+from ddpo_lib.sampling.journal import remove_journal
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def prepare(
     }
     potato.write_project(aside / "study", pages, labels=labels, per_annotator=items + checks)
     aside.replace(out)
-    journal.unlink(missing_ok=True)
+    remove_journal(journal)
     return key
 
 

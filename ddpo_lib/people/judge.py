@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.store import content_key
 from ddpo_lib.people.answers import COLUMNS, read_items
 from ddpo_lib.people.human_eval import SIDES
 from ddpo_lib.people.votes import QUESTIONS
@@ -126,10 +127,13 @@ def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: S
     safe = re.sub(r"[^\w.-]+", "-", name)
     path = folder / f"judge-{safe}.parquet"
     asked = {"name": name, "seed": seed, "sampling": sampling.model_dump(), **engine.facts()}
-    if path.exists() and (other := [key for key, value in asked.items() if _facts(path).get(key) != value]):
-        raise InputError(
-            f"{path}: contains the answers of another judge ({', '.join(other)}); give this one another --name"
-        )
+    asked["items"] = content_key(items.to_json(force_ascii=False))
+    if path.exists():
+        if other := [key for key, value in asked.items() if _facts(path).get(key) != value]:
+            raise InputError(
+                f"{path}: contains the answers of another judge ({', '.join(other)}); give this one another --name"
+            )
+        return read_judged(path)
     judged = judge(engine, items, name=name, seed=seed, sampling=sampling, journal=folder / f"judge-{safe}.jsonl")
     aside = path.with_name(f".{path.name}.partial")
     table = judged.table.copy()

@@ -145,6 +145,7 @@ def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> N
 def make_samples(profile: Profile, name: str, trained: str, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.sampling.engines import open_trained
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.journal import remove_journal
 
     engine = open_trained(profile.model, run.path(trained) / "trained")
     journal = folder / "journal.jsonl"
@@ -156,12 +157,13 @@ def make_samples(profile: Profile, name: str, trained: str, seed: int, folder: P
         journal=journal,
     )
     samples.to_parquet(folder / "samples.parquet")
-    journal.unlink(missing_ok=True)
+    remove_journal(journal)
 
 
 def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
     from ddpo_lib.sampling.engines import open_trained
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.journal import remove_journal
 
     engine = open_trained(profile.model, run.path(trained) / "trained")
     prompts, parts = held_out_prompts(profile, "sweep", run), []
@@ -171,13 +173,14 @@ def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
         samples = generate(engine, prompts, sampling, profile.seed, journal=journal)
         parts.append(samples.assign(temperature=temperature))
     pd.concat(parts, ignore_index=True).to_parquet(folder / "samples.parquet")
-    for journal in folder.glob("journal-*"):
-        journal.unlink()
+    for temperature in profile.evaluation.temperatures:
+        remove_journal(folder / f"journal-{temperature}.jsonl")
 
 
 def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path, run: Run) -> None:
     from ddpo_lib.sampling.engines import open_engine
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.journal import remove_journal
 
     engine = open_engine(baseline, profile.model)
     journal = folder / "journal.jsonl"
@@ -186,7 +189,7 @@ def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path,
     samples = generate(engine, prompts, baseline.limited(profile.sampling), profile.seed, **asked)
     samples.to_parquet(folder / "samples.parquet")
     write_json(folder / "engine.json", engine.facts())
-    journal.unlink(missing_ok=True)
+    remove_journal(journal)
 
 
 def make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path, run: Run) -> None:

@@ -64,6 +64,7 @@ def make_pool(profile: Profile, online: Online, number: int, start: str, folder:
     """
     from ddpo_lib.sampling.engines import open_trained
     from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.journal import remove_journal
 
     prompts = draw_prompts(run.table("corpus", "corpus.parquet"), online.prompts, number, profile.seed)
     engine = open_trained(profile.model, run.path(start) / "trained")
@@ -73,7 +74,7 @@ def make_pool(profile: Profile, online: Online, number: int, start: str, folder:
         engine, prompts, profile.sampling.model_copy(update=limits), profile.seed + number, journal=journal
     )
     score_pool(samples, load_reward(profile, run.path("graders") / TEACHER)).to_parquet(folder / "pool.parquet")
-    journal.unlink(missing_ok=True)
+    remove_journal(journal)
 
 
 def make_round(profile: Profile, online: Online, number: int, start: str, pool: str, folder: Path, run: Run) -> None:

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.sampling.completions import Completion
+from ddpo_lib.sampling.journal import Journal
 from ddpo_lib.sampling.prompting import conversation, parse_answers
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ def generate(
         how: "plain", "iter" or "verbalized"; see `prompting`.
         instruction: the message to the model; its `{prompt}` is replaced by the prompt.
         journal: a file to which every answer is written as it comes. Answers that it contains are not requested again.
-            A journal with other settings is renamed. The caller deletes the journal when the samples are saved.
+            A journal that depends on other prompts, settings, models, seeds or code is renamed. The caller removes the
+            journal when the samples are saved (`journal.remove_journal`).
 
     Returns:
         One row per sample: `prompt_id prompt sample text tokens finished probability`, sorted by prompt_id and sample.
@@ -52,7 +55,8 @@ def generate(
         prompt may have fewer samples.
 
     Raises:
-        InputError: the engine fails; the message says how many answers the journal contains.
+        InputError: the engine fails; the message says how many answers the journal contains. Or another process writes
+            to the journal.
     """
     asked = [instruction.replace("{prompt}", prompt) for prompt in prompts["prompt"]]
     rounds = sampling.samples if how == "iter" else 1
@@ -61,21 +65,26 @@ def generate(
     if how == "verbalized":
         limits = sampling.model_copy(update={"max_new_tokens": sampling.samples * sampling.max_new_tokens})
     settings = {"engine": engine.facts(), "sampling": sampling.model_dump(), "seed": seed, "how": how}
-    kept = Journal(journal, settings | {"prompts": _digest([prompts["prompt_id"].tolist(), asked])})
+    settings |= {
+        "prompts": _digest([prompts["prompt_id"].tolist(), asked]),
+        "code": code_key(partial(generate, engine)),
+    }
     said: list[list[Completion]] = [[] for _ in asked]
-    for r in range(rounds):
-        talks = [
-            conversation(how, text, [c.text for c in before], sampling.samples)
-            for text, before in zip(asked, said, strict=True)
-        ]
-        found = kept.round(r)
-        try:
-            for i, completions in engine.sample(talks, each, limits, f"{seed}-{r}", found.keys()):
-                kept.add(r, i, completions)
-        except InputError as error:
-            raise InputError(f"{error}{kept.remedy(r, len(asked))}") from None
-        for i, completions in kept.round(r).items():
-            said[i] += completions
+    with Journal(journal, settings) as kept:
+        for r in range(rounds):
+            talks = [
+                conversation(how, text, [c.text for c in before], sampling.samples)
+                for text, before in zip(asked, said, strict=True)
+            ]
+            found = kept.round(r)
+            try:
+                with memory_advice("in the profile, lower sampling.batch_tokens"):
+                    for i, completions in engine.sample(talks, each, limits, f"{seed}-{r}", found.keys()):
+                        kept.add(r, i, completions)
+            except InputError as error:
+                raise InputError(f"{error}{kept.remedy(r, len(asked))}") from None
+            for i, completions in kept.round(r).items():
+                said[i] += completions
     _report(said)
     rows = [
         (prompt_id, prompt, *row)
@@ -106,79 +115,6 @@ def _report(said: list[list[Completion]]) -> None:
         log.warning(
             '%d of %d answers ended with "%s"; they are kept unchanged', reasons.count(reason), len(reasons), reason
         )
-
-
-class Journal:
-    """Answers, written to disk as they come: a line of settings, then one line per prompt and round.
-
-    If a kill left the last line half written, that line is dropped. Without a path, answers are in memory only.
-    """
-
-    def __init__(self, path: Path | None, settings: dict):
-        self.path = path
-        self._answers: dict[tuple[int, int], list[Completion]] = {}
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = _whole_lines(path)
-        if lines and lines[0] != (settings := json.loads(json.dumps(settings))):
-            changed = [key for key in settings if lines[0].get(key) != settings[key]]
-            aside = path.with_name(f"{path.name}.other")
-            path.replace(aside)
-            log.warning(
-                "%s: begun with another %s; a new journal is started, the old one is now %s",
-                path,
-                ", ".join(changed),
-                aside,
-            )
-            lines = []
-        if not lines:
-            self._write(settings)
-        for line in lines[1:]:
-            self._answers[line["round"], line["prompt"]] = [Completion(**c) for c in line["completions"]]
-        if len(lines) > 1:
-            log.info("%s: reusing %d answers of an earlier run", path, len(lines) - 1)
-
-    def round(self, r: int) -> dict[int, list[Completion]]:
-        """Position of a prompt -> its completions of round `r`."""
-        return {i: completions for (of, i), completions in self._answers.items() if of == r}
-
-    def add(self, r: int, i: int, completions: list[Completion]) -> None:
-        self._answers[r, i] = completions
-        if self.path:
-            self._write({"round": r, "prompt": i, "completions": [asdict(c) for c in completions]})
-
-    def remedy(self, r: int, prompts: int) -> str:
-        if self.path is None:
-            return ""
-        return (
-            f"; {len(self.round(r))} of {prompts} prompts are kept in {self.path}: the same command goes on from there"
-        )
-
-    def _write(self, line: dict) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _whole_lines(path: Path) -> list[dict]:
-    """The lines of a journal before the first incomplete one; the file is cut there."""
-    if not path.exists():
-        return []
-    lines, end = [], 0
-    with path.open("rb+") as file:
-        for line in file:
-            try:
-                content = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                content = None
-            if not isinstance(content, dict):
-                break
-            lines.append(content)
-            end += len(line)
-        file.truncate(end)
-    return lines
 
 
 def _digest(content) -> str:

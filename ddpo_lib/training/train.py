@@ -1,4 +1,7 @@
-"""A profile's settings and a table -> a trained model in a folder. Training continues from a checkpoint, if any.
+"""A profile's settings and a table -> a trained model in a folder.
+
+An interrupted training continues from its last whole checkpoint if the same call is made again: with the same data,
+model, start, settings, seed and code, on as many devices. Any other call in that folder begins anew.
 
 By default an adapter is trained; `lora_r: null` trains all parameters. The result is in `trained/` within the folder.
 
@@ -20,18 +23,27 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
-from ddpo_lib.base.files import write_json
+from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.files import continue_or_begin, write_json
+from ddpo_lib.base.store import content_key
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.models import models
 from ddpo_lib.models.frozen_linears import fast_frozen_linears
+from ddpo_lib.models.memory import memory_advice
+from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
+from ddpo_lib.training.checkpoints import last_whole
 from ddpo_lib.training.frozen_layers import Trunk
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 log = logging.getLogger(__name__)
+
+SMALLER = (
+    "in the profile, lower {0}.batch_size and raise {0}.accumulation as many times, which makes the same steps, or "
+    "lower data.max_tokens"
+)
 
 
 def train_sft(
@@ -47,9 +59,9 @@ def train_sft(
         model, optimiser: sections of the profile.
         max_tokens: most tokens of prompt and response; longer responses were left out when the corpus was read.
         seed: seed of the adapter's initial weights and of the order of the data.
-        folder: the folder to fill; training continues from a checkpoint in it.
+        folder: the folder to fill; an interrupted call of the same training continues from a checkpoint in it.
     """
-    data = Dataset.from_dict({"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()})
+    columns = {"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()}
     config = SFTConfig(
         **_arguments(optimiser, model, seed, folder),
         max_length=max_tokens,
@@ -59,9 +71,12 @@ def train_sft(
     stay_on_one_device(config)
 
     def build(policy, tokenizer, trunk):
+        data = Dataset.from_dict(columns)
         return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
 
-    _train(build, model, None, seed, folder)
+    settings = {"optimiser": optimiser.model_dump(), "max_tokens": max_tokens}
+    with memory_advice(SMALLER.format("sft")):
+        _train(build, model, None, seed, folder, _begun(train_sft, columns, model, None, settings, seed))
     _note_prompts(corpus["prompt"], None, model, folder)
 
 
@@ -89,8 +104,8 @@ def train_preferences(
         model, preference: sections of the profile.
         max_tokens: most tokens of prompt and response.
         seed: seed of the adapter's initial weights and of the order of the data.
-        folder: the folder to fill; training continues from a checkpoint in it.
-        callbacks: called at every step.
+        folder: the folder to fill; an interrupted call of the same training continues from a checkpoint in it.
+        callbacks: called at every step. With any, no checkpoint is kept, since it would not contain what they gather.
 
     Raises:
         ValueError: a pair with more than `max_tokens` tokens, or a weight that is not a finite number >= 0.
@@ -103,23 +118,20 @@ def train_preferences(
     }
     if "weight" in pairs:
         columns["weight"] = pairs["weight"].tolist()
-    if arm.epochs:
-        optimiser = optimiser.model_copy(update={"epochs": arm.epochs})
-    config = DeviationConfig(
-        **_arguments(optimiser, model, seed, folder),
-        loss=arm.loss,
-        beta=arm.beta or preference.beta,
-        lam=preference.lam,
-        max_length=max_tokens,
-        precompute_ref_batch_size=8,
-    )
+    changed = {"epochs": arm.epochs} if arm.epochs else {}
+    changed |= {"checkpoint_steps": 0} if callbacks else {}
+    optimiser = optimiser.model_copy(update=changed)
+    objective = {"loss": arm.loss, "beta": arm.beta or preference.beta, "lam": preference.lam, "max_length": max_tokens}
+    config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, precompute_ref_batch_size=8)
     stay_on_one_device(config)
 
     def build(policy, tokenizer, trunk):
         data = Dataset.from_dict(columns)
         return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
 
-    _train(build, model, start, seed, folder, callbacks)
+    begun = _begun(train_preferences, columns, model, start, objective | {"optimiser": optimiser.model_dump()}, seed)
+    with memory_advice(SMALLER.format(f"preference.{arm.loss}")):
+        _train(build, model, start, seed, folder, begun, callbacks)
     _note_prompts(pairs["prompt"], start, model, folder)
 
 
@@ -129,8 +141,13 @@ def _train(
     start: Path | None,
     seed: int,
     folder: Path,
+    begun: dict,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
+    checkpoints = folder / "checkpoints"
+    if PartialState().is_main_process:
+        continue_or_begin(checkpoints, begun)
+    PartialState().wait_for_everyone()
     tokenizer = models.load_tokenizer(model.name, model.revision)
     whole = model.lora_r is None
     base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
@@ -153,19 +170,34 @@ def _train(
         trainer.remove_callback(ProgressCallback)
         for callback in (QuietProgress, *callbacks):
             trainer.add_callback(callback)
-        checkpoints = folder / "checkpoints"
-        last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+        last = last_whole(checkpoints)
         if last:
-            log.info("continuing from %s", Path(last).name)
-        trainer.train(resume_from_checkpoint=last)
+            log.info("continuing from %s", last.name)
+        trainer.train(resume_from_checkpoint=last and str(last))
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers the parts of all processes
     if trainer.accelerator.is_main_process:
         chosen = {} if whole else {"selected_adapters": ["default"]}
+        shutil.rmtree(folder / "trained", ignore_errors=True)  # a kill may have left a part of it
         policy.save_pretrained(folder / "trained", state_dict=weights, **chosen)
         if whole:
             tokenizer.save_pretrained(folder / "trained")
         write_json(folder / "log.json", trainer.state.log_history)
-        shutil.rmtree(checkpoints, ignore_errors=True)  # a training may keep none
+        shutil.rmtree(checkpoints)
+
+
+def _begun(
+    function: Callable, columns: dict[str, list], model: Model, start: Path | None, settings: dict, seed: int
+) -> dict:
+    """What a training depends on, by name. Its steps are resumed only by a training that depends on the same."""
+    return {
+        "data": content_key(*(str(value) for column in columns.values() for value in column)),
+        "model": model.model_dump() | {"version": exact_version(model.name, model.revision)},
+        "start": start and hash_folder(start),
+        "settings": settings,
+        "seed": seed,
+        "code": code_key(function),
+        "devices": PartialState().num_processes,
+    }
 
 
 def _note_prompts(prompts: pd.Series, start: Path | None, model: Model, folder: Path) -> None:

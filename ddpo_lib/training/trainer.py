@@ -11,22 +11,21 @@ response) and stored on disk, so arms that start from one model share them.
 
 import uuid
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer, SFTTrainer
 from trl.models import prepare_deepspeed
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from ddpo_lib.base.store import content_key
 from ddpo_lib.models.models import device
 from ddpo_lib.training.batches import ByLength, WeightedPairs, check_lengths, check_weights
-from ddpo_lib.training.checkpoints import check_arm, write_arm
+from ddpo_lib.training.checkpoints import WholeCheckpoints
 from ddpo_lib.training.frozen_layers import Trunk
 from ddpo_lib.training.logps import score_responses
 from ddpo_lib.training.losses import ddpo_loss, dorpo_loss
@@ -79,7 +78,7 @@ class DeviationConfig(DPOConfig):
         self.precompute_ref_log_probs = True  # TRL then loads no second model; ORPO needs no reference
 
 
-class DeviationTrainer(ByLength, DPOTrainer):
+class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
 
     The loss of a step is the mean of weight times loss over its pairs. It does not depend on how the pairs are divided
@@ -111,19 +110,6 @@ class DeviationTrainer(ByLength, DPOTrainer):
         if isinstance(self.data_collator, DataCollatorForPreference):
             pad = self.data_collator.pad_token_id
             self.data_collator = WeightedPairs(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
-
-    def train(self, resume_from_checkpoint=None, **kwargs):
-        """As TRL's `train`.
-
-        Raises:
-            ValueError: the checkpoint to resume from belongs to another arm.
-        """
-        checkpoint = resume_from_checkpoint
-        if checkpoint is True:
-            checkpoint = get_last_checkpoint(self.args.output_dir)
-        if checkpoint:
-            check_arm(Path(checkpoint), self._arm())
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scored = score_responses(model, inputs, inputs["completion_mask"], self._trunk)
@@ -205,20 +191,22 @@ class DeviationTrainer(ByLength, DPOTrainer):
         with torch.no_grad(), as_reference(model, policy), self.accelerator.autocast():
             return score_responses(model, inputs, inputs["completion_mask"], self._trunk).logps.chunk(2)
 
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            write_arm(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}", self._arm())
-
     def _arm(self) -> dict:
-        """What distinguishes this arm from others with the same pairs."""
+        """What distinguishes this arm from others: settings, `weight`, one per pair or None, and a hash of `pairs`."""
         names = ("loss", "beta") if self.args.loss == "dpo" else ("loss", "lam", "dorpo_variant")
         weighted = isinstance(self.train_dataset, Dataset) and "weight" in self.train_dataset.column_names
         weight = list(self.train_dataset["weight"]) if weighted else None
-        return {name: getattr(self.args, name) for name in names} | {"weight": weight}
+        return {name: getattr(self.args, name) for name in names} | {"weight": weight, "pairs": self._pairs}
+
+    @cached_property
+    def _pairs(self) -> str | None:
+        data, names = self.train_dataset, ("prompt_ids", "chosen_ids", "rejected_ids")
+        if not isinstance(data, Dataset):
+            return None
+        return content_key(*(str(ids) for name in names for ids in data[name]))
 
 
-class ResponseSFTTrainer(ByLength, SFTTrainer):
+class ResponseSFTTrainer(ByLength, WholeCheckpoints, SFTTrainer):
     """TRL's SFTTrainer with a loss on response tokens only, by `logps.score_responses`, and with an optional trunk."""
 
     def __init__(self, *args, trunk: Trunk | None = None, **kwargs):

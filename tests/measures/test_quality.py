@@ -460,13 +460,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(base, tmp_path, monkeypat
             if state.global_step == 5:
                 raise KeyboardInterrupt
 
-    class Killed(reward_model.Trainer):
+    class Killed(reward_model.RewardTrainer):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.add_callback(Kill())
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(reward_model, "Trainer", Killed)
+        patch.setattr(reward_model, "RewardTrainer", Killed)
         reward_model.fit(table, small, 0, tmp_path / "killed")
     assert list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))
     resumed = reward_model.fit(table, small, 0, tmp_path / "killed")

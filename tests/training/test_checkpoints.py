@@ -84,7 +84,7 @@ def checkpoints(start, tmp_path_factory) -> dict[str, Path]:
         ("ddpo", [0.5, 1.5, 2.0, 0.1], {}, "weight of row 1 is 1.0 there and 1.5 here"),
         ("ddpo", None, {}, "weight is a list of 4 there and None here"),
         ("dpo", WEIGHT, {}, "weight is None there and a list of 4 here"),
-        ("sft", WEIGHT, {}, "holds no arm.json; no DeviationTrainer wrote it"),
+        ("sft", WEIGHT, {}, "holds no arm; no DeviationTrainer wrote it"),
     ],
 )
 def test_a_checkpoint_of_another_arm_is_refused(start, checkpoints, tmp_path, checkpoint, weight, arm, why):
