@@ -242,7 +242,7 @@ def _run(profile: str, corpus: str | None, runs: Path) -> list[str]:
     try:
         settings = profiles.load_profile(profile)
         source = source_of(settings, corpus)
-        opened = open_run(profile, corpus, runs)
+        opened = open_run(profile, corpus, runs, ask=False)
     except (InputError, OSError) as error:
         told = f"profile {profile}" if profile in profiles.names() else "profile: not one of the package"
         return [told, f"not opened ({type(error).__name__}); `ddpo plan` with the same options says why"]

@@ -251,7 +251,7 @@ def plan(
     from ddpo_lib.runs import plan as planning
     from ddpo_lib.runs.pipeline import open_run, source_of
 
-    settings, opened = load_profile(profile), open_run(profile, corpus, runs)
+    settings, opened = load_profile(profile), open_run(profile, corpus, runs, ask=False)
     typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu)))
 
 

@@ -13,7 +13,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights as deviation_weights
-from ddpo_lib.spaces.embed import embed
+from ddpo_lib.spaces.embed import embed, version_of
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,10 @@ def weights(
             table[f"weight_{name}"] = deviation_weights(distances, groups, scale=scale, floor=floor)
         except ValueError as error:
             raise InputError(str(error)) from None
+    versions = {name: version_of(model) for name, model in (("semantic", semantic), ("style", style))}
+    table.attrs["versions"] = versions
     if part:  # for `merge`, which needs each shard of one corpus once
-        options = [source, semantic, style, scale, floor, held_out, split_seed]
+        options = [source, semantic, style, scale, floor, held_out, split_seed, versions]
         table.attrs["shard"] = {"k": part[0], "n": part[1], "of": options}
     elif held_out and not table["split"].eq("test").any():
         log.warning("%s: no prompt is held out; give another --held-out or --split-seed", source)

@@ -58,7 +58,8 @@ def read_corpus(
     what else is read or left out. Prompts without a response are skipped; `read_prompts` includes them.
 
     Args:
-        source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` (needs a network).
+        source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` or `owner/name@revision` (needs a
+            network).
         held_out: the share of prompts in the test split, 0 to 1; see `side`.
         seed: seed of the split and of the caps.
         limits: caps on prompts, responses per prompt and tokens.

@@ -45,9 +45,9 @@ class Prompt:
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether a source has the form of a hub data set, `owner/name`, and is not a file here."""
+    """Whether a source has the form of a hub data set, `owner/name` or `owner/name@revision`, and is no file here."""
     names_a_file = Path(source).suffix in (".jsonl", ".json", ".parquet", ".csv", ".txt") or Path(source).exists()
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source)) and not names_a_file
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", source)) and not names_a_file
 
 
 @dataclass
@@ -172,16 +172,17 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
         raise InputError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
 
 
-def _hub_records(name: str) -> Iterator[tuple[str, dict]]:
+def _hub_records(source: str) -> Iterator[tuple[str, dict]]:
     """The records of a hub data set, one split after another. Needs a network, or a copy in the Hugging Face cache."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
+    name, _, revision = source.partition("@")
     try:
-        splits = load_dataset(name)
+        splits = load_dataset(name, revision=revision or None)
     except (OSError, DatasetNotFoundError) as error:
         raise InputError(
-            f"{name}: cannot be read from the hub ({type(error).__name__}); without a network, give a local JSONL "
+            f"{source}: cannot be read from the hub ({type(error).__name__}); without a network, give a local JSONL "
             "or Parquet file, or name no corpus to use the one in the package"
         ) from None
     for split, records in splits.items():

@@ -31,7 +31,7 @@ from ddpo_lib.base.store import content_key
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.models import models
 from ddpo_lib.models.memory import memory_advice
-from ddpo_lib.models.versions import exact_version
+from ddpo_lib.models.versions import check_version, exact_version
 from ddpo_lib.profiles.settings import Quality
 from ddpo_lib.training.batches import ByLength
 from ddpo_lib.training.checkpoints import WholeCheckpoints, last_whole
@@ -86,12 +86,15 @@ class RewardModel(Reward):
 
     def save(self, folder: Path) -> None:
         self.policy.save_pretrained(folder / "adapter")
-        write_json(folder / "reward.json", {"settings": self.settings.model_dump(), "facts": self.facts})
+        kept = {"settings": self.settings.model_dump(), "facts": self.facts}
+        version = exact_version(self.settings.base, self.settings.revision)
+        write_json(folder / "reward.json", kept | {"version": version})
 
     @classmethod
     def load(cls, folder: Path) -> "RewardModel":
         kept = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
         settings = Quality(**kept["settings"])
+        check_version(kept["version"], settings.base, settings.revision, f"reward model {folder}")
         base = models.load_scorer(settings.base, revision=settings.revision, dtype=settings.dtype)
         policy = PeftModel.from_pretrained(base, str(folder / "adapter"))
         return cls(policy, _tokenizer(settings), settings, kept["facts"])

@@ -18,7 +18,8 @@ from sklearn.linear_model import RidgeCV
 
 from ddpo_lib.base.files import write_json
 from ddpo_lib.measures.quality import HIGHEST, LOWEST, Reward
-from ddpo_lib.spaces.embed import Space, embed
+from ddpo_lib.models.versions import check_version
+from ddpo_lib.spaces.embed import COUNTED, Space, embed, version_of
 
 PENALTIES = np.logspace(1, 6, 21)  # of the ridge, on standardised features; one is chosen by leave-one-out error
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -52,12 +53,16 @@ class StandIn(Reward):
     def save(self, folder: Path) -> None:
         np.savez(folder / "ridge.npz", centre=self.centre, slopes=self.slopes, intercept=self.intercept)
         spaces = {"semantic": asdict(self.semantic), "style": asdict(self.style)}
-        write_json(folder / "reward.json", {"spaces": spaces, "facts": self.facts})
+        versions = {name: version_of(Space(**space)) for name, space in spaces.items()}
+        write_json(folder / "reward.json", {"spaces": spaces, "versions": versions, "facts": self.facts})
 
     @classmethod
     def load(cls, folder: Path) -> "StandIn":
         kept = json.loads((folder / "reward.json").read_text(encoding="utf-8"))
         semantic, style = (Space(**kept["spaces"][name]) for name in ("semantic", "style"))
+        for name, space in (("semantic", semantic), ("style", style)):
+            if space.model not in COUNTED:
+                check_version(kept["versions"][name], space.model, space.revision, f"stand-in reward {folder}")
         with np.load(folder / "ridge.npz") as ridge:
             return cls(semantic, style, ridge["centre"], ridge["slopes"], float(ridge["intercept"]), kept["facts"])
 

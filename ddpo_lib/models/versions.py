@@ -57,6 +57,25 @@ def known_version(name: str, revision: str | None = None) -> str | None:
     return commit and f"commit {commit}"
 
 
+def check_version(version: str, name: str, revision: str | None, what: str) -> None:
+    """Check that a model is still the one that something was fitted or trained on.
+
+    Args:
+        version: of the model at that time.
+        name, revision: of the model.
+        what: was fitted or trained on it; the message begins with this.
+
+    Raises:
+        InputError: the model has another version now; the message names both.
+    """
+    now = exact_version(name, revision)
+    if now != version:
+        raise InputError(
+            f"{what}: was made with {name} as it was then, {version}. What is there now is {now}. Make it again with "
+            "this model, or put the model back"
+        )
+
+
 def hash_folder(folder: Path) -> str:
     """A hash of the files in a folder that a model can be loaded from: weights, settings, tokenizer, code.
 

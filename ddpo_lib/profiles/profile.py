@@ -2,7 +2,8 @@
 
 A profile is a file of `ddpo_lib/profiles/`, or any YAML file of that form. `extends: NAME` starts from another
 profile and changes what it names. Mappings are merged, except `arms`, `online` and `others`; these and all other values
-are replaced. A relative path in a profile begins at the folder of the file that contains it.
+are replaced. A profile that names another model does not take over the revision of the one before. A relative path in a
+profile begins at the folder of the file that contains it.
 """
 
 import os
@@ -88,6 +89,8 @@ FOLDERS = (
     ("spaces", "*", "model"),
     ("spaces", "others", "*", "model"),
 )
+
+MODELS = ("name", "model", "base")  # fields that name a model, beside which `revision` stands
 
 
 def swept(profile: Profile) -> tuple[str, ...]:
@@ -245,6 +248,9 @@ def _matches(field: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 def _merge(base: dict, change: dict) -> dict:
     merged = dict(base)
+    other_model = any(change.get(key, base.get(key)) != base.get(key) for key in MODELS)
+    if "revision" in base and other_model:  # a revision, and trust in it, belong to one model
+        merged = {key: value for key, value in base.items() if key not in ("revision", "trust_remote_code")}
     for key, value in change.items():
         both = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in ("arms", "online", "others")
         merged[key] = _merge(base[key], value) if both else value

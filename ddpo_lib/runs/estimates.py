@@ -59,7 +59,7 @@ def count(profile: Profile, source: str) -> Counts:
         prompts, asked = train["prompt_id"].nunique(), len(prompts_to_sample(profile, source, limits))
         # an upper limit: without a tokenizer it is unknown which responses are longer than `max_tokens`
         return Counts(len(train), pairs, len(test), prompts, asked, words * TOKENS_A_WORD)
-    known = hub()["data"].get(source, {})
+    known = hub()["data"].get(source.partition("@")[0], {})
     held_out = data.max_prompts and round(data.held_out * data.max_prompts)
     prompts = data.max_prompts and data.max_prompts - held_out
     asked = _least(data.max_held_out, held_out)

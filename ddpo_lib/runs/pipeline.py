@@ -15,6 +15,7 @@ from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.profiles.profile import SUFFIXES, Profile, absolute, load_profile
 from ddpo_lib.report.book import benchmark_files
 from ddpo_lib.runs import artifacts
+from ddpo_lib.runs.pins import pin
 from ddpo_lib.runs.steps import make_steps
 from ddpo_lib.worlds import small_models
 
@@ -47,7 +48,9 @@ KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which 
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
 
-def open_run(profile: str = "embedded", corpus: str | None = None, folder: str | Path = "runs") -> Run:
+def open_run(
+    profile: str = "embedded", corpus: str | None = None, folder: str | Path = "runs", *, ask: bool = True
+) -> Run:
     """The run of a profile on a corpus, with the artifacts that it has so far.
 
     Args:
@@ -55,6 +58,8 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
         corpus: a JSONL or Parquet file, or a hub data set; None for the profile's corpus, or else the package's.
         folder: the folder of all runs. A profile of the package on its own corpus has the run `folder/<profile>`. The
             name of any other run also has the corpus, if it is not the profile's, and a hash (`_name`).
+        ask: whether the hub is asked for the commits of models and of a data set that no `revision` pins, at the first
+            opening of a run; see `pins`.
 
     Raises:
         InputError: the profile is unknown or malformed, or the corpus file is missing.
@@ -65,7 +70,7 @@ def open_run(profile: str = "embedded", corpus: str | None = None, folder: str |
     hub = is_hub_name(source)
     other = source if corpus and source != source_of(settings, None) else None
     place = Path(folder).resolve() / _name(settings.name, profile, other, Path(folder).resolve())
-    steps = make_steps(settings, source, hub)
+    steps = make_steps(*pin(settings, source, place, ask=ask), hub)
     if (PROJECT / "notebooks").is_dir():
         steps |= _book_steps(settings, profile, source, set(steps), annotations(place))
     return Run(place, steps)

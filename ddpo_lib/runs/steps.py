@@ -5,10 +5,13 @@ from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Step
+from ddpo_lib.models.versions import known_version
 from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
+from ddpo_lib.profiles.settings import Baseline, Section
 from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
+from ddpo_lib.spaces.embed import COUNTED
 from ddpo_lib.worlds import collect, small_models
 
 PARTS = 4  # processes among which the seeds of the worlds are divided
@@ -26,7 +29,8 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         InputError: two artifacts would have one name, and so one folder.
     """
     p = profile
-    spaces = p.spaces.model_dump(include={"semantic", "style"})
+    all_spaces = {name: _versioned(choice, choice.model) for name, choice in p.spaces.choices().items()}
+    spaces = {name: all_spaces[name] for name in ("semantic", "style")}
     arms = ("sft", *p.arms) if p.arms else ()
     files = () if hub else (Path(source),)
     label = source if hub else Path(source).name
@@ -36,14 +40,15 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             "corpus",
             partial(artifacts.make_corpus, p, source),
             params=data
-            | {"source": label, "tokenizer": p.model.name, "revision": p.model.revision, "template": p.model.template},
+            | {"source": label, "tokenizer": p.model.name, "template": p.model.template}
+            | {"version": known_version(p.model.name, p.model.revision)},
             files=(*files, *filter(None, [artifacts.prompts_file(p, source)])),
         ),
         Step(
             "vectors",
             partial(artifacts.make_vectors, p),
             ("corpus",),
-            {"spaces": p.spaces.model_dump()},
+            {"spaces": all_spaces},
             job=True,
         ),
         Step(
@@ -72,7 +77,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             "maps",
             partial(evaluations.make_maps, p, arms),
             ("corpus", "vectors", *(f"samples-{name}" for name in arms)),
-            {"seed": p.seed, "spaces": p.spaces.model_dump()},
+            {"seed": p.seed, "spaces": all_spaces},
             job=True,
         ),
     ]
@@ -126,12 +131,27 @@ def _settings(p: Profile, *names: str) -> dict:
 
 def _quality_params(p: Profile, spaces: dict) -> dict:
     """The settings that the profile's reward depends on."""
-    return p.quality.model_dump() if p.quality.kind == "reward-model" else {"kind": p.quality.kind, "spaces": spaces}
+    if p.quality.kind == "reward-model":
+        return _versioned(p.quality, p.quality.base)
+    return {"kind": p.quality.kind, "spaces": spaces}
+
+
+def _versioned(section: Section, model: str) -> dict:
+    """A section of the profile with the exact version of the model that it names; None: counted, or not known yet."""
+    return section.model_dump() | {"version": None if model in COUNTED else known_version(model, section.revision)}
+
+
+def _baseline_model(p: Profile, baseline: Baseline) -> dict:
+    """The model of a baseline: its own, or the profile's before training."""
+    if baseline.engine == "server":
+        return {"name": baseline.model}  # what a server runs by that name is not known
+    name, revision = (baseline.model, baseline.revision) if baseline.model else (p.model.name, p.model.revision)
+    return {"name": name, "version": known_version(name, revision), "dtype": p.model.dtype}
 
 
 def _training_steps(p: Profile, seed: int) -> list[Step]:
     """SFT, every arm and their samples, for one of the profile's seeds."""
-    model = p.model.model_dump()
+    model = _versioned(p.model, p.model.name)
     training = {"model": model, "seed": p.seed + seed, "max_tokens": p.data.max_tokens}
     sft = seeded("sft", seed)
     make_sft = partial(artifacts.make_sft, p, seed)
@@ -173,7 +193,7 @@ def _evaluation_steps(p: Profile, spaces: dict) -> list[Step]:
             partial(artifacts.make_baseline, p, name, baseline),
             ("corpus",),
             {
-                "model": p.model.name,
+                "model": _baseline_model(p, baseline),
                 "prompts": prompts_of(p, name),
                 "baseline": baseline.model_dump(),
                 "sampling": baseline.limited(p.sampling).model_dump(),
@@ -215,7 +235,7 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
     """Rounds of arms that learn from their own samples, and their results."""
     if not p.online:
         return []
-    model, steps, unused = p.model.model_dump(), [], _other_reward(p)
+    model, steps, unused = _versioned(p.model, p.model.name), [], _other_reward(p)
     common = {"model": model, "seed": p.seed}
     graders = {"quality": _quality_params(p, spaces), "seed": p.seed}
     make = partial(online.make_graders, p)

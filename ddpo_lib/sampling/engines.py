@@ -23,6 +23,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
 from ddpo_lib.models.frozen_linears import use_onednn
+from ddpo_lib.models.versions import exact_version
 from ddpo_lib.profiles.settings import Baseline, Model, Sampling
 from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike, pad_left
 from ddpo_lib.sampling.completions import Completion, Conversation
@@ -57,7 +58,8 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
     if baseline.engine == "vllm":
         return VLLM(name, revision=revision, dtype=model.dtype)
     tokenizer = models.load_tokenizer(name, revision)
-    return Local(models.load_model(name, revision=revision, dtype=model.dtype), tokenizer, chat(tokenizer))
+    loaded = models.load_model(name, revision=revision, dtype=model.dtype)
+    return Local(loaded, tokenizer, chat(tokenizer), version=exact_version(name, revision))
 
 
 def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "Local | VLLM":
@@ -76,7 +78,8 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
         place, adapter = (model.name, trained) if models.is_adapter(trained) else (str(trained), None)
         return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
     loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
-    return Local(loaded, models.load_tokenizer(model.name, model.revision), render)
+    version = f"{exact_version(model.name, model.revision)}, trained to {exact_version(str(trained))}"
+    return Local(loaded, models.load_tokenizer(model.name, model.revision), render, version=version)
 
 
 class Local:
@@ -89,11 +92,13 @@ class Local:
         model: a causal language model on its device. It is frozen, and its linear layers run in oneDNN on the CPU.
         tokenizer: its tokenizer.
         render: conversation -> text that the model continues.
+        version: of the model, see `versions`; None: only a hash of some numbers of its weights tells it from others.
     """
 
-    def __init__(self, model, tokenizer, render: Render):
+    def __init__(self, model, tokenizer, render: Render, *, version: str | None = None):
         self.tokenizer = tokenizer
         self.render = render
+        self._version = version
         self._weights = _fingerprint(model)
         self.model = use_onednn(model.eval())
         ends = model.generation_config.eos_token_id
@@ -103,6 +108,7 @@ class Local:
         return {
             "engine": "transformers",
             "model": Path(self.model.name_or_path).name,
+            "version": self._version,
             "weights": self._weights,
             "template": self.render([{"role": "user", "content": "{prompt}"}]),
             "penalty_counts": "tokens of the response, without end tokens",

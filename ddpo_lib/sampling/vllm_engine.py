@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
+from ddpo_lib.models.versions import exact_version
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.sampling.completions import Completion, Conversation
 from ddpo_lib.sampling.rendering import Render, chat, encode
@@ -50,19 +51,19 @@ class VLLM:
 
         rank = json.loads((adapter / "adapter_config.json").read_text())["r"] if adapter else None
         lora = {"enable_lora": True, "max_lora_rank": rank} if adapter else {}
-        self.name = name
-        self.adapter = adapter
+        self.name, self.version = name, exact_version(name, revision)
+        self.adapter = adapter and exact_version(str(adapter))
         self.llm = LLM(model=str(models.model_place(name)), revision=revision, dtype=dtype, **lora)
         self.lora = LoRARequest("adapter", 1, str(adapter)) if adapter else None
         self.tokenizer = models.load_tokenizer(name, revision)
         self.render = render or chat(self.tokenizer)
 
     def facts(self) -> dict:
-        digest = hashlib.sha256((self.adapter / "adapter_model.safetensors").read_bytes()) if self.adapter else None
         return {
             "engine": "vllm",
             "model": Path(self.name).name,
-            "adapter": digest and digest.hexdigest()[:16],
+            "version": self.version,
+            "adapter": self.adapter,
             "template": self.render([{"role": "user", "content": "{prompt}"}]),
             "penalty_counts": "tokens of the prompt and of the response, with end tokens",
         }

@@ -177,8 +177,16 @@ def _parts(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def version_of(space: Space | str) -> str:
+    """What the vectors of a space depend on besides text and arithmetic: the model's exact version, or the code."""
+    space = Space(space) if isinstance(space, str) else space
+    if space.model in COUNTED:
+        return f"{space.model} {json.dumps(code_key(COUNTED[space.model]), sort_keys=True)}"
+    return exact_version(space.model, space.revision)
+
+
 def _encoder(space: Space):
-    return _load_encoder(space, exact_version(space.model, space.revision))
+    return _load_encoder(space, version_of(space))
 
 
 @lru_cache(maxsize=4)
@@ -211,6 +219,4 @@ def _load_encoder(space: Space, version: str):
 
 def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
-    if space.model in COUNTED:
-        return f"{space.model} {json.dumps(code_key(COUNTED[space.model]), sort_keys=True)}"
-    return f"{exact_version(space.model, space.revision)} in steps of {STEP}"
+    return version_of(space) if space.model in COUNTED else f"{version_of(space)} in steps of {STEP}"

@@ -102,6 +102,7 @@ def test_the_profile_paper_has_every_arm_of_the_paper_and_its_ablations():
 def test_the_other_base_model_changes_the_model_alone():
     paper, mistral = load_profile("paper").model_dump(), load_profile("paper-mistral").model_dump()
     assert mistral["model"].pop("name") == "mistralai/Mistral-7B-v0.3"
+    assert mistral["model"].pop("revision") != paper["model"].pop("revision")
     paper["model"].pop("name")
     assert {k: v for k, v in paper.items() if k not in ("name", "what")} == {
         k: v for k, v in mistral.items() if k not in ("name", "what")
