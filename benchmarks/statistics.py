@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
-from ddpo_lib.base.resampling import ends, resample
+from ddpo_lib.statistics.resampling import ends, resample
 
 CONFIDENCE = 0.95
 

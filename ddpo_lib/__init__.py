@@ -14,6 +14,7 @@ from ddpo_lib.base.extras import Finder
 
 ROOMS = (
     "base",
+    "statistics",
     "profiles",
     "models",
     "data",

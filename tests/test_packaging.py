@@ -253,7 +253,7 @@ def test_the_wheel_alone_has_the_commands_help(alone):
     [
         ("from ddpo_lib.training.losses import ddpo_loss", "torch is not installed; pip install 'ddpo-lib[train]'"),
         ("from ddpo_lib import make_pairs", "pandas is not installed; pip install 'ddpo-lib[train]'"),
-        ("from ddpo_lib.base.stats import holm", "scipy is not installed; pip install 'ddpo-lib[evaluate]'"),
+        ("from ddpo_lib.statistics.intervals import holm", "scipy is not installed; pip install 'ddpo-lib[evaluate]'"),
         (
             "from ddpo_lib.report.book import execute; execute(1, 2, {})",
             "jupytext is not installed; pip install 'ddpo-lib[book]'",

@@ -54,7 +54,7 @@ def test_a_room_imports_only_from_those_before_it(room):
         "import ddpo_lib.cli.main",
         "from ddpo_lib.trainer import DeviationTrainer",
         "from ddpo_lib import weights",
-        "from ddpo_lib.base.stats import no_such_name",
+        "from ddpo_lib.statistics.intervals import no_such_name",
         "from ddpo_lib.gone import away",
     ],
 )

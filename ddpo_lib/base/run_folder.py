@@ -23,11 +23,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from ddpo_lib.base import gpus
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.files import file_hash, write_json
+from ddpo_lib.base.locks import lease
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ class Run:
         key = self.key(step.name)
         aside = self.folder / ".partial" / f"{step.name}-{key[:12]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{aside}.lock"):
+        with lease(Path(f"{aside}.lock")):
             if self.is_fresh(step.name):  # another process made it while this one waited
                 return
             if self._take_over(step.name, key, aside.with_suffix(".twin")):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import Interval
+from ddpo_lib.statistics.intervals import Interval
 
 ENDS = ("", "_low", "_high")  # of the columns of an estimate and its interval
 

@@ -12,7 +12,6 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import compare, holm
 from ddpo_lib.data.corpus import EMPTY, is_blank
 from ddpo_lib.evaluation.fronts import compare_fronts, matched
 from ddpo_lib.measures.diversity import pairwise_distance
@@ -20,6 +19,7 @@ from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.table import MEASURES, N, measure
 from ddpo_lib.measures.word_measures import count_vocabulary, matched_length, truncate
 from ddpo_lib.spaces.embed import Space, embed
+from ddpo_lib.statistics.intervals import compare, holm
 
 log = logging.getLogger(__name__)
 
@@ -147,12 +147,12 @@ def summarise(by_prompt: pd.DataFrame, *, against: Mapping[str, str | None], con
         by_prompt: of `score_by_prompt`, of one length.
         against: by arm, the twin that it is compared with, over the prompts and seeds that both have; None for no
             twin. An arm or twin that the table lacks is left out.
-        confidence: of the intervals, over prompts and, if there are several, seeds (`stats.compare`).
+        confidence: of the intervals, over prompts and, if there are several, seeds (`intervals.compare`).
 
     Returns:
-        Under "arms", by arm and measure, a mapping with the fields of `stats.Interval`. Under "differences", for every
-        arm with a twin, likewise the fields of `stats.Difference`. Under "against", the twin of each arm. A measure is
-        left out if some arm has no value for it.
+        Under "arms", by arm and measure, a mapping with the fields of `intervals.Interval`. Under "differences", for
+        every arm with a twin, likewise the fields of `intervals.Difference`. Under "against", the twin of each arm. A
+        measure is left out if some arm has no value for it.
     """
     arms = list(dict.fromkeys(by_prompt["arm"]))
     known = by_prompt.groupby("arm")[[name for name in MEASURES if name in by_prompt]].count().min()

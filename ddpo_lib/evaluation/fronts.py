@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddpo_lib.base.resampling import ends, p_error, p_values, resample
-from ddpo_lib.base.stats import Interval, Tested, holm
+from ddpo_lib.statistics.intervals import Interval, Tested, holm
+from ddpo_lib.statistics.resampling import ends, p_error, p_values, resample
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Resampled(Tested):
     """A difference of hypervolumes; its p is never below the smallest that the draws and prompts can show.
 
     Attributes:
-        p_error: Monte-Carlo standard error of p (`resampling.p_error`); `stats.undecided` reads it.
+        p_error: Monte-Carlo standard error of p (`resampling.p_error`); `intervals.undecided` reads it.
         p_corrected: by Holm over all arms but the baseline.
     """
 
@@ -109,7 +109,7 @@ def compare_fronts(
             extreme points add little, and another set of arms may change every number. To compare runs, pass one
             reference for all.
         baseline: the number of the arm to compare with.
-        draws, confidence, seed: as in `stats.bootstrap_ratio`.
+        draws, confidence, seed: as in `intervals.bootstrap_ratio`.
 
     Returns:
         The fronts; each `p_corrected` is by Holm over all arms but the baseline.
@@ -168,7 +168,7 @@ def matched(
         quality, diversity: as in `compare_fronts`; the baseline needs at least two temperatures.
         arm, temperature: the numbers of the arm and of the temperature of its point.
         baseline: the number of the arm whose points make the curve.
-        draws, confidence, seed: as in `stats.bootstrap_ratio`.
+        draws, confidence, seed: as in `intervals.bootstrap_ratio`.
 
     Returns:
         The difference over the prompts that have the arm's point and every temperature of the baseline; `prompts` is

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import chi2, t
 
-from ddpo_lib.base.crossed import crossed, t_ends, total_variance
-from ddpo_lib.base.resampling import FLOATS
+from ddpo_lib.statistics.crossed import crossed, t_ends, total_variance
+from ddpo_lib.statistics.resampling import FLOATS
 
 LEVELS, SHARES = np.array(np.polynomial.legendre.leggauss(16)) / 2  # of the quantiles over which `half_width` averages
 
@@ -46,7 +46,7 @@ def components(values: np.ndarray) -> Components:
 
 
 def half_width(components: Components, prompts: int, seeds: int, confidence: float) -> float:
-    """Half the width that `stats.compare`'s interval has on average, for normal values without gaps.
+    """Half the width that `intervals.compare`'s interval has on average, for normal values without gaps.
 
     Intervals of single data sets vary around it, most with few seeds.
 
@@ -71,7 +71,7 @@ def half_width(components: Components, prompts: int, seeds: int, confidence: flo
 def simulate_coverage(
     components: Components, prompts: int, seeds: int, confidence: float, sets: int = 4000, seed: int = 0
 ) -> float:
-    """Share of simulated data sets for which the interval of `stats.compare` contains the true mean.
+    """Share of simulated data sets for which the interval of `intervals.compare` contains the true mean.
 
     Args:
         components: variances of the normal effects of prompt and seed and of the residual. The seed's effect is drawn

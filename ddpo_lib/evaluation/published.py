@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ddpo_lib.base.stats import ALPHA, holm, p_at, undecided
+from ddpo_lib.statistics.intervals import ALPHA, holm, p_at, undecided
 
 CLAIMS = Path(__file__).with_name("published.yaml")  # the paper's numbers, and the claims that a run decides
 
@@ -96,7 +96,7 @@ def decide_family(claims: list[dict], level: float = ALPHA) -> list[dict]:
     """Verdicts on claims that are decided together, from intervals and from each claim's p.
 
     Args:
-        claims: each with `expect`, `difference` (the fields of `stats.Difference`), and optionally `margin` and
+        claims: each with `expect`, `difference` (the fields of `intervals.Difference`), and optionally `margin` and
             `blocked`.
         level: a verdict needs a corrected p below it.
 
@@ -143,7 +143,7 @@ def verdict(difference: dict, expect: str, margin: float = 0.0, level: float = 0
         expect: "higher", "lower", "not lower" (by more than `margin`), or "unchanged" (by no more than `margin`).
         margin: the largest difference that still counts as none, in the measure's units.
         level: for "higher" and "lower", the corrected p of any difference must be below it. A resampled p must not be
-            so near to it that more draws could change the answer (`stats.undecided`).
+            so near to it that more draws could change the answer (`intervals.undecided`).
 
     Returns:
         "reproduced" or "not reproduced" if the interval lies on one side of the boundary and, for "higher" and

@@ -12,9 +12,9 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import compare, holm
 from ddpo_lib.evaluation.compare_arms import score_by_prompt
 from ddpo_lib.measures.table import MEASURES
+from ddpo_lib.statistics.intervals import compare, holm
 
 
 def rank_sources(corpus: pd.DataFrame, reward, spaces: dict, *, size: int, confidence: float, seed: int):

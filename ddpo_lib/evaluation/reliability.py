@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.deviation.weighting import TIE
 from ddpo_lib.evaluation.by_prompt import ENDS, generator_of, interval_columns, rows_by_prompt
+from ddpo_lib.statistics.intervals import bootstrap_ratio
 
 AT_ONCE = 2**20  # numbers of the vectors of some splits, or of one, that are taken at once: 8 MB
 

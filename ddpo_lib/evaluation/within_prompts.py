@@ -11,9 +11,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import Interval, bootstrap_ratio, mean_interval
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.evaluation.by_prompt import interval_columns
+from ddpo_lib.statistics.intervals import Interval, bootstrap_ratio, mean_interval
 
 
 def correlate_within(

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.evaluation.by_prompt import generator_of, interval_columns, rows_by_prompt
 from ddpo_lib.pairs.rules import draw_rows
+from ddpo_lib.statistics.intervals import bootstrap_ratio
 
 ZERO = 1e-9  # a weight up to this counts as zero
 FLOOR = 0.1  # the paper's, in its ablation on the number of responses per prompt

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import mean_interval
 from ddpo_lib.measures.quality import Reward
+from ddpo_lib.statistics.intervals import mean_interval
 
 SENTENCE_END = re.compile(r"(?<=[.!?…])[”’\"')]*\s+")
 EACH = 2  # stories per prompt that are broken: its first samples
@@ -27,8 +27,8 @@ def probe(reward: Reward, samples: pd.DataFrame, *, confidence: float, seed: int
         seed: of the shuffling.
 
     Returns:
-        By way, the fields of `stats.Interval`: the mean over prompts of the score of the broken story minus that of the
-        whole story. A way is left out if fewer than two prompts have a story that it can break.
+        By way, the fields of `intervals.Interval`: the mean over prompts of the score of the broken story minus that of
+        the whole story. A way is left out if fewer than two prompts have a story that it can break.
     """
     rows = samples[samples["text"].str.strip() != ""]
     rows = rows[rows["finished"].astype(bool)] if "finished" in rows else rows

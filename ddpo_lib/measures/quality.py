@@ -14,9 +14,9 @@ from scipy.stats import rankdata
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.resampling import draw_counts, ends
-from ddpo_lib.base.stats import Interval, mean_interval
 from ddpo_lib.data.corpus import is_blank, transform_scores
+from ddpo_lib.statistics.intervals import Interval, mean_interval
+from ddpo_lib.statistics.resampling import draw_counts, ends
 
 LOWEST, HIGHEST = -1.0, 1.0  # transformed scores; a blank text gets the lowest
 CHANCE = 0.05  # a reward with a larger p counts as no better than chance

@@ -14,10 +14,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import file_hash
+from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import cache_folder
 
 log = logging.getLogger(__name__)
@@ -181,7 +180,7 @@ def _converted(wheel: Wheel) -> Path:
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with lease(Path(f"{folder}.lock")):
         if not folder.exists():
             _convert(wheel.path(), wheel.sha256, folder)
     return folder

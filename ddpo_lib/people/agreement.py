@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.resampling import ends, resample
+from ddpo_lib.statistics.resampling import ends, resample
 
 CODES = {"first": 1, "second": -1, "tie": 0}
 

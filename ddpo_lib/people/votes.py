@@ -28,11 +28,11 @@ from scipy.stats import binomtest
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import holm
 from ddpo_lib.evaluation.published import published
 from ddpo_lib.people.agreement import CODES, agreement, count_labels, majority
 from ddpo_lib.people.two_way_intervals import crossed_ratio, detection_chance, label_load, needed_items, variance_shares
 from ddpo_lib.people.vote_results import Analysis
+from ddpo_lib.statistics.intervals import holm
 
 QUESTIONS = ("quality", "diversity")
 FAST = 1 / 3  # of the median time; a faster answer counts as suspicious

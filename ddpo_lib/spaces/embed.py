@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,8 +34,8 @@ COUNTED = {
 }
 STEP = 8  # tokens: texts are padded to a multiple of it
 TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # tokens per batch: they fit a core's cache, or fill a GPU
-READ = 1024  # vectors that are read from disk at once
-KEEP = 32  # batches between two writes to disk; a kill loses at most so many
+SUBMIT = 32  # batches that are given to the threads at once
+KEEP = 20.0  # seconds between two writes to disk; a kill loses about so much work
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,8 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
     distinct = dict(zip(keys, texts, strict=True))
     stored = store.stored(list(distinct))
     _fill(store, {key: text for key, text in distinct.items() if key not in stored}, space)
-    dims = len(store.get(keys[:1])[keys[0]])
-    vectors = np.empty((len(keys), dims), dtype=np.float32)
-    for start in range(0, len(keys), READ):  # read in parts, so that no second copy of all vectors is held
-        part = keys[start : start + READ]
-        found = store.get(part)
-        vectors[start : start + READ] = [found[key] for key in part]
-    return vectors
+    store.wait_for(list(distinct))
+    return store.matrix(keys)
 
 
 def count_overlong(texts: list[str], space: Space | str) -> int:
@@ -152,11 +148,15 @@ def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         tqdm(total=sum(padded), desc=f"embedding ({space.model})", unit=" tokens", unit_scale=True) as progress,
     ):
-        for batches in _parts(_batches(padded, TOKENS[device]), KEEP):
-            made = np.concatenate(list(pool.map(encode, batches)))
-            done = [i for batch in batches for i in batch]
-            store.put(zip([keys[i] for i in done], made, strict=True))
-            progress.update(sum(padded[i] for i in done))
+        made, written = [], time.monotonic()
+        for batches in _parts(_batches(padded, TOKENS[device]), SUBMIT):
+            for batch, vectors in zip(batches, pool.map(encode, batches), strict=True):
+                made += zip([keys[i] for i in batch], vectors, strict=True)
+                progress.update(sum(padded[i] for i in batch))
+            if time.monotonic() - written > KEEP:
+                store.put(made)
+                made, written = [], time.monotonic()
+        store.put(made)
 
 
 def _batches(padded: list[int], budget: int) -> list[list[int]]:

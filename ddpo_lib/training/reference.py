@@ -11,11 +11,11 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from filelock import FileLock
 from peft import PeftModel
 from trl.trainer.utils import use_adapter
 
 from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.training import logps
 
@@ -40,8 +40,10 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
         keys[side] = [content_key(version, str(prompt), str(response)) for prompt, response in texts]
     store = Store("reference-logps")
     processes = PartialState()
-    # a second job waits here and then finds the results; processes of one job must not wait for each other
-    with FileLock(f"{store.path}.lock") if processes.num_processes == 1 else nullcontext():
+    # a second job with these pairs waits here and then finds the results; one with other pairs does not hold its GPU
+    # idle. Processes of one job must not wait for each other
+    lock = store.path / f"{content_key(*sorted({*keys['chosen'], *keys['rejected']}))[:16]}.lock"
+    with lease(lock) if processes.num_processes == 1 else nullcontext():
         known = _from_main(store.get(list({*keys["chosen"], *keys["rejected"]})))
         rows = [row for row, both in enumerate(zip(*keys.values(), strict=True)) if not known.keys() >= set(both)]
         for start in range(0, len(rows), AT_ONCE):

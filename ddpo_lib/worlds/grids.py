@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import compare
 from ddpo_lib.evaluation.published import decide_family
 from ddpo_lib.profiles.world_settings import MAIN_WORLD, Worlds
+from ddpo_lib.statistics.intervals import compare
 
 MEASURES = ("rare_plots", "rare_good", "rare_voices", "plot_entropy", "voice_entropy", "flawed", "faithful", "none")
 
@@ -74,8 +74,8 @@ def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> 
         confidence: of the t intervals over seeds.
 
     Returns:
-        Under "rows", by row and measure, a mapping with the fields of `stats.Interval`, whose `prompts` are seeds here;
-        under "differences" likewise those of `stats.Difference`.
+        Under "rows", by row and measure, a mapping with the fields of `intervals.Interval`, whose `prompts` are seeds
+        here; under "differences" likewise those of `intervals.Difference`.
     """
     rows = list(dict.fromkeys(table["row"]))
     seeds = sorted(table["seed"].unique())
@@ -96,7 +96,7 @@ def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> 
 
 
 def paired(table: pd.DataFrame, row: str, against: str, measure: str, *, confidence: float) -> dict:
-    """One row of the grid minus another, in a column of the table: the fields of `stats.Difference`, paired by seed.
+    """One row of the grid minus another, in a column of the table: the fields of `intervals.Difference`, by seed.
 
     The rows may be of different worlds. The `prompts` of the difference are seeds.
     """
@@ -114,7 +114,7 @@ def decide_rows(table: pd.DataFrame, claims: list[dict], *, confidence: float) -
         confidence: of the t intervals over seeds.
 
     Returns:
-        The claims, each with `difference`, the fields of `stats.Difference` (its `prompts` are seeds), and the
+        The claims, each with `difference`, the fields of `intervals.Difference` (its `prompts` are seeds), and the
         fields that `published.decide_family` adds.
     """
     known = set(table["row"])

@@ -1,4 +1,6 @@
 import multiprocessing
+import re
+import resource
 
 import numpy as np
 import pytest
@@ -37,6 +39,64 @@ def test_what_cannot_be_put_whole_is_not_put_at_all(tmp_path):
     with pytest.raises(ValueError, match="could not convert"):
         store.put([("a", np.array([1.0])), ("b", "no numbers")])
     assert store.get(["a", "b"]) == {}
+
+
+def test_arrays_of_one_length_come_back_as_a_matrix_from_all_parts(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    store = Store("test", tmp_path)
+    for start in range(0, 50, 20):
+        store.put((str(i), rows[i]) for i in range(start, min(start + 20, 50)))
+    order = [49, 0, 20, 20, 7]
+    np.testing.assert_array_equal(Store("test", tmp_path).matrix([str(i) for i in order]), rows[order])
+    with pytest.raises(KeyError, match="1 of 2 keys"):
+        store.matrix(["3", "absent"])
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, -1])
+def test_a_part_that_lost_its_end_is_passed_over_and_what_it_held_can_be_put_again(tmp_path, left, caplog):
+    store = Store("test", tmp_path)
+    store.put([("whole", np.ones(3))])
+    before = set(store.path.iterdir())
+    store.put([("torn", np.zeros(300))])
+    (part,) = set(store.path.iterdir()) - before
+    part.write_bytes(part.read_bytes()[:left])
+    again = Store("test", tmp_path)
+    assert again.stored(["whole", "torn"]) == {"whole"}
+    assert str(part) in caplog.text
+    again.put([("torn", np.ones(2))])
+    assert {key: value.tolist() for key, value in again.get(["whole", "torn"]).items()} == {
+        "whole": [1, 1, 1],
+        "torn": [1, 1],
+    }
+
+
+def test_only_empty_arrays(tmp_path):
+    Store("test", tmp_path).put([("a", np.empty(0))])
+    assert Store("test", tmp_path).get(["a"])["a"].shape == (0,)
+
+
+def test_merged_parts_hold_what_they_held(tmp_path):
+    store = Store("test", tmp_path)
+    arrays = {str(i): np.full(i % 3, i, np.float32) for i in range(40)}
+    for key, value in arrays.items():
+        store.put([(key, value)])
+    store.merge()
+    assert len(list(store.path.iterdir())) == 1
+    for reader in (store, Store("test", tmp_path)):
+        found = reader.get(list(arrays))
+        assert all(found[key].tobytes() == value.tobytes() for key, value in arrays.items())
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path):
+    store = Store("test", tmp_path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(store.path))):
+            store.put([("a", np.ones(100_000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(store.path.iterdir()) == []
 
 
 def test_the_cache_folder_follows_xdg_cache_home(tmp_path, monkeypatch):

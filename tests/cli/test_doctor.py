@@ -165,7 +165,7 @@ def test_a_state_is_unknown_where_a_file_or_a_package_is_missing(tmp_path, monke
 def test_the_report_has_what_a_bug_report_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "cache" / "ddpo" / "arrays").mkdir(parents=True)
-    (tmp_path / "cache" / "ddpo" / "arrays" / "vectors-1.sqlite").write_bytes(bytes(3_400_000))
+    (tmp_path / "cache" / "ddpo" / "arrays" / "part.arrow").write_bytes(bytes(3_400_000))
     report = said("doctor", "--profile", "smoke", "--runs", tmp_path / "runs")
     lines = report.splitlines()
     sections = [line for line in lines if not line.startswith(" ")]

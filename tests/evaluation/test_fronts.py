@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ddpo_lib.base.files import plain
-from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.evaluation.fronts import compare_fronts, hypervolume, matched
 from ddpo_lib.evaluation.published import verdict
+from ddpo_lib.statistics.intervals import bootstrap_ratio
 
 SETTINGS = {"draws": 1000, "confidence": 0.95, "seed": 0}
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 7), st.just(2)), elements=st.integers(-3, 9).map(float))

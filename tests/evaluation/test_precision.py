@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ddpo_lib.base.stats import compare
 from ddpo_lib.evaluation.precision import Components, components, half_width, simulate_coverage
+from ddpo_lib.statistics.intervals import compare
 
 
 @pytest.mark.parametrize("prompt", [0, 0.125, 1])

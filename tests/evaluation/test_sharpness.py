@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddpo_lib.base.stats import compare
 from ddpo_lib.evaluation import sharpness
+from ddpo_lib.statistics.intervals import compare
 
 PROMPTS, SEEDS = 400, 40
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,12 +34,8 @@ def uneven() -> list[str]:
 
 
 def kept(cache) -> int:
-    import sqlite3
-
-    return sum(
-        sqlite3.connect(file).execute("select count(*) from arrays").fetchone()[0]
-        for file in cache.rglob("vectors-*.sqlite")
-    )
+    """The number of stored vectors."""
+    return sum(len(pa.ipc.open_file(part).read_all()) for part in cache.rglob("vectors-*/*.arrow"))
 
 
 def test_vectors_are_those_of_the_encoder_itself(empty_cache, uneven):
@@ -79,7 +76,7 @@ def test_what_is_kept_is_not_computed_again(empty_cache, uneven, monkeypatch):
 def test_a_killed_call_goes_on_where_it_was(empty_cache):
     script = (
         "from ddpo_lib.spaces import embed\nfrom ddpo_lib.data.corpus import read_corpus\n"
-        "embed.KEEP = 4\nembed.embed(read_corpus(held_out=0.0)['text'].tolist()[:160], 'minilm')"
+        "embed.SUBMIT, embed.KEEP = 4, 0.0\nembed.embed(read_corpus(held_out=0.0)['text'].tolist()[:160], 'minilm')"
     )
     run = [sys.executable, "-c", script]
     killed = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, chi2_contingency, chisquare, spearmanr
 
-from ddpo_lib.base.stats import bootstrap_ratio
 from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.spaces.embed import embed
+from ddpo_lib.statistics.intervals import bootstrap_ratio
 from ddpo_lib.worlds.grammar import HEROES, OBJECTS, PLACES, Mode, read_mode, wordings
 from ddpo_lib.worlds.modeworld import World, flaw_probabilities, plot_probabilities, voice_probabilities, write_corpus
 

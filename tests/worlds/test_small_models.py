@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.stats import holm
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.runs.pipeline import PROJECT, open_run
+from ddpo_lib.statistics.intervals import holm
 from ddpo_lib.worlds import collect, grids, modes, modeworld, small_models
 from ddpo_lib.worlds.grammar import Mode, cast, read_mode, wordings
 from ddpo_lib.worlds.modes import read_modes

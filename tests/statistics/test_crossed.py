@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from ddpo_lib.base.stats import compare, mean_interval
 from ddpo_lib.evaluation.precision import components
+from ddpo_lib.statistics.intervals import compare, mean_interval
 
 TWO = {"against": [None, 0], "confidence": 0.95}
 

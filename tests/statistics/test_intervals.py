@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import nct, t, ttest_1samp, ttest_rel
 
-from ddpo_lib.base import resampling
-from ddpo_lib.base.resampling import ends, p_error, p_values, resample
-from ddpo_lib.base.stats import (
+from ddpo_lib.statistics import resampling
+from ddpo_lib.statistics.intervals import (
     bootstrap_ratio,
     compare,
     effect_sizes,
@@ -21,6 +20,7 @@ from ddpo_lib.base.stats import (
     p_at,
     undecided,
 )
+from ddpo_lib.statistics.resampling import ends, p_error, p_values, resample
 
 SETTINGS = {"draws": 1000, "confidence": 0.95, "seed": 0}
 TWO = {"against": [None, 0], "confidence": 0.95}

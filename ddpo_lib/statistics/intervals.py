@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, t
 
-from ddpo_lib.base.crossed import crossed, mean_over, t_ends
-from ddpo_lib.base.resampling import ends, resample
+from ddpo_lib.statistics.crossed import crossed, mean_over, t_ends
+from ddpo_lib.statistics.resampling import ends, resample
 
 CHANCE, ALPHA = 0.8, 0.05  # of the paired t test that `Difference.needed` plans, two-sided
 
