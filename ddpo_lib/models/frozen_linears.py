@@ -7,6 +7,7 @@ a weight out once. With it, an adapter's layer runs as one function that adds to
 PEFT writes three arrays. Results agree up to float rounding.
 """
 
+import logging
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from torch import nn
 
 Product = Callable[[torch.Tensor], torch.Tensor]  # (..., in) -> (..., out)
 
+log = logging.getLogger(__name__)
+
+TRIED = 8  # rows with which a product is compared with torch's before its first use
 ROWS = 128  # tokens for which oneDNN chooses its layout; measured, it is as fast from 8 tokens on
 
 
@@ -56,6 +60,20 @@ def use_onednn(model: nn.Module) -> nn.Module:
             if type(layer) is nn.Linear and _is_frozen(layer):
                 layer.forward = _Frozen(layer, always=True)
     return model
+
+
+@contextmanager
+def plain_linears(*models: nn.Module) -> Iterator[None]:
+    """A context in which the layers that this module makes faster run as torch and PEFT run them."""
+    layers = [layer for model in models for layer in model.modules()]
+    fast = {layer: layer.forward for layer in layers if isinstance(vars(layer).get("forward"), _Frozen | _Adapted)}
+    for layer in fast:
+        del layer.forward
+    try:
+        yield
+    finally:
+        for layer, forward in fast.items():
+            layer.forward = forward
 
 
 def products_of(layer: nn.Linear) -> tuple[Product, Product]:
@@ -181,13 +199,19 @@ def _is_frozen(layer: nn.Linear) -> bool:
     return not trains and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
-def _in_onednn(weight: torch.Tensor) -> Product:
+def _in_onednn(weight: torch.Tensor) -> Product | None:
+    """The product, or None if it does not give what `F.linear` gives on a few rows."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
 
     def product(x: torch.Tensor) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, None, "none", [], "")
 
-    return product
+    rows = torch.randn(TRIED, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    expected = F.linear(rows, weight)
+    if torch.allclose(product(rows), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()):
+        return product
+    log.warning("a product with a weight of %d by %d is wrong in oneDNN here; torch computes it", *weight.shape)
+    return None
 
 
 def _has_onednn() -> bool:

@@ -193,7 +193,7 @@ def _convert(gguf: Path, sha256: str, folder: Path) -> None:
     log.info("converting %s to safetensors, once: %s", gguf.name, folder)
     aside = folder.with_suffix(".partial")
     shutil.rmtree(aside, ignore_errors=True)
-    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **_plain_weights())
     config = quantised.config
     del config.quantization_config  # the weights below are plain floats
     model = AutoModelForCausalLM.from_config(config)
@@ -201,6 +201,15 @@ def _convert(gguf: Path, sha256: str, folder: Path) -> None:
     model.save_pretrained(aside)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(aside)
     aside.replace(folder)
+
+
+def _plain_weights() -> dict:
+    """Options with which a GGUF is unpacked. Without them its weights stay packed where `kernels` is installed."""
+    import transformers
+
+    if not hasattr(transformers, "GgufConfig"):  # older versions always unpack
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
 
 
 def _check_hash(path: Path, expected: str) -> None:

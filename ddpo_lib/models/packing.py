@@ -7,6 +7,7 @@ variable-length kernel does this for bfloat16 or float16 on CUDA; elsewhere atte
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 PACKED_ATTENTION = "sdpa_packed"  # the name by which transformers finds the attention below
+_REFUSED: WeakKeyDictionary = WeakKeyDictionary()  # model -> why its batches are padded, found at its first use
 _GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.11 has no such option
 
 
@@ -40,6 +42,7 @@ class Packed:
         pieces: triples (context, start, stop). The places from start to stop of the row continue the sequence whose
             first places are `context` = (start, stop); a prompt has an empty context.
         queries: as `pieces`, but a prompt and its first response, which are adjacent, form one piece.
+        below: (1, T, d) output of layers that were taken out of the model (`frozen_layers.Trunk`), or None.
     """
 
     tokens: torch.Tensor
@@ -49,6 +52,7 @@ class Packed:
     row: torch.Tensor
     pieces: list[tuple[tuple[int, int], int, int]]
     queries: list[tuple[tuple[int, int], int, int]]
+    below: torch.Tensor | None = None
 
     @cached_property
     def spans(self) -> tuple:
@@ -122,7 +126,8 @@ def packed_attention(
         query, key, value: (1, H, T, d), with fewer heads in key and value for grouped-query attention.
         packed: the layout; None for an ordinary batch.
         dropout: of attention weights, 0 outside training.
-        kwargs: further options, such as `scaling`.
+        kwargs: further options; of these `scaling` and `sliding_window`, the number of tokens that a token sees
+            including itself, have an effect.
 
     Returns:
         (1, T, H, d), and None for the attention weights.
@@ -132,17 +137,15 @@ def packed_attention(
     """
     if packed is None:
         if attention_mask is not None and attention_mask.shape[-1] < key.shape[2]:  # the mask of one cell
-            raise NotToldError(
-                f"{type(module).__name__} is not told where the sequences of a packed batch begin; give no trunk"
-            )
+            raise NotToldError(f"{type(module).__name__} is not told where the sequences of a packed batch begin")
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
-    scale = kwargs.get("scaling")
+    options = {"scale": kwargs.get("scaling"), "window": kwargs.get("sliding_window")}
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0:
-        return _attend_at_once(query, key, value, packed, scale), None
-    return _attend_in_turn(query, key, value, packed, scale, dropout), None
+        return _attend_at_once(query, key, value, packed, **options), None
+    return _attend_in_turn(query, key, value, packed, dropout=dropout, **options), None
 
 
-def _attend_in_turn(query, key, value, packed, scale, dropout):
+def _attend_in_turn(query, key, value, packed, *, scale, window, dropout):
     # each tensor is split once; the gradient of a separate slice would be a whole row of zeros for every slice
     starts, lengths = zip(*((start, stop - start) for _, start, stop in packed.pieces), strict=True)
     keys, values = (dict(zip(starts, x.split(lengths, dim=2), strict=True)) for x in (key, value))
@@ -151,19 +154,27 @@ def _attend_in_turn(query, key, value, packed, scale, dropout):
     for q, ((low, high), start, stop) in zip(queries, packed.queries, strict=True):
         seen = [at for at in starts if low <= at < high or start <= at < stop]
         k, v = (torch.cat([x[at] for at in seen], dim=2) for x in (keys, values))
-        mask = None
-        if high > low:
-            mask = torch.ones(stop - start, k.shape[2], dtype=torch.bool, device=k.device).tril(high - low)
+        mask = _mask(stop - start, k.shape[2], window, k.device)
         options = {"attn_mask": mask, "is_causal": mask is None, "dropout_p": dropout, "scale": scale}
         parts.append(F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **options))
-    return torch.cat(parts, dim=2).transpose(1, 2)
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
-def _attend_at_once(query, key, value, packed, scale):
+def _mask(queries: int, keys: int, window: int | None, device) -> torch.Tensor | None:
+    """(queries, keys), true where a query sees a key; the last query sees the last key. None: causal, nothing else."""
+    narrow = window is not None and window < keys
+    if queries == keys and not narrow:
+        return None
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    mask = seen.tril(keys - queries)
+    return mask & seen.triu(keys - queries - window + 1) if narrow else mask
+
+
+def _attend_at_once(query, key, value, packed, *, scale, window):
     *spans, places = packed.spans
     k, v = (x[0].index_select(1, places).transpose(0, 1) for x in (key, value))
     # causal from the right: the last query of a piece sees the last key
-    options = {"scale": scale, "window_size": (-1, 0)}
+    options = {"scale": scale, "window_size": (-1 if window is None else window - 1, 0)}
     if _GROUPED:
         options["enable_gqa"] = True
     else:  # the kernel does not promise to share key and value heads among queries
@@ -171,23 +182,45 @@ def _attend_at_once(query, key, value, packed, scale):
     return varlen_attn(query[0].transpose(0, 1), k, v, *spans, **options)[None]
 
 
-def can_pack(model) -> bool:
-    """Whether the model's attention can use the layout of a packed batch; if so, it is set to use it from now on."""
+def why_padded(model) -> str | None:
+    """Why batches of a model have to be padded; None if its attention can use the layout of a packed batch."""
     configs = getattr(extract_model_from_parallel(model, recursive=True), "peft_config", {}).values()
     if any(config.is_prompt_learning for config in configs):
-        return False  # virtual tokens come before the first one
+        return "learned virtual tokens come before the first token"
     model = causal_model(model)
+    if model in _REFUSED:
+        return _REFUSED[model]
     config = model.config.get_text_config()
-    if config._attn_implementation == PACKED_ATTENTION:
-        return True
-    whole = getattr(config, "sliding_window", None) is None and getattr(config, "attn_logit_softcapping", None) is None
-    plain = {"full_attention"}.issuperset(getattr(config, "layer_types", None) or ())
-    placed = "position_ids" in inspect.signature(type(model).forward).parameters
-    settable = config._attn_implementation == "sdpa" and model._can_set_attn_implementation()
-    if not (whole and plain and placed and settable):
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if others:
+        return f"it has layers of the type {', '.join(sorted(others))}"
+    if "position_ids" not in inspect.signature(type(model).forward).parameters:
+        return "it takes no `position_ids`"
+    if config._attn_implementation not in ("sdpa", PACKED_ATTENTION):
+        return f'its attention is "{config._attn_implementation}", not "sdpa"'
+    return None if model._can_set_attn_implementation() else "its attention cannot be replaced"
+
+
+def can_pack(model) -> bool:
+    """Whether the model's attention can use the layout of a packed batch; if so, it is set to use it from now on."""
+    if why_padded(model) is not None:
         return False
-    model.set_attn_implementation(PACKED_ATTENTION)
+    model = causal_model(model)
+    if model.config.get_text_config()._attn_implementation != PACKED_ATTENTION:
+        model.set_attn_implementation(PACKED_ATTENTION)
     return True
+
+
+def refuse_packing(model, reason: str) -> None:
+    """Give a model its own attention back. `why_padded` tells the reason from now on."""
+    model = causal_model(model)
+    _REFUSED[model] = reason
+    model.set_attn_implementation("sdpa")
+
+
+def window_of(model) -> int | None:
+    """The smallest number of tokens that a token can see in some layer of the model; None: all before it."""
+    return getattr(causal_model(model).config.get_text_config(), "sliding_window", None)
 
 
 def causal_model(model):

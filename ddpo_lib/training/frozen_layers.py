@@ -5,47 +5,70 @@ those layers out of the model. It computes their output for a sequence at the fi
 arms and epochs with the same base model. The model trains as before, up to float rounding.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
+from torch import nn
 from trl.trainer.utils import hash_module
 
+from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.store import Store, content_key
-from ddpo_lib.models.packing import Packed, can_pack
+from ddpo_lib.models.packing import Packed, can_pack, pack, why_padded
+from ddpo_lib.training.self_check import at_rest, gap, plain_logps, random_batch
+
+log = logging.getLogger(__name__)
+
+
+def keep_lower_layers(model, depth: int) -> "Trunk | None":
+    """A trunk of the first `depth` layers; None, with a line in the log, if the model cannot run with one."""
+    try:
+        return Trunk(model, depth)
+    except ValueError as error:
+        log.warning("all layers run at every step, since the lower ones cannot be kept: %s", error)
+        return None
 
 
 class Trunk:
-    """The first `depth` decoder layers of a Llama-like model, whose outputs are stored on disk.
+    """The first `depth` decoder layers of a model, whose outputs are stored on disk.
 
     Args:
-        model: a `*ForCausalLM` whose decoder is `model.model` with `embed_tokens`, `layers` and `norm`. It is changed:
-            it now skips its first `depth` layers, so it needs this trunk's output as `inputs_embeds`. Parameter names
-            stay as they were, so adapters are saved and loaded as for the whole model.
+        model: a causal language model of transformers, before adapters are added. It is changed: it now skips its first
+            `depth` layers, and takes their output from `Packed.below`. Parameter names stay as they were, so adapters
+            are saved and loaded as for the whole model.
         depth: number of layers, 1 or more.
 
     Attributes:
         layers: the first `depth` layers; they are not trained.
-        version: a hash of the weights and settings that the stored states depend on.
+        version: a hash of the weights, settings and code that the stored states depend on.
 
     Raises:
-        ValueError: a depth that leaves no layer above, or a decoder or attention that is built differently (see
-            `logps.can_pack`).
+        ValueError: a depth that leaves no layer above; layers that cannot be found; a model that cannot be packed (see
+            `packing.why_padded`), or whose logits over kept states are not those of its own call. The model is as it
+            was.
     """
 
     def __init__(self, model, depth: int):
-        decoder = getattr(model, "model", None)
-        if not all(hasattr(decoder, part) for part in ("embed_tokens", "layers", "norm")):
-            raise ValueError(f"model: expected a Llama-like decoder at `model.model`, got {type(model).__name__}")
-        if not 0 < depth < len(decoder.layers):
-            raise ValueError(f"depth: expected 1 to {len(decoder.layers) - 1}, got {depth}")
+        name = type(model).__name__
+        self._upper = _layers_of(model)
+        if not 0 < depth < len(self._upper):
+            raise ValueError(f"depth: expected 1 to {len(self._upper) - 1}, got {depth}")
         if not can_pack(model):
-            raise ValueError('model: its attention cannot be packed; load it with attn_implementation="sdpa"')
-        self._decoder = decoder
-        self.layers = torch.nn.ModuleList(decoder.layers[:depth]).requires_grad_(False)
-        weights = hash_module(self.layers), hash_module(decoder.embed_tokens)
-        self.version = content_key(*weights, model.config.to_json_string())
+            raise ValueError(f"{name}: batches cannot be packed: {why_padded(model)}")
+        self._model = model
+        self.layers = nn.ModuleList(self._upper[:depth]).requires_grad_(False)
+        self._passed = [_PassOver(layer, lowest=i == 0) for i, layer in enumerate(self.layers)]
+        weights, code = _hashes(model, self._upper, self.layers), code_key(keep_lower_layers)["code"]
+        self.version = content_key(*weights, model.config.to_json_string(), code)
         self._store = Store(f"trunk-{self.version[:16]}")
-        for i in range(depth):
-            decoder.layers[i] = _PassOver()
+        self._take_out()
+        try:
+            self._check(name)
+        except Exception:
+            self._put_back()
+            raise
 
     def __call__(self, packed: Packed) -> torch.Tensor:
         """Hidden states above the trunk, (1, T, d), for the (1, T) tokens of a packed row."""
@@ -60,23 +83,102 @@ class Trunk:
             known = {key: made[start:stop].ravel() for key, (_, start, stop) in parts} | known
             self._store.put(known.items())
         states = np.concatenate([known[key] for key in keys]).reshape(1, len(tokens), -1)
-        weight = self._decoder.norm.weight
+        weight = next(self.layers.parameters())
         return torch.from_numpy(states).to(weight.device, weight.dtype)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A context in which the model has all of its layers."""
+        self._put_back()
+        try:
+            yield
+        finally:
+            self._take_out()
 
     @torch.no_grad()
     def _run(self, packed: Packed) -> torch.Tensor:
-        decoder = self._decoder
-        upper, norm = decoder.layers, decoder.norm
-        decoder.layers, decoder.norm = self.layers, torch.nn.Identity()
+        """The states that the lowest upper layer would get, (1, T, d)."""
+        with self.whole(), at_rest(self._model):
+            hook = self.layers[-1].register_forward_hook(_stop)
+            try:
+                self._model(**packed.inputs())
+            except _StatesError as found:
+                states = found.states
+            finally:
+                hook.remove()
+        if not isinstance(states, torch.Tensor) or states.shape[:-1] != packed.tokens.shape:
+            raise ValueError(f"{type(self._model).__name__}: its layers give more than hidden states")
+        return states
+
+    @torch.no_grad()
+    def _check(self, name: str) -> None:
+        """Compare the model over this trunk with its own call, as `logps.score_responses` does with an adapter."""
+        batch, response = random_batch(self._model, next(self.layers.parameters()).device)
+        expected = plain_logps(self._model, batch, response, self)
+        packed = pack(batch["input_ids"], batch["attention_mask"], response)
         try:
-            # the decoder's forward takes `num_hidden_layers` of this list, which ends earlier
-            return decoder(**packed.inputs()).last_hidden_state
-        finally:
-            decoder.layers, decoder.norm = upper, norm
+            packed.below = self(packed)
+            with at_rest(self._model):
+                logits = self._model(**packed.inputs()).logits[0, packed.predicting].float()
+        except (torch.OutOfMemoryError, OSError):
+            raise
+        except Exception as error:  # upper layers that need more of the lower ones than their states
+            raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+        logps = logits.log_softmax(dim=-1).gather(-1, packed.predicted[:, None])[:, 0]
+        found = torch.zeros_like(expected).index_add(0, packed.row, logps)
+        tokens = response.sum(dim=1)
+        if difference := gap(self._model, found / tokens, expected / tokens):
+            raise ValueError(f"{name}: log-probabilities would change by {difference:.2g} nats per token")
+
+    def _take_out(self) -> None:
+        for i, layer in enumerate(self._passed):
+            self._upper[i] = layer
+
+    def _put_back(self) -> None:
+        for i, layer in enumerate(self.layers):
+            self._upper[i] = layer
 
 
-class _PassOver(torch.nn.Module):
+def _layers_of(model) -> nn.ModuleList:
+    """The list of a model's decoder layers, whatever its name."""
+    number = model.config.get_text_config().num_hidden_layers
+    found = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == number]
+    if len(found) != 1:
+        raise ValueError(f"{type(model).__name__}: {len(found)} lists of {number} layers in it, expected one")
+    return found[0]
+
+
+def _hashes(model, layers: nn.ModuleList, lower: nn.ModuleList) -> list[str]:
+    """Of the lower layers, and of everything in the decoder besides its layers: embeddings, positions, norms."""
+    name = next(name for name, module in model.base_model.named_modules() if module is layers)
+    state = model.base_model.state_dict()
+    beside = nn.Module()
+    for key in [key for key in state if not key.startswith(f"{name}.")]:
+        beside.register_buffer(key.replace(".", "-"), state[key])
+    return [hash_module(lower), hash_module(beside)]
+
+
+class _PassOver(nn.Module):
     """Takes the place of a trunk layer, so that the layers above keep their positions and names."""
 
-    def forward(self, hidden_states, *args, **kwargs):
-        return hidden_states
+    def __init__(self, layer: nn.Module, lowest: bool):
+        super().__init__()
+        settings = {name: value for name, value in vars(layer).items() if not name.startswith("_")}
+        vars(self).update(settings)  # such as the type of its attention, which the decoder reads
+        self._lowest = lowest
+
+    def forward(self, hidden_states, *args, packed: Packed | None = None, **kwargs):
+        if packed is None or packed.below is None:
+            raise ValueError("the model's lower layers are kept apart from it: give their output, see `Trunk`")
+        return packed.below if self._lowest else hidden_states
+
+
+class _StatesError(Exception):
+    """Ends a forward pass at a layer, and holds the layer's output."""
+
+    def __init__(self, states):
+        self.states = states
+
+
+def _stop(module, inputs, states):
+    raise _StatesError(states)

@@ -35,7 +35,7 @@ from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.checkpoints import last_whole
-from ddpo_lib.training.frozen_layers import Trunk
+from ddpo_lib.training.frozen_layers import keep_lower_layers
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _train(
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
     # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
-    trunk = Trunk(base, depth) if depth > 0 and not shared_out else None
+    trunk = keep_lower_layers(base, depth) if depth > 0 and not shared_out else None
     set_seed(seed)
     one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters and a bfloat16 base
     if whole:

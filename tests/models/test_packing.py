@@ -64,7 +64,8 @@ def varlen_by_its_contract(
 ):
     """What `varlen_attn` is documented to compute, segment by segment in float64."""
     assert ends_q.dtype == ends_k.dtype == torch.int32
-    assert window_size == (-1, 0), "causal"
+    left, right = window_size
+    assert right == 0, "causal"
     assert enable_gqa or query.shape[1] == key.shape[1] == value.shape[1]
     assert ends_q[-1] == len(query)
     assert ends_k[-1] == len(key) == len(value)
@@ -76,6 +77,7 @@ def varlen_by_its_contract(
         k, v = (x[ends_k[i] : ends_k[i + 1]].double().repeat_interleave(repeats, dim=1) for x in (key, value))
         scores = torch.einsum("qhd,khd->hqk", q, k) * scale
         seen = torch.ones(len(q), len(k), dtype=torch.bool).tril(len(k) - len(q))  # the last query sees the last key
+        seen = seen & ~torch.ones_like(seen).tril(len(k) - len(q) - left - 1) if left >= 0 else seen
         weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
         out[ends_q[i] : ends_q[i + 1]] = torch.einsum("hqk,khd->qhd", weights, v).to(query.dtype)
     return out
@@ -86,8 +88,13 @@ def varlen_before_grouping(*tensors, scale, window_size):
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=batches(), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]), grouped=st.booleans())
-def test_attending_at_once_is_attending_in_turn(rows, heads, grouped):
+@given(
+    rows=batches(),
+    heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]),
+    window=st.none() | st.integers(1, 9),
+    grouped=st.booleans(),
+)
+def test_attending_at_once_is_attending_in_turn(rows, heads, window, grouped):
     """The kernel itself needs CUDA and is replaced by its contract; the places that it is given are the real ones.
 
     That of torch 2.11 takes as many heads of keys and values as of queries.
@@ -99,6 +106,14 @@ def test_attending_at_once_is_attending_in_turn(rows, heads, grouped):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "varlen_attn", varlen_by_its_contract if grouped else varlen_before_grouping)
         patch.setattr(packing, "_GROUPED", grouped)
-        at_once = packing._attend_at_once(query, key, value, layout, 0.3)
-    in_turn, _ = packed_attention(None, query, key, value, None, packed=layout, scaling=0.3)
+        at_once = packing._attend_at_once(query, key, value, layout, scale=0.3, window=window)
+    in_turn, _ = packed_attention(None, query, key, value, None, packed=layout, scaling=0.3, sliding_window=window)
     torch.testing.assert_close(at_once, in_turn, atol=1e-5, rtol=0)
+
+
+def test_what_a_token_sees_by_hand():
+    """Two queries after a context of two, of which each sees itself and one before."""
+    assert packing._mask(2, 4, None, "cpu").int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert packing._mask(2, 4, 2, "cpu").int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+    assert packing._mask(3, 3, 3, "cpu") is packing._mask(3, 3, None, "cpu") is None
+    assert packing._mask(3, 3, 1, "cpu").int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]

@@ -15,13 +15,13 @@ from tiny import (
     tiny_pairs,
     tiny_tokenizer,
 )
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from ddpo_lib.models.packing import pack
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.batches import WeightedPairs
-from ddpo_lib.training.frozen_layers import Trunk
-from ddpo_lib.training.logps import score_responses
+from ddpo_lib.training.frozen_layers import Trunk, keep_lower_layers
+from ddpo_lib.training.logps import score_responses, with_fused_head
 from ddpo_lib.training.train import train_preferences
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer
 
@@ -103,13 +103,14 @@ def test_log_probs_and_gradients_are_those_of_the_whole_model(saved, batch, chec
 
 
 def test_the_second_use_reads_from_disk(saved, batch):
-    first, trunk, calls = split(saved)
-    made = score_responses(first, batch, batch["completion_mask"], trunk)[0]
-    assert len(calls) == 1
-    second, trunk, calls = split(saved)
-    read = score_responses(second, batch, batch["completion_mask"], trunk)[0]
-    assert len(calls) == 0
-    torch.testing.assert_close(read, made, atol=0, rtol=0)
+    packed = pack(batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
+    states = []
+    for runs in (1, 0):
+        _, trunk, calls = split(saved)
+        calls.clear()  # of the trunk's check of itself
+        states.append(trunk(packed))
+        assert len(calls) == runs
+    torch.testing.assert_close(*states, atol=0, rtol=0)
 
 
 def test_other_weights_and_other_depths_are_kept_apart(saved, batch):
@@ -193,6 +194,60 @@ def test_a_depth_that_leaves_no_layer_on_either_side_is_refused(depth):
         Trunk(tiny_model(), depth)
 
 
-def test_a_decoder_of_another_build_is_refused():
-    with pytest.raises(ValueError, match="GPT2"):
-        Trunk(GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=2, n_head=2)), 1)
+def build(kind, **settings):
+    torch.manual_seed(2)
+    sizes = {"vocab_size": 23, "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4, "pad_token_id": 0}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**sizes, **settings})).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("granite", {"intermediate_size": 48, "embedding_multiplier": 12.0, "logits_scaling": 8.0}),
+        ("gpt2", {"n_positions": 64, "tie_word_embeddings": True}),
+        ("gpt_neox", {"intermediate_size": 48}),
+    ],
+)
+def test_embeddings_are_treated_once_in_a_decoder_of_any_build(kind, settings, batch):
+    """Granite multiplies embeddings, GPT-2 adds learned positions to them: a trunk's states are not embeddings."""
+    whole, upper = with_fused_head(build(kind, **settings)), with_fused_head(build(kind, **settings))
+    with torch.no_grad():
+        expected = direct_logps(whole, batch).sum(dim=1).float()
+        trunk = Trunk(upper, 2)
+        found = score_responses(upper, batch, batch["completion_mask"], trunk).logps
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+class Again(LlamaForCausalLM):
+    """The second layer also reads the first one's input."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        seen = []
+        self.model.embed_tokens.register_forward_hook(lambda *_: seen.clear())
+        self.model.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        self.model.layers[1].register_forward_pre_hook(lambda _, inputs: (inputs[0] + seen.pop(),))
+
+
+def test_a_model_that_needs_more_of_its_lower_layers_keeps_them(caplog):
+    model = Again(tiny_model().config)
+    with torch.no_grad():
+        before = model(torch.arange(5)[None]).logits
+        assert keep_lower_layers(model, 1) is None
+        torch.testing.assert_close(model(torch.arange(5)[None]).logits, before, atol=0, rtol=0)
+    (line,) = caplog.messages
+    assert line.startswith("all layers run at every step, since the lower ones cannot be kept: Again: ")
+
+
+def test_layers_that_were_taken_out_are_not_passed_over_in_silence(saved):
+    policy, trunk, _ = split(saved)
+    with pytest.raises(ValueError, match="the model's lower layers are kept apart from it"):
+        policy(torch.arange(5)[None])
+    with trunk.whole(), torch.no_grad():
+        expected = load_with_adapter(*saved)(torch.arange(5)[None]).logits
+        torch.testing.assert_close(policy(torch.arange(5)[None]).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_that_cannot_be_packed_says_why():
+    with pytest.raises(ValueError, match=r"BloomForCausalLM: batches cannot be packed: it takes no `position_ids`"):
+        Trunk(build("bloom"), 1)

@@ -27,6 +27,7 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     NemotronConfig,
     OPTConfig,
@@ -36,7 +37,7 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head
 
 from ddpo_lib.models.packing import PACKED_ATTENTION, can_pack
-from ddpo_lib.training.logps import score_responses
+from ddpo_lib.training.logps import own_logits, packed_rows, padded_batch, score_responses, way_for
 
 # Log-probabilities and gradients
 
@@ -129,8 +130,10 @@ def test_generation_and_padded_forwards_stay_as_they_were():
         MistralConfig(**SMALL, sliding_window=None),
         GPT2Config(**GPT2),
         OPTConfig(**OPT, word_embed_proj_dim=32),
+        MistralConfig(**SMALL, sliding_window=3),
+        Qwen2Config(**SMALL, **WINDOW),
     ],
-    ids=lambda config: config.model_type,
+    ids=lambda config: f"{config.model_type} {getattr(config, 'sliding_window', '') or ''}",
 )
 def test_families_that_are_packed(config):
     model = random_model(config)
@@ -141,12 +144,10 @@ def test_families_that_are_packed(config):
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        (MistralConfig(**SMALL, sliding_window=3), {}),
-        (Qwen2Config(**SMALL, **WINDOW), {}),
         (LlamaConfig(**SMALL), {"attn_implementation": "eager"}),
         (BartConfig(**BART), {}),
     ],
-    ids=["a window", "a window in some layers", "eager attention", "positions that cannot be given"],
+    ids=["eager attention", "positions that cannot be given"],
 )
 def test_models_that_cannot_be_packed_run_padded(config, options):
     model = random_model(config, **options)
@@ -161,7 +162,68 @@ def test_a_model_that_does_not_pass_the_layout_on_runs_padded(kind, caplog):
     model = random_model(kind(**SMALL))
     check_model(model)
     assert not can_pack(model)
-    assert [record.levelname for record in caplog.records if record.name == "ddpo_lib.training.logps"] == ["WARNING"]
+    (line,) = caplog.messages
+    assert "batches are padded: NotToldError" in line and "is not told where the sequences" in line
+
+
+class Shifted(LlamaForCausalLM):
+    """Positions that are given are not those that the model takes without them, as in OPT's embedding or RoBERTa."""
+
+    def forward(self, input_ids=None, position_ids=None, **kwargs):
+        if position_ids is not None:
+            position_ids = position_ids**2
+        return super().forward(input_ids, position_ids=position_ids, **kwargs)
+
+
+class Doubled(Shifted):
+    """TRL's head does not know of what this model does to logits either."""
+
+    def forward(self, *args, **kwargs):
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits = 2 * outputs.logits
+        return outputs
+
+
+class Backward(LlamaForCausalLM):
+    """What is predicted at any place depends on the last token."""
+
+    def forward(self, *args, **kwargs):
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits = outputs.logits + outputs.logits[:, -1:]
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("kind", "way", "told"),
+    [
+        (LlamaForCausalLM, packed_rows, []),
+        (Shifted, padded_batch, ["Shifted: batches are padded: log-probabilities differ from the model's own by"]),
+        (Doubled, own_logits, ["Doubled: batches are padded", "Doubled: all logits of a batch are held at once"]),
+    ],
+)
+def test_the_first_use_finds_a_way_that_agrees_with_the_models_own_call(kind, way, told, caplog):
+    torch.manual_seed(3)
+    model = kind(LlamaConfig(**SMALL, initializer_range=0.3)).train()
+    check_model(model)
+    assert way_for(model, "cpu") is way
+    assert len(caplog.messages) == len(told), "once for a model"
+    assert all(line.startswith(start) for line, start in zip(caplog.messages, told, strict=True))
+    assert all(module.training for module in model.modules())
+
+
+def test_a_model_that_sees_later_tokens_is_refused():
+    torch.manual_seed(3)
+    batch = padded(ROWS)
+    with pytest.raises(ValueError, match=r"Backward: the probability of a token depends on the tokens after it"):
+        score_responses(Backward(LlamaConfig(**SMALL, initializer_range=0.3)), batch, batch["completion_mask"])
+
+
+def test_another_attention_is_noticed_after_the_first_use():
+    model = random_model(LlamaConfig(**SMALL))
+    check_model(model)
+    model.set_attn_implementation("eager")
+    check_model(model)
+    assert way_for(model, "cpu") is padded_batch
 
 
 def test_a_window_matters_in_these_rows():
