@@ -195,7 +195,7 @@ def _convert(gguf: Path, sha256: str, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **_plain_weights())
     config = quantised.config
-    del config.quantization_config  # the weights below are plain floats
+    vars(config).pop("quantization_config", None)  # the weights below are plain floats
     model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(aside)
