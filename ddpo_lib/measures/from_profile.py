@@ -10,7 +10,7 @@ def space(profile: Profile, name: str):
     from ddpo_lib.spaces.embed import Space
 
     choice = profile.spaces.choices()[name]
-    return Space(choice.model, choice.revision, choice.trust_remote_code)
+    return Space(**choice.model_dump())
 
 
 def fit_reward(profile: Profile, corpus, folder: Path) -> tuple:

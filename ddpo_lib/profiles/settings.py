@@ -32,6 +32,8 @@ class SpaceChoice(Section):
     model: str  # "minilm", "stylometric", "delta", "lexical", or a sentence-transformers model of the hub
     revision: str | None = None
     trust_remote_code: bool = False  # runs code from the hub: only with a pinned revision
+    prompt: str | None = None  # put before each text: a prompt's name in the model, or text; None: the model's default
+    truncate_dim: Positive | None = None  # first dimensions that are kept; None: the model's own
 
     @model_validator(mode="after")
     def _pinned(self):

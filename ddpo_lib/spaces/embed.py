@@ -24,6 +24,15 @@ from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models import models
 from ddpo_lib.models.versions import exact_version
 from ddpo_lib.spaces import counted
+from ddpo_lib.spaces.encoders import (
+    STEP,
+    check_kind,
+    on_one_route,
+    padded_lengths,
+    pads_with_its_tokenizer,
+    prompt_text,
+    token_counts,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +41,6 @@ COUNTED = {
     "delta": counted.delta_vectors,
     "lexical": counted.lexical_vectors,
 }
-STEP = 8  # tokens: texts are padded to a multiple of it
 TOKENS = {"cpu": 512, "mps": 8192, "cuda": 65536}  # tokens per batch: they fit a core's cache, or fill a GPU
 SUBMIT = 32  # batches that are given to the threads at once
 KEEP = 20.0  # seconds between two writes to disk; a kill loses about so much work
@@ -44,17 +52,27 @@ class Space:
 
     `trust_remote_code` lets the model's own Python code run on this machine. It needs a `revision` that is a commit of
     40 digits. The revision does not pin code that a model fetches from another repository.
+
+    `prompt` is put before each text: the name of one of the model's prompts, or a text with a blank or a colon, such as
+    "query: ". Without one, the model's own default is used, if it has one. `truncate_dim` keeps the first so many
+    dimensions, for models that were trained for it (Matryoshka). Counted spaces have neither.
     """
 
     model: str
     revision: str | None = None
     trust_remote_code: bool = False
+    prompt: str | None = None
+    truncate_dim: int | None = None
 
     def __post_init__(self):
         if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
             raise InputError(
                 f"space {self.model}: trust_remote_code runs code from the hub; pin its revision to a commit"
             )
+        if self.model in COUNTED and (self.prompt, self.truncate_dim) != (None, None):
+            raise InputError(f"space {self.model}: is counted, and has no prompt and no truncate_dim")
+        if self.truncate_dim is not None and self.truncate_dim < 1:
+            raise InputError(f"space {self.model}: truncate_dim: expected 1 or more, got {self.truncate_dim}")
 
 
 def embed(texts: list[str], space: Space | str) -> np.ndarray:
@@ -67,13 +85,15 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
     Args:
         texts: n texts, none of them blank; repeated texts cost nothing.
         space: "minilm" (embedded), "stylometric", "delta" or "lexical" (counted), or the name of any
-            sentence-transformers model; a `Space` to give a revision or to allow remote code.
+            sentence-transformers model; a `Space` to give a revision or a prompt, or to allow remote code. Of a model
+            with a router, the route for documents is used.
 
     Returns:
         (n, d) float32, rows of unit length, equal for equal texts.
 
     Raises:
-        InputError: no texts, a blank text (names its position), or a model that cannot be loaded.
+        InputError: no texts, a blank text (names its position), a text that the model gives no direction, a model that
+            cannot be loaded, or one that has no vectors of single texts (sparse and cross-encoders).
     """
     space = Space(space) if isinstance(space, str) else space
     if not texts:
@@ -97,8 +117,11 @@ def count_overlong(texts: list[str], space: Space | str) -> int:
     if space.model in COUNTED:
         return 0
     encoder = _encoder(space)
-    longest = encoder.max_seq_length or float("inf")
-    return sum(length > longest for length in _lengths(texts, encoder, truncate=False))
+    longest = encoder.max_seq_length
+    if not longest or not pads_with_its_tokenizer(encoder):
+        return 0
+    prompt = prompt_text(space.model, encoder, space.prompt)
+    return sum(length > longest for length in token_counts([prompt + text for text in texts], encoder, truncate=False))
 
 
 def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
@@ -128,21 +151,23 @@ def _encode_all(store: Store, missing: dict[str, str], space: Space) -> None:
 
     encoder = _encoder(space)
     keys, texts = list(missing), list(missing.values())
-    longest = encoder.max_seq_length
-    step = STEP if longest and longest % STEP == 0 else 1  # padding must not outgrow the model's positions
-    padded = [-(-length // step) * step for length in _lengths(texts, encoder, truncate=True)]
+    prompt, device = prompt_text(space.model, encoder, space.prompt), models.device()
+    padded, options = padded_lengths(texts, encoder, prompt, TOKENS[device])
 
     def encode(batch: list[int]) -> np.ndarray:
-        return encoder.encode(
+        vectors = encoder.encode(
             [texts[i] for i in batch],
+            prompt=prompt,
             batch_size=len(batch),
             normalize_embeddings=True,
+            truncate_dim=space.truncate_dim,
             show_progress_bar=False,
-            processing_kwargs={"text": {"pad_to_multiple_of": step}},
+            **options,
         )
+        _check_directions(vectors, [texts[i] for i in batch], space)
+        return vectors
 
     encode([0])  # sets the tokenizer's padding, which threads must not do at the same time
-    device = models.device()
     cores = torch.get_num_threads() if device == "cpu" else 1
     with (
         ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
@@ -166,11 +191,13 @@ def _batches(padded: list[int], budget: int) -> list[list[int]]:
     return [batch for length, same in by_length for batch in _parts(list(same), max(1, budget // length))]
 
 
-def _lengths(texts: list[str], encoder, *, truncate: bool) -> list[int]:
-    """Tokens of each text, special ones included."""
-    cut = truncate and encoder.max_seq_length
-    options = {"truncation": True, "max_length": encoder.max_seq_length} if cut else {"verbose": False}
-    return [len(ids) for part in _parts(texts, 1024) for ids in encoder.tokenizer(part, **options).input_ids]
+def _check_directions(vectors: np.ndarray, texts: list[str], space: Space) -> None:
+    """A model that knows none of a text's words gives it the zero vector."""
+    bad = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3))
+    if len(bad):
+        text = texts[bad[0]]
+        start = text if len(text) <= 40 else text[:40] + "..."
+        raise InputError(f"embedding model {space.model}: gives no direction to {start!r}; leave it out of the data")
 
 
 def _parts(items: list, size: int) -> list[list]:
@@ -200,9 +227,12 @@ def _load_encoder(space: Space, version: str):
     kind, _, commit = version.partition(" ")
     options = {"revision": commit} if kind == "commit" else {}
     try:
+        check_kind(space.model, place, options.get("revision"))
         encoder = SentenceTransformer(
             str(place), trust_remote_code=space.trust_remote_code, device=models.device(), **options
         )
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         if not space.trust_remote_code and "trust_remote_code" in str(error):
             raise InputError(
@@ -214,9 +244,17 @@ def _load_encoder(space: Space, version: str):
             f"embedding model {space.model}: cannot be loaded ({str(error).splitlines()[0]}); without a network, use "
             f'"minilm", {", ".join(COUNTED)}, or a folder that holds the model'
         ) from None
+    encoder = on_one_route(encoder)
+    dims = encoder.get_embedding_dimension()
+    if space.truncate_dim is not None and dims is not None and space.truncate_dim > dims:
+        raise InputError(f"space {space.model}: truncate_dim: {space.truncate_dim} of its {dims} dimensions are asked")
     return encoder if space.trust_remote_code else use_onednn(encoder)
 
 
 def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
-    return version_of(space) if space.model in COUNTED else f"{version_of(space)} in steps of {STEP}"
+    if space.model in COUNTED:
+        return version_of(space)
+    asked = {"prompt": space.prompt, "truncate_dim": space.truncate_dim}
+    changed = {name: value for name, value in asked.items() if value is not None}
+    return f"{version_of(space)} in steps of {STEP}" + (f" with {changed}" if changed else "")
