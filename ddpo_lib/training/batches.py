@@ -1,5 +1,7 @@
 """Which pairs or responses form a batch, and in which order: similar lengths together, fixed by seed and epoch."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -8,23 +10,73 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 
 class WeightedPairs(DataCollatorForPreference):
-    """TRL's padded preference batch, with the pairs' weights as `weight`, (B,) float32."""
+    """TRL's padded preference batch, with the pairs' weights as `weight`, (B,) float32.
+
+    A pair with more than `max_length` tokens or with a bad weight is an error; of a data set that is not streamed, such
+    pairs were named before.
+    """
 
     def torch_call(self, examples: list[dict]) -> dict:
+        check_lengths([_tokens(example) for example in examples], self.max_length, "batch")
+        check_weights([example["weight"] for example in examples if "weight" in example], "batch")
         batch = super().torch_call(examples)
         if "weight" in examples[0]:
             batch["weight"] = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
         return batch
 
 
-def check_weights(data: Dataset, name: str) -> None:
-    """Raise a ValueError that names the first row whose `weight` is not a finite number >= 0."""
-    if "weight" not in data.column_names:
-        return
-    for row, weight in enumerate(data["weight"]):
+def with_weights(collator: Callable, data) -> Callable:
+    """The collator of a trainer whose data are prepared: TRL's one with weights, or the user's own as it is.
+
+    Raises:
+        ValueError: the data have weights, and the user's own collator leaves them out.
+    """
+    if type(collator) is DataCollatorForPreference:
+        fields = {name: getattr(collator, name) for name in ("max_length", "truncation_mode", "pad_to_multiple_of")}
+        return WeightedPairs(collator.pad_token_id, **fields)
+    first = next(iter(data))
+    if "weight" in first and "weight" not in collator([first]):
+        raise ValueError(
+            "data_collator: its batches have no `weight`, so all pairs would weigh 1; let it add the weights of its "
+            "rows as a (B,) tensor, as `ddpo_lib.training.batches.WeightedPairs` does"
+        )
+    return collator
+
+
+def check_columns(data, name: str) -> None:
+    """Raise a ValueError that says which column, or which row of it, cannot be a preference pair's."""
+    first = next(iter(data), {})
+    if pictures := {"image", "images"} & first.keys():
+        raise ValueError(f"{pictures.pop()}: the {name} data have pictures, which this trainer does not read")
+    columns = [column for column in ("prompt", "chosen", "rejected") if column in first]
+    for column in ("chosen", "rejected"):
+        if column not in columns:
+            raise ValueError(f"{column}: the {name} data have no such column; they have {', '.join(first) or 'none'}")
+    forms = {column: type(first[column]) for column in columns}
+    if len(set(forms.values())) > 1:
+        told = ", ".join(f"{column} is a {form.__name__}" for column, form in forms.items())
+        raise ValueError(f"row 0 of the {name} data: {told}; give all as text (str), or all as lists of messages")
+    for column in columns if isinstance(data, Dataset) else ():
+        for row, value in enumerate(data[column]):
+            if value is None or value == []:
+                raise ValueError(f"{column}: row {row} of the {name} data is empty; leave the pair out")
+
+
+def check_weights(weights: Iterable, name: str) -> None:
+    """Raise a ValueError that names the first row whose weight is not a finite number >= 0."""
+    for row, weight in enumerate(weights):
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not number or not np.isfinite(weight) or weight < 0:
             raise ValueError(f"weight: row {row} of the {name} data is {weight!r}; expected a finite number >= 0")
+
+
+def with_column(data: Dataset, name: str, values) -> Dataset:
+    """The data with a column, in the place of one of that name."""
+    return (data.remove_columns(name) if name in data.column_names else data).add_column(name, values)
+
+
+def _tokens(example: dict) -> int:
+    return len(example["prompt_ids"]) + max(len(example["chosen_ids"]), len(example["rejected_ids"]))
 
 
 def check_lengths(lengths: list[int], longest: int | None, name: str) -> None:

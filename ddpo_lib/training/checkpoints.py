@@ -25,7 +25,7 @@ class WholeCheckpoints:
     decides by the clock and removes the new one if the clock was set back.
     """
 
-    def train(self, resume_from_checkpoint=None, **kwargs):
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """As transformers' `train`; `resume_from_checkpoint=True` resumes from the last whole checkpoint.
 
         Raises:
@@ -39,7 +39,7 @@ class WholeCheckpoints:
             if arm := self._arm():
                 _check_arm(Path(resume_from_checkpoint), mark.get("arm"), arm)
             self._total_train_tokens = mark.get("tokens", 0)  # TRL begins at 0 again
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model, trial):
         folder = Path(self._get_output_dir(trial))

@@ -12,12 +12,15 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
-from trl.trainer.utils import use_adapter
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl.trainer.utils import hash_module, use_adapter
 
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.training import logps
+from ddpo_lib.training.batches import with_column
 
 SIDES = ("chosen", "rejected")
 AT_ONCE = 4096  # rows between two writes; a kill loses at most so many
@@ -55,7 +58,7 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
             known |= new
     for side in SIDES:
         column = np.array([known[key][0] for key in keys[side]], dtype=np.float32)
-        data = data.add_column(f"ref_{side}_logps", column)
+        data = with_column(data, f"ref_{side}_logps", column)
     return data
 
 
@@ -90,6 +93,38 @@ def as_reference(model, policy):
             yield
     finally:
         model.train(training)
+
+
+def needs_copy(model, args, peft_config) -> bool:
+    """Whether the reference of every step must be a copy of the model as it is given, since all of it is trained."""
+    whole = isinstance(model, PreTrainedModel) and peft_config is None  # without an adapter to switch off
+    return whole and not args.precompute_ref_log_probs and not is_deepspeed_zero3_enabled()
+
+
+def load_initial(model, args, weights: str):
+    """The model before training, from the folder or hub name that it came from, ready for `logps.score_responses`.
+
+    Args:
+        model: the model that was trained.
+        args: the trainer's; its `model_init_kwargs` are used.
+        weights: TRL's hash of the weights before training.
+
+    Raises:
+        ValueError: there is no such folder, or it does not hold these weights.
+    """
+    place = getattr(model.config, "_name_or_path", "")
+    try:
+        options = {"dtype": model.dtype, "trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        initial = AutoModelForCausalLM.from_pretrained(place, **options) if place else None
+    except (OSError, ValueError):
+        initial = None
+    if initial is None or hash_module(initial) != weights:
+        raise ValueError(
+            "eval_dataset: this set is new, and the model as it was before training is not in memory, nor in "
+            f"{place or 'a folder'}; give the set as `eval_dataset` when the trainer is built, give a `ref_model`, or "
+            "set `precompute_ref_log_probs=False`, which keeps a copy of the model"
+        )
+    return logps.with_fused_head(initial).requires_grad_(False).eval()
 
 
 def _plain(value):

@@ -10,72 +10,34 @@ response) and stored on disk, so arms that start from one model share them.
 """
 
 import uuid
-from dataclasses import dataclass, field
+from copy import deepcopy
 from functools import cached_property, partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl import DPOConfig, DPOTrainer, SFTTrainer
+from trl import DPOTrainer, SFTTrainer
 from trl.models import prepare_deepspeed
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ddpo_lib.base.store import content_key
-from ddpo_lib.models.models import device
-from ddpo_lib.training.batches import ByLength, WeightedPairs, check_lengths, check_weights
+from ddpo_lib.training.batches import ByLength, check_columns, check_lengths, check_weights, with_column, with_weights
 from ddpo_lib.training.checkpoints import WholeCheckpoints
+from ddpo_lib.training.config import DeviationConfig, check_arguments
 from ddpo_lib.training.frozen_layers import Trunk
 from ddpo_lib.training.logps import score_responses
 from ddpo_lib.training.losses import ddpo_loss, dorpo_loss
 from ddpo_lib.training.metrics import preference_metrics, response_metrics
-from ddpo_lib.training.reference import as_reference, version_of, with_reference_logps
-
-_TRL_DEFAULTS = {
-    "loss_type": ["sigmoid"],
-    "loss_weights": None,
-    "label_smoothing": 0.0,
-    "ld_alpha": None,
-    "f_divergence_type": "reverse_kl",
-    "use_weighting": False,
-}
-
-
-@dataclass
-class DeviationConfig(DPOConfig):
-    """TRL's DPOConfig with a choice of loss. Without a GPU, training is in float32 by default.
-
-    A pair with more than `max_length` tokens is an error; it is never cut.
-
-    Raises:
-        ValueError: a loss or variant that does not exist, `beta` or `lam` that is not positive and finite, or an option
-            of TRL's own losses.
-    """
-
-    loss: str = field(default="dpo", metadata={"help": '"dpo" or "orpo"; with a `weight` column DDPO or DORPO'})
-    lam: float = field(default=0.25, metadata={"help": "lambda, the weight of ORPO's odds-ratio term"})
-    dorpo_variant: str = field(default="paper", metadata={"help": '"paper" or "released", see losses.dorpo_loss'})
-    max_length: int | None = field(default=2048, metadata={"help": "most tokens of prompt and response"})
-    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "see TrainingArguments"})
-
-    def __post_init__(self):
-        if self.loss not in ("dpo", "orpo"):
-            raise ValueError(f'loss: expected "dpo" or "orpo", got {self.loss!r}')
-        if self.dorpo_variant not in ("paper", "released"):
-            raise ValueError(f'dorpo_variant: expected "paper" or "released", got {self.dorpo_variant!r}')
-        for name in ("beta", "lam"):
-            if not (0 < getattr(self, name) < float("inf")):
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        if self.bf16 is None and device() == "cpu":
-            self.bf16 = False  # TRL's default is bfloat16, which transformers refuses without a GPU
-        super().__post_init__()
-        for name, value in _TRL_DEFAULTS.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is an option of TRL's own losses; leave it at {value!r}"
-                )
-        self.precompute_ref_log_probs = True  # TRL then loads no second model; ORPO needs no reference
+from ddpo_lib.training.reference import (
+    as_reference,
+    load_initial,
+    needs_copy,
+    version_of,
+    with_reference_logps,
+)
 
 
 class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
@@ -86,37 +48,93 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
     prompt, so their mean over a batch is not 1; they are not scaled again.
 
     Args:
-        model, args, train_dataset, eval_dataset, processing_class, ...: as in `trl.DPOTrainer`. A data set has
-            `prompt`, `chosen`, `rejected`, and `weight` for weighted training: the deviation weight of the winner, a
-            finite number >= 0. Without `ref_model`, the reference is the model as it is given.
+        model, ref_model, args, data_collator, train_dataset, ...: as in `trl.DPOTrainer`. A data set has `prompt`,
+            `chosen`, `rejected`, as text or as lists of messages, and `weight` for weighted training: the deviation
+            weight of the winner, a finite number >= 0. Without `ref_model`, the reference is the model as it is given.
         trunk: the layers below the first adapter, run once per sequence (see `frozen_layers.Trunk`), or None.
 
     Raises:
         ValueError: a weight that is negative, NaN, infinite or not a number, or a pair with more than `max_length`
-            tokens; the message names the first such row. A model without a parameter to train.
+            tokens; the message names the first such row. A model without a parameter to train. Arguments of TRL's
+            trainer that do not fit these losses: pictures, a reference for ORPO, a router's auxiliary loss.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the pairs of all micro-batches
+    _tag_names = ("trl", "ddpo")  # what the model card says, with the two below
+    _paper = MappingProxyType(
+        {"title": "Modifying Large Language Model Post-Training for Diverse Creative Writing", "id": "2503.17126"}
+    )
 
     def __init__(
-        self, model, ref_model=None, args: DeviationConfig | None = None, *, trunk: Trunk | None = None, **kwargs
+        self,
+        model,
+        ref_model=None,
+        args: DeviationConfig | None = None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        compute_metrics=None,
+        callbacks=None,
+        optimizers=(None, None),
+        quantization_config=None,
+        peft_config=None,
+        *,
+        trunk: Trunk | None = None,
     ):
         self._trunk = trunk
         args = args or DeviationConfig("deviation-trainer")
-        super().__init__(model, ref_model, args, **kwargs)
+        check_arguments(args, ref_model, processing_class, compute_metrics, trunk)
+        self._name = _method(args, train_dataset)
+        if ref_model is None and needs_copy(model, args, peft_config):
+            ref_model = deepcopy(model)  # TRL would load the model's folder, which may hold other weights
+        super().__init__(
+            model,
+            ref_model,
+            args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
         _check_trains(self.model)
         if self.aux_loss_enabled:
             raise ValueError("router_aux_loss_coef: a router's auxiliary loss is not part of these losses; set it to 0")
-        if isinstance(self.data_collator, DataCollatorForPreference):
-            pad = self.data_collator.pad_token_id
-            self.data_collator = WeightedPairs(pad, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
+        if self.ref_model is not None and trunk is not None:
+            raise ValueError("trunk: a reference model of its own has no trunk; leave out one of the two")
+        self.data_collator = with_weights(self.data_collator, self.train_dataset)
+        if args.loss == "orpo":
+            self.precompute_ref_logps = False  # ORPO has no reference, of a set that comes later neither
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """As TRL's `evaluate`, also for a set that training did not have.
+
+        Raises:
+            ValueError: such a set, after all parameters were trained with DPO or DDPO without a `ref_model`, and the
+                folder that the model came from does not hold the weights that training began with.
+        """
+        known = eval_dataset is None or isinstance(eval_dataset, str)
+        moved = self.state.global_step > 0 and not isinstance(self.model, PeftModel)
+        reload = self.precompute_ref_logps and self.ref_model is None and moved and not known
+        if reload:  # TRL refuses this
+            self.ref_model = load_initial(self.model, self.args, self._precompute_model_hash).to(self.args.device)
+        try:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            if reload:
+                self.ref_model = None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scored = score_responses(model, inputs, inputs["completion_mask"], self._trunk)
         logps = scored.logps
         weight = inputs.get("weight", torch.ones(len(logps) // 2)).to(logps.device)
         if self.args.loss == "dpo":
-            references = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]]).to(logps.device)
+            references = torch.cat(self._references(model, inputs)).to(logps.device)
             losses = ddpo_loss(*logps.chunk(2), *references.chunk(2), weight, self.beta)
             rewards = self.beta * (logps.detach() - references)
         else:
@@ -129,23 +147,29 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
             loss = losses.mean()
         else:  # pairs of all processes, which average their gradients
             loss = losses.sum() * self.accelerator.num_processes / num_items_in_batch
-        return (loss, {"losses": losses}) if return_outputs else loss
+        if not return_outputs:
+            return loss
+        with torch.no_grad():  # whole logits, for `compute_metrics`, as in TRL
+            outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        return loss, outputs
+
+    def _references(self, model, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.precompute_ref_logps:
+            return inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+        return self.compute_ref_log_probs(self.ref_model or model, inputs)
 
     def _get_num_items_in_batch(self, batch_samples, device):
         pairs = torch.tensor(sum(len(batch["input_ids"]) // 2 for batch in batch_samples), device=device)
         return self.accelerator.gather(pairs).sum()
-
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         self._signature_columns = [*{*self._signature_columns, "weight", self.args.length_column_name}]
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        if isinstance(dataset, Dataset):
-            check_weights(dataset, dataset_name)
+        check_columns(dataset, dataset_name)
+        if isinstance(dataset, Dataset) and "weight" in dataset.column_names:
+            check_weights(dataset["weight"], dataset_name)
         longest, args.max_length = args.max_length, None  # TRL would cut long pairs; here they are an error
         try:
             dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -156,8 +180,7 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
         ids = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
         lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in ids]
         check_lengths(lengths, longest, dataset_name)
-        name = args.length_column_name
-        return dataset if name in dataset.column_names else dataset.add_column(name, lengths)
+        return with_column(dataset, args.length_column_name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """Add the reference's summed log-probabilities as two columns; compute those that are not on disk."""
@@ -221,6 +244,12 @@ class ResponseSFTTrainer(ByLength, WholeCheckpoints, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, {"logps": scored.logps}) if return_outputs else loss
+
+
+def _method(args: DeviationConfig, data) -> str:
+    """The method's name for the model card."""
+    weighted = "weight" in next(iter(data or ()), {})
+    return ("D" if weighted else "") + args.loss.upper()
 
 
 def _check_trains(model) -> None:
