@@ -76,6 +76,8 @@ def check_arguments(args, ref_model, processing_class, compute_metrics, trunk) -
     """Raise a ValueError for an argument of TRL's `DPOTrainer` that does not fit these losses."""
     if not isinstance(args, DeviationConfig):
         raise ValueError(f"args: expected a DeviationConfig, which takes all of DPOConfig, got {type(args).__name__}")
+    if args.activation_offloading and args.device.type == "cpu":
+        raise ValueError("activation_offloading: on a CPU, activations are in its memory already; leave it at False")
     if isinstance(processing_class, ProcessorMixin):
         raise ValueError("processing_class: give the processor's `tokenizer`; this trainer does not read pictures")
     if ref_model is not None and args.loss == "orpo":
