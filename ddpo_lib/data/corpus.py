@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.data.formats import Prompt, Reading, parse_prompts
+from ddpo_lib.data.formats import EMPTY, Prompt, Reading, parse_prompts
 
 log = logging.getLogger(__name__)
 
 PACKAGE_CORPUS = Path(__file__).parents[1] / "data" / "corpus.jsonl"
 PACKAGE_PROMPTS = Path(__file__).parents[1] / "data" / "prompts.jsonl"  # held-out prompts without responses
 COLUMNS = ["prompt_id", "prompt", "response_id", "text", "score", "source", "split"]
-EMPTY = "(empty)"  # stands for a blank sample in files and in embeddings, so that two of them count as alike
 
 
 @dataclass
@@ -51,6 +50,7 @@ def read_corpus(
     keep_repeats: bool = False,
     shard: tuple[int, int] | None = None,
     flags: Sequence[str] = (),
+    reddit: bool = False,
 ) -> pd.DataFrame:
     """Read, clean and split a corpus (paper, data: 90/10 by prompt).
 
@@ -58,8 +58,9 @@ def read_corpus(
     what else is read or left out. Prompts without a response are skipped; `read_prompts` includes them.
 
     Args:
-        source: a JSONL or Parquet file, or the name of a hub data set, `owner/name` or `owner/name@revision` (needs a
-            network).
+        source: a file or folder in one of the forms of `formats` (JSON Lines, JSON, CSV, Parquet, Arrow, compressed or
+            not; the first bytes say what it is), or the name of a hub data set, `owner/name` or `owner/name@revision`
+            (needs a network).
         held_out: the share of prompts in the test split, 0 to 1; see `side`.
         seed: seed of the split and of the caps.
         limits: caps on prompts, responses per prompt and tokens.
@@ -70,11 +71,14 @@ def read_corpus(
             one part. Only that part is held in memory; it may be empty.
         flags: names of truth values to keep as further columns. They are fields of a prompt-grouped response, or of its
             line where the response has no such field.
+        reddit: treat texts as Reddit's in every form, as in its raw form: drop notices of moderators and bots, and
+            decode entities and escaped Markdown. Also take notes and thanks after a story off (`reddit`).
 
     Returns:
         One row per response: `prompt_id prompt response_id text score source split`; score is NaN where there is none.
         There is one more column for each of `flags`, None where the file does not give a value. `attrs["dropped"]` is a
-        list of `{"what", "count", "why"}`, and `attrs["read"]` holds the numbers of responses and prompts read.
+        list of `{"what", "count", "why"}`, `attrs["changed"]` another of what was changed in texts that are kept, and
+        `attrs["read"]` holds the numbers of responses and prompts read.
 
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
@@ -84,7 +88,7 @@ def read_corpus(
         raise ValueError(f"shard: expected k of n with 1 <= k <= n, got {shard[0]} of {shard[1]}")
     if shard is not None and limits and (limits.prompts or limits.held_out):
         raise ValueError("shard: a cap on prompts compares all prompts, which a shard does not have")
-    reading = Reading(flags=tuple(flags))
+    reading = Reading(flags=tuple(flags), reddit=reddit)
     prompts = parse_prompts(source, reading, shard)
     prompts = _select(prompts, held_out, seed, limits or Limits(), keep_repeats, reading)
     prompts = [prompt for prompt in prompts if prompt.responses]
@@ -103,7 +107,12 @@ def read_corpus(
 
 
 def read_prompts(
-    source: str | Path = PACKAGE_CORPUS, *, held_out: float, seed: int, limits: Limits | None = None
+    source: str | Path = PACKAGE_CORPUS,
+    *,
+    held_out: float,
+    seed: int,
+    limits: Limits | None = None,
+    reddit: bool = False,
 ) -> pd.DataFrame:
     """Every prompt of a corpus, including those without a response to learn from.
 
@@ -112,7 +121,8 @@ def read_prompts(
     there are more held-out prompts than `limits.held_out`, those with responses are kept first.
 
     Args:
-        source, held_out, seed, limits: as in `read_corpus`; `limits.prompts` does not count prompts without responses.
+        source, held_out, seed, limits, reddit: as in `read_corpus`; `limits.prompts` does not count prompts without
+            responses.
 
     Returns:
         One row per prompt: `prompt_id prompt split responses`, the last an int64 count. `attrs` as in `read_corpus`.
@@ -120,7 +130,7 @@ def read_prompts(
     Raises:
         InputError: a file that is missing, empty or malformed; the message names file, row and field.
     """
-    reading = Reading(lone=True)
+    reading = Reading(lone=True, reddit=reddit)
     prompts = _select(parse_prompts(source, reading, None), held_out, seed, limits or Limits(), False, reading)
     if not prompts:
         raise InputError(f"{source}: no prompt is left after cleaning; dropped {reading.sentence()}")
@@ -190,6 +200,8 @@ def _merge(prompts: Iterator[Prompt], drop: Callable) -> list[Prompt]:
     for prompt in prompts:
         if prompt.text in merged:
             merged[prompt.text].responses += prompt.responses
+            if prompt.row:
+                continue
             drop("duplicate prompts", "merged into the first; no response is lost")
         else:
             merged[prompt.text] = prompt

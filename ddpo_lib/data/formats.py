@@ -1,18 +1,21 @@
 """A file or a hub's data set -> prompts with their responses, in the order of its records, and what was left out.
 
-Two formats are read from JSONL, Parquet or a Hugging Face data set, and are recognised by their fields:
+Three forms are recognised by their fields, in any file that `files` reads and in a Hugging Face data set:
 
 - prompt-grouped: `{"prompt": str, "responses": [{"text": str, "score": float or null, "source": str}]}`
+- a table with one row per response: `prompt`, `text` and, optionally, `score`, `source`; rows of one prompt need not be
+  together
 - raw, as in euclaise/WritingPrompts_preferences: `post_title`, `post_text`, `comment_texts`, `comment_scores`
 
-A raw record's leading tag, moderation comments and removed texts are left out (paper, data; released code). A prompt
-that is malformed raises InputError, which names file, row and field. `corpus` merges, cleans and splits what is read
-here.
+A raw record's leading tag, moderation comments and removed texts are left out (paper, data; released code), and what
+Reddit's transport leaves is undone (`reddit`). A text that is blank or stands for a removed one is left out and counted
+in every form. What cannot be understood raises InputError, which names file, row and field. `corpus` merges, cleans and
+splits what is read here.
 """
 
 import hashlib
-import json
 import logging
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,23 +24,30 @@ from pathlib import Path
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.data import reddit
+from ddpo_lib.data.files import file_records
+from ddpo_lib.data.values import fields, flag_of, has_half, kind, list_of, score_of, text_of, whole
 
 log = logging.getLogger(__name__)
 
-MODERATION = ("**Welcome to the Prompt!**", "this submission has been removed", "**Off-Topic Discussion**")
-REMOVED = ("[removed]", "[deleted]")
-LARGEST = 1e300  # a larger score is refused as a mistake, since sums of it would overflow
+EMPTY = "(empty)"  # stands for a blank sample in files and in embeddings, so that two of them count as alike
 LEADING_TAG = re.compile(r"^\s*\[[^\]]*\]\s*")
+SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".pq", ".arrow", ".feather", ".csv", ".tsv", ".txt")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 
 
 @dataclass
 class Prompt:
-    """One prompt as read: its text, the number (from 0) of the first record with it, and its responses."""
+    """One prompt as read: its text, the number (from 0) of the first record with it, and its responses.
+
+    `row` says that the record is one row of a table with a row per response, so that others belong to it.
+    """
 
     text: str
     number: int
     responses: list[dict] = field(default_factory=list)
     split: str = "train"
+    row: bool = False
 
     @property
     def id(self) -> str:
@@ -46,7 +56,7 @@ class Prompt:
 
 def is_hub_name(source: str) -> bool:
     """Whether a source has the form of a hub data set, `owner/name` or `owner/name@revision`, and is no file here."""
-    names_a_file = Path(source).suffix in (".jsonl", ".json", ".parquet", ".csv", ".txt") or Path(source).exists()
+    names_a_file = Path(source).suffix.lower() in (*SUFFIXES, *PACKED) or Path(source).exists()
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", source)) and not names_a_file
 
 
@@ -57,58 +67,73 @@ class Reading:
     Attributes:
         flags: fields of a response, true, false or null, that are kept.
         lone: a record needs no list of responses.
+        reddit: every form is treated as Reddit's raw form is, and notes around stories are taken off.
         read: number of prompts and responses read.
         dropped: by what was left out, a mapping with `what`, `why` and `count`.
+        changed: by what was changed in texts that are kept, the same.
     """
 
     flags: tuple[str, ...] = ()
     lone: bool = False
+    reddit: bool = False
     read: dict[str, int] = field(default_factory=lambda: {"prompts": 0, "responses": 0})
     dropped: dict[str, dict] = field(default_factory=dict)
+    changed: dict[str, dict] = field(default_factory=dict)
 
     def drop(self, what: str, why: str, count: int = 1) -> None:
-        entry = self.dropped.setdefault(what, {"what": what, "why": why, "count": 0})
-        entry["count"] += count
+        _count(self.dropped, what, why, count)
+
+    def change(self, what: str, why: str, count: int = 1) -> None:
+        _count(self.changed, what, why, count)
 
     def sentence(self) -> str:
-        return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in self.dropped.values()) or "nothing"
+        return _sentence(self.dropped)
 
     def noted(self, table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
         """The table with these counts in its `attrs`."""
         table.attrs["read"] = self.read
         table.attrs["dropped"] = list(self.dropped.values())
+        table.attrs["changed"] = list(self.changed.values())
         if self.dropped:
             log.info("%s: left out: %s", source, self.sentence())
+        if self.changed:
+            log.info("%s: in texts that are kept: %s", source, _sentence(self.changed))
         return table
+
+
+def _count(entries: dict[str, dict], what: str, why: str, count: int) -> None:
+    entries.setdefault(what, {"what": what, "why": why, "count": 0})["count"] += count
+
+
+def _sentence(entries: dict[str, dict]) -> str:
+    return "; ".join(f"{d['count']} {d['what']} ({d['why']})" for d in entries.values()) or "nothing"
 
 
 def parse_prompts(source: str | Path, reading: Reading, shard: tuple[int, int] | None) -> Iterator[Prompt]:
     """The prompts of a source, one per record, in order; prompts without text are left out.
 
     Args:
-        source: a JSONL or Parquet file, or a hub data set.
+        source: a file or folder that `files` reads, or a hub data set.
         reading: what to keep of a record; it counts what is read and what is left out.
         shard: (k, n) gives the k-th of n parts, which a hash of the prompt's text decides; None gives all.
 
     Raises:
         InputError: the source cannot be read, or a record is malformed; names file, row and field.
     """
+    seen: set[str] = set()  # the prompts of a table with a row per response
     for number, (where, line) in enumerate(_records(source)):
         if not isinstance(line, dict):
-            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {_kind(line)}")
-        left_out: list[tuple] = []
-        if "comment_texts" in line or "post_title" in line:
-            responses = len(_list(line, "comment_texts", where, reading.lone))
-            prompt = _raw_prompt(line, number, where, lambda *what, to=left_out: to.append(what), reading.lone)
-        else:
-            prompt = _grouped_prompt(line, number, where, reading)
-            responses = len(prompt.responses)
+            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {kind(line)}")
+        record = _Record(line, number, where, reading)
+        prompt = record.prompt()
         if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
             continue
-        for what in left_out:
-            reading.drop(*what)
-        reading.read["prompts"] += 1
-        reading.read["responses"] += responses
+        for count, *what in record.notes:
+            count(*what)
+        row_of = {prompt.text} if prompt is not None and prompt.row else set()
+        reading.read["prompts"] += not row_of & seen
+        seen |= row_of
+        reading.read["responses"] += record.responses
         if prompt is not None:
             yield prompt
 
@@ -119,57 +144,9 @@ def _belongs(text: str, k: int, n: int) -> bool:
 
 def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
     """Each record, with the words that say where it is."""
-    path = Path(source)
-    if not path.exists():
-        if is_hub_name(str(source)):
-            yield from _hub_records(str(source))
-            return
-        raise InputError(f"{path}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a JSONL or Parquet file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty; expected one JSON object per line")
-    if path.suffix == ".parquet":
-        yield from _parquet_records(path)
-    else:
-        yield from _json_lines(path)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{path}, line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-            if not text:
-                continue
-            try:
-                yield where, json.loads(text)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"{where}: not JSON at column {error.colno} ({error.msg}); write one object per line"
-                ) from None
-            except (ValueError, RecursionError) as error:  # thousands of digits, or of nested brackets
-                raise InputError(f"{where}: JSON that cannot be read ({error})") from None
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        number = 0
-        batches = pq.ParquetFile(path).iter_batches(1000)
-        for batch in batches:
-            for record in batch.to_pylist():
-                number += 1
-                yield f"{path}, row {number}", record
-    except UnicodeDecodeError:
-        raise InputError(f"{path}, near row {number + 1}: not UTF-8; save the text as UTF-8") from None
-    except (ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
+    if not Path(source).exists() and is_hub_name(str(source)):
+        return _hub_records(str(source))
+    return file_records(Path(source))
 
 
 def _hub_records(source: str) -> Iterator[tuple[str, dict]]:
@@ -190,87 +167,122 @@ def _hub_records(source: str) -> Iterator[tuple[str, dict]]:
             yield f"{name}, split {split}, row {number}", record
 
 
-def _raw_prompt(record: dict, number: int, where: str, drop, lone: bool) -> Prompt | None:
-    title = _text(record, "post_title", where)
-    body = record.get("post_text") or ""
-    if not isinstance(body, str):
-        raise InputError(f"{where}, field `post_text`: expected text, got {_kind(body)}")
-    texts, scores = (_list(record, name, where, lone) for name in ("comment_texts", "comment_scores"))
-    if len(texts) != len(scores):
-        raise InputError(f"{where}: `comment_texts` has {len(texts)} entries and `comment_scores` {len(scores)}")
-    if body.strip() in REMOVED:
-        drop("removed posts", "the post's text is gone", len(texts))
-        return None
-    prompt = Prompt("\n".join(filter(None, (LEADING_TAG.sub("", title).strip(), body.strip()))), number)
-    if not prompt.text:
-        drop("removed posts", "the post's text is gone", len(texts))
-        return None
-    for i, (text, score) in enumerate(zip(texts, scores, strict=True), 1):
-        text = _value_text(text, f"{where}, field `comment_texts`, entry {i}")
-        score = _value_score(score, f"{where}, field `comment_scores`, entry {i}")
-        if any(mark.lower() in text.lower() for mark in MODERATION):
-            drop("moderation comments", "written by moderators, not a story")
-        elif text.strip() in REMOVED:
-            drop("removed comments", "the comment's text is gone")
-        else:
-            prompt.responses.append({"text": text.strip(), "score": score, "source": "comment"})
-    return prompt
+class _Record:
+    """One record as it becomes a prompt. `notes` is what to count if it is kept, `responses` how many it has."""
 
+    def __init__(self, line: dict, number: int, where: str, reading: Reading):
+        self.line, self.number, self.where, self.reading = line, number, where, reading
+        self.notes: list[tuple] = []
+        self.responses = 0
+        self.raw = "comment_texts" in line or "post_title" in line
+        self.clean = self.raw or reading.reddit
 
-def _grouped_prompt(line: dict, number: int, where: str, reading: Reading) -> Prompt:
-    prompt = Prompt(_text(line, "prompt", where), number)
-    for i, response in enumerate(_list(line, "responses", where, reading.lone), 1):
-        at = f"{where}, field `responses`, entry {i}"
-        if not isinstance(response, dict):
-            raise InputError(f"{at}: expected an object with `text` and `score`, got {_kind(response)}")
-        text = _value_text(response.get("text"), f"{at}, field `text`").strip()
-        score = _value_score(response.get("score"), f"{at}, field `score`")
-        kept = {"text": text, "score": score, "source": str(response.get("source") or "")}
-        kept["finished"] = response.get("finished")
-        for flag in reading.flags:
-            kept[flag] = _value_flag(response.get(flag, line.get(flag)), f"{at}, field `{flag}`")
-        prompt.responses.append(kept)
-    return prompt
+    def prompt(self) -> Prompt | None:
+        """The prompt with its responses; None if the prompt has no text."""
+        if self.raw:
+            return self._raw()
+        if "prompt" not in self.line:
+            raise InputError(f"{self.where}: no field `prompt`; {fields(self.line)}")
+        row = "text" in self.line and "responses" not in self.line
+        entries = self._rows() if row else list_of(self.line, "responses", self.where, optional=self.reading.lone)
+        self.responses = len(entries)
+        text = self._text(self.line["prompt"], "field `prompt`")
+        if not text:
+            self.drop("responses of blank prompts", "the prompt has no text", max(len(entries), 1))
+            self.responses = max(len(entries), 1)
+            return None
+        prompt = Prompt(text, self.number, row=row)
+        for i, entry in enumerate(entries, 1):
+            at = self.where if row else f"{self.where}, field `responses`, entry {i}"
+            response = self._response(entry, at)
+            if self._fit(response["text"]):
+                response["text"] = self._without_trailers(response["text"], text)
+                prompt.responses.append(response)
+        return prompt
 
+    def _rows(self) -> list[dict]:
+        fits = ("score", "source", "finished", *self.reading.flags)
+        return [{"text": self.line["text"]} | {name: self.line[name] for name in fits if name in self.line}]
 
-def _text(record: dict, name: str, where: str) -> str:
-    if name not in record:
-        raise InputError(f"{where}: no field `{name}`; it has {', '.join(map(repr, record)) or 'no fields'}")
-    return _value_text(record[name], f"{where}, field `{name}`").strip()
+    def _raw(self) -> Prompt | None:
+        line, where = self.line, self.where
+        lone = self.reading.lone
+        texts, scores = (list_of(line, name, where, optional=lone) for name in ("comment_texts", "comment_scores"))
+        self.responses = len(texts)
+        if len(texts) != len(scores):
+            raise InputError(f"{where}: `comment_texts` has {len(texts)} entries and `comment_scores` {len(scores)}")
+        if "post_title" not in line:
+            raise InputError(f"{where}: no field `post_title`; {fields(line)}")
+        title = self._text(line["post_title"], "field `post_title`")
+        body = self._text(line.get("post_text"), "field `post_text`")
+        title = "" if reddit.is_placeholder(title) else LEADING_TAG.sub("", title).strip()
+        gone = reddit.is_placeholder(body)
+        prompt = Prompt("\n".join(filter(None, (title, body))), self.number)
+        if gone or not prompt.text:
+            self.drop("removed posts", "the post's text is gone", len(texts))
+            return None
+        for i, (text, score) in enumerate(zip(texts, scores, strict=True), 1):
+            text = self._text(text, f"field `comment_texts`, entry {i}")
+            score = self._score(score, f"{where}, field `comment_scores`, entry {i}")
+            if not text:
+                self.drop("blank comments", "there is no text")
+            elif self._fit(text):
+                text = self._without_trailers(text, prompt.text)
+                prompt.responses.append({"text": text, "score": score, "source": "comment"})
+        return prompt
 
+    def _response(self, entry, at: str) -> dict:
+        if entry is None:
+            entry = {"text": None}
+        if not isinstance(entry, dict):
+            raise InputError(f"{at}: expected an object with `text` and `score`, got {kind(entry)}")
+        if "text" not in entry:
+            raise InputError(f"{at}, field `text`: expected text, but there is no such field; {fields(entry)}")
+        text = self._text(entry["text"], f"{at.removeprefix(self.where + ', ')}, field `text`".removeprefix(", "))
+        source = entry.get("source")
+        response = {
+            "text": text or EMPTY,
+            "score": self._score(entry.get("score"), f"{at}, field `score`"),
+            "source": "" if source is None else str(source),
+            "finished": entry.get("finished"),
+        }
+        for flag in self.reading.flags:
+            response[flag] = flag_of(entry.get(flag, self.line.get(flag)), f"{at}, field `{flag}`")
+        return response
 
-def _list(record: dict, name: str, where: str, optional: bool = False) -> list:
-    value = record.get(name)
-    if optional and value is None:
-        return []
-    if not isinstance(value, list):
-        raise InputError(f"{where}, field `{name}`: expected a list, got {_kind(value)}")
-    return value
+    def _text(self, value, at: str) -> str:
+        text = text_of(value, f"{self.where}, {at}")
+        if has_half(text):
+            text = whole(text)
+            self.change("texts with half a character", "it is replaced by U+FFFD")
+        if self.clean:
+            return reddit.decode(text, self.change)
+        if reddit.marked(text):
+            self.change("texts with marks such as &amp;", "kept as they are; ask for `reddit` to decode them")
+        return text
 
+    def _score(self, value, at: str) -> float | None:
+        score = score_of(value, at)
+        if score is not None and math.isnan(score):
+            self.change("scores that are NaN", "read as no score")
+            return None
+        return score
 
-def _value_text(value, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: expected text, got {'empty text' if isinstance(value, str) else _kind(value)}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{where}: half of a character (a lone surrogate); save the text again as UTF-8")
-    return value
+    def _fit(self, text: str) -> bool:
+        """Whether a text is a response; if not, it is counted."""
+        if reddit.is_placeholder(text):
+            self.drop("removed comments", "the comment's text is gone")
+            return False
+        written = reddit.notice(text) if self.clean else None
+        if written:
+            self.drop(written.what, written.why)
+        return written is None
 
+    def _without_trailers(self, text: str, prompt: str) -> str:
+        return reddit.without_trailers(text, prompt, self.change) if self.reading.reddit else text
 
-def _value_score(value, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
-        got = value if isinstance(value, float) else _kind(value)
-        raise InputError(f"{where}: expected a finite number or null, got {got}")
-    return value
+    def drop(self, what: str, why: str, count: int = 1) -> None:
+        self.notes.append((self.reading.drop, what, why, count))
 
-
-def _value_flag(value, where: str) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise InputError(f"{where}: expected true, false or null, got {_kind(value)}")
-    return value
-
-
-def _kind(value) -> str:
-    names = {type(None): "nothing", str: "text", bool: "a truth value", list: "a list", dict: "an object"}
-    return names.get(type(value), f"{type(value).__name__} {value!r}")
+    def change(self, what: str, why: str) -> None:
+        self.notes.append((self.reading.change, what, why))

@@ -80,7 +80,7 @@ def test_a_prompt_grouped_file_becomes_a_row_a_response(tmp_path, suffix):
     np.testing.assert_array_equal(table["score"], [7.0, math.nan, -2.5])
     assert table["prompt_id"].nunique() == 2
     assert table["response_id"].is_unique
-    assert table.attrs == {"read": {"prompts": 2, "responses": 3}, "dropped": []}
+    assert table.attrs == {"read": {"prompts": 2, "responses": 3}, "dropped": [], "changed": []}
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -107,17 +107,12 @@ BAD_LINES = {
     "not an object": ("[1, 2]", "a list"),
     "no prompt": ('{"responses": [{"text": "t", "score": 1}]}', "`prompt`"),
     "prompt a number": ('{"prompt": 3, "responses": []}', "`prompt`"),
-    "prompt blank": ('{"prompt": " ", "responses": []}', "`prompt`"),
     "no responses": ('{"prompt": "p"}', "`responses`"),
     "responses a text": ('{"prompt": "p", "responses": "t"}', "`responses`"),
     "responses an object": ('{"prompt": "p", "responses": {"text": "t"}}', "`responses`"),
     "response a text": ('{"prompt": "p", "responses": [{"text": "t"}, "t"]}', "`responses`, entry 2"),
     "no text": ('{"prompt": "p", "responses": [{"score": 1}]}', "entry 1, field `text`"),
-    "text empty": ('{"prompt": "p", "responses": [{"text": "t"}, {"text": ""}]}', "entry 2, field `text`"),
-    "text blank": ('{"prompt": "p", "responses": [{"text": "\\n "}]}', "entry 1, field `text`"),
     "text a number": ('{"prompt": "p", "responses": [{"text": 5}]}', "entry 1, field `text`"),
-    "text half a character": ('{"prompt": "p", "responses": [{"text": "t \\ud83d"}]}', "entry 1, field `text`"),
-    "score NaN": ('{"prompt": "p", "responses": [{"text": "t", "score": NaN}]}', "field `score`"),
     "score infinite": ('{"prompt": "p", "responses": [{"text": "t", "score": Infinity}]}', "field `score`"),
     "score minus infinite": ('{"prompt": "p", "responses": [{"text": "t", "score": -Infinity}]}', "field `score`"),
     "score over the range": ('{"prompt": "p", "responses": [{"text": "t", "score": 1e999}]}', "field `score`"),
@@ -129,11 +124,8 @@ BAD_LINES = {
     "score true": ('{"prompt": "p", "responses": [{"text": "t", "score": true}]}', "field `score`"),
     "raw, no title": ('{"comment_texts": ["t"], "comment_scores": [1]}', "`post_title`"),
     "raw, text a number": (RAW_LINE % ("[4]", "[1]"), "`comment_texts`, entry 1"),
-    "raw, text empty": (RAW_LINE % ('["t", ""]', "[1, 2]"), "`comment_texts`, entry 2"),
     "raw, comments a text": (RAW_LINE % ('"t"', "[1]"), "`comment_texts`"),
-    "raw, scores missing": (RAW_LINE % ('["t"]', "null"), "`comment_scores`"),
     "raw, a score short": (RAW_LINE % ('["t", "u"]', "[1]"), "`comment_scores`"),
-    "raw, score NaN": (RAW_LINE % ('["t", "u"]', "[1, NaN]"), "`comment_scores`, entry 2"),
 }
 
 
@@ -156,10 +148,8 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
 
 BAD_ROWS = {
     "no prompt": ({"text": ["a", "b"]}, "row 1: no field `prompt`"),
-    "responses null": ({"prompt": ["p", "q"], "responses": [[{"text": "t"}], None]}, "row 2, field `responses`"),
-    "text empty": ({"prompt": ["p"], "responses": [[{"text": ""}]]}, "row 1, field `responses`, entry 1, field `text`"),
-    "score NaN": (
-        {"prompt": ["p"], "responses": [[{"text": "t", "score": math.nan}]]},
+    "score infinite": (
+        {"prompt": ["p"], "responses": [[{"text": "t", "score": math.inf}]]},
         "row 1, field `responses`, entry 1, field `score`",
     ),
 }
@@ -172,10 +162,6 @@ def test_a_bad_parquet_row_is_named_with_its_field(tmp_path, columns, place):
     with pytest.raises(InputError) as error:
         read_corpus(path)
     assert f"{path}, {place}" in str(error.value)
-
-
-def _not_parquet(path: Path) -> None:
-    path.write_text(GOOD_LINE)
 
 
 def _cut_short(path: Path) -> None:
@@ -195,7 +181,7 @@ def _not_utf8(path: Path) -> None:
     pq.write_table(pa.table({"prompt": text, "responses": [[{"text": "t", "score": 1.0}]]}), path)
 
 
-@pytest.mark.parametrize("spoil", [_not_parquet, _cut_short, _damaged_inside, _not_utf8])
+@pytest.mark.parametrize("spoil", [_cut_short, _damaged_inside, _not_utf8])
 def test_a_spoilt_parquet_file_is_named(tmp_path, spoil):
     path = tmp_path / "spoilt.parquet"
     spoil(path)
@@ -217,8 +203,9 @@ def test_a_missing_an_empty_and_a_hollow_file_are_named(tmp_path):
             read_corpus(path)
         assert str(path) in str(error.value)
         assert words in str(error.value)
-    with pytest.raises(InputError, match="is a folder"):
-        read_corpus(tmp_path)
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(InputError, match="is a folder without"):
+        read_corpus(tmp_path / "hollow")
 
 
 def test_a_hub_name_without_a_network_is_told_plainly(tmp_path):
@@ -556,6 +543,6 @@ def test_real_data_is_read_whole(name, prompts, responses, scored):
     assert table["prompt_id"].nunique() == table["prompt"].nunique() == prompts
     assert len(table) == responses
     assert table["score"].notna().sum() == scored
-    assert table.attrs == {"read": {"prompts": prompts, "responses": responses}, "dropped": []}
+    assert table.attrs == {"read": {"prompts": prompts, "responses": responses}, "dropped": [], "changed": []}
     held_out = table.loc[table["split"] == "test", "prompt_id"].nunique()
     assert abs(held_out - prompts / 10) <= 3 * math.sqrt(0.09 * prompts)  # three standard deviations of a binomial
