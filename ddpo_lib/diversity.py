@@ -1,4 +1,4 @@
-"""Public names of `ddpo_lib.measures.diversity` and `ddpo_lib.measures.word_measures`."""
+"""Public names of `ddpo_lib.measures.diversity`, `word_measures` and `lengths`."""
 
 from ddpo_lib.measures.diversity import (
     NEAR_COPY,
@@ -9,16 +9,15 @@ from ddpo_lib.measures.diversity import (
     utility_k,
     vendi,
 )
+from ddpo_lib.measures.lengths import matched_length, truncate
 from ddpo_lib.measures.word_measures import (
     compression_ratio,
     count_vocabulary,
     distinct_n,
     ead,
-    matched_length,
     ngram_diversity,
     rouge_l,
     self_bleu,
-    truncate,
 )
 
 __all__ = [

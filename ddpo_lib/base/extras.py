@@ -7,8 +7,8 @@
 import sys
 
 EXTRAS = {
-    "train": "accelerate datasets filelock huggingface_hub openai pandas peft pyarrow pydantic sentence_transformers "
-    "sklearn tokenizers torch tqdm transformers trl yaml",
+    "train": "accelerate datasets filelock huggingface_hub openai pandas peft pyarrow pydantic regex "
+    "sentence_transformers sklearn tokenizers torch tqdm transformers trl yaml",
     "evaluate": "IPython matplotlib rapidfuzz rouge_score sacrebleu scipy",
     "book": "anywidget ipywidgets jupyter_book jupytext nbformat papermill plotly snakemake traitlets umap",
 }

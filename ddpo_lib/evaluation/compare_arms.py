@@ -13,11 +13,13 @@ import pandas as pd
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import plain
 from ddpo_lib.data.corpus import EMPTY, is_blank
+from ddpo_lib.data.words import choose_tokenizer
 from ddpo_lib.evaluation.fronts import compare_fronts, matched
 from ddpo_lib.measures.diversity import pairwise_distance
+from ddpo_lib.measures.lengths import matched_length, truncate
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.table import MEASURES, N, measure
-from ddpo_lib.measures.word_measures import count_vocabulary, matched_length, truncate
+from ddpo_lib.measures.word_measures import count_vocabulary
 from ddpo_lib.spaces.embed import Space, embed
 from ddpo_lib.statistics.intervals import compare, holm
 
@@ -51,7 +53,7 @@ def score_by_prompt(
     Returns:
         One row per arm, prompt, seed and length ("whole", "matched" or "finished"), with one column per measure, the
         mean over draws; "finished" has only the `HEADLINE` measures. Also the values that all arms share: `bar`,
-        `vocabulary` (distinct bigrams), `words` (the matched length).
+        `vocabulary` (distinct bigrams), `words` (the matched length), `tokenizer` (of the word measures).
 
     Raises:
         InputError: no prompt of the baseline has two samples.
@@ -62,16 +64,19 @@ def score_by_prompt(
         raise InputError(f"{baseline}: no prompt has two samples; the other arms are compared with it, so draw more")
     tables = {arm: table.assign(score=_score(table, reward)) for arm, table in tables.items()}
     texts = {arm: table["text"].tolist() for arm, table in tables.items()}
+    every = [text for of in texts.values() for text in of]
+    tokenizer = choose_tokenizer(every)
     shared = {
         "bar": float(np.median(tables[baseline]["score"])),
-        "vocabulary": count_vocabulary([text for of in texts.values() for text in of], N),
-        "words": matched_length({arm: of for arm, of in texts.items() if arm in to_match}),
+        "vocabulary": count_vocabulary(every, N),
+        "words": matched_length({arm: of for arm, of in texts.items() if arm in to_match}, tokenizer),
+        "tokenizer": tokenizer,
     }
-    settings = {"vocabulary": shared["vocabulary"], "bar": shared["bar"]}
+    settings = {"vocabulary": shared["vocabulary"], "bar": shared["bar"], "tokenizer": tokenizer}
     parts = []
     for arm, table in tables.items():
         first = table[table["seed"] == table["seed"].min()]
-        cut = first.assign(text=truncate(first["text"].tolist(), shared["words"]))
+        cut = first.assign(text=truncate(first["text"].tolist(), shared["words"], tokenizer))
         vectors = {name: _embed_distinct(texts[arm], space) for name, space in spaces.items()}
         of_cut = {name: _embed_distinct(cut["text"].tolist(), space) for name, space in spaces.items()}
         parts.append(_measure(table, vectors, **settings).assign(arm=arm, length="whole"))

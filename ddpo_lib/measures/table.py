@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ddpo_lib.data.words import Tokenizer
 from ddpo_lib.deviation.groups import index_groups
 from ddpo_lib.measures import diversity, word_measures
 
@@ -150,6 +151,7 @@ def measure(
     vocabulary: int,
     bar: float | None = None,
     threshold: float = diversity.NEAR_COPY,
+    tokenizer: Tokenizer | None = None,
 ) -> pd.DataFrame:
     """Every measure of each group of samples. For matched length, pass truncated texts and their vectors.
 
@@ -161,6 +163,7 @@ def measure(
         vocabulary: distinct bigrams of everything compared, `word_measures.count_vocabulary(texts of all arms, 2)`.
         bar: the lowest score that is good enough for `effective`; required with scores.
         threshold: the lowest cosine at which two samples are equivalent, for `distinct-k` and `utility-k`.
+        tokenizer: of `self-bleu` and `rouge-l`, one for everything compared; None chooses by these texts.
 
     Returns:
         One row per group, ascending: `group` and the columns of `measures_of(vectors)`. For a group of one sample, only
@@ -194,8 +197,8 @@ def measure(
     found["vendi"] = diversity.vendi(semantic, groups)[1]
     found[f"distinct-{N}"] = word_measures.distinct_n(texts, groups, N)[1]
     found[f"ead-{N}"] = word_measures.ead(texts, groups, N, vocabulary)[1]
-    found["self-bleu"] = word_measures.self_bleu(texts, groups)[1]
-    found["rouge-l"] = word_measures.rouge_l(texts, groups)[1]
+    found["self-bleu"] = word_measures.self_bleu(texts, groups, tokenizer)[1]
+    found["rouge-l"] = word_measures.rouge_l(texts, groups, tokenizer)[1]
     found["compression"] = word_measures.compression_ratio(texts, groups)[1]
     found["n-gram"] = word_measures.ngram_diversity(texts, groups)[1]
     found["distinct-k"] = diversity.distinct_k(classes, groups)[1]

@@ -1,12 +1,15 @@
-"""A prompt's samples -> diversity measures of their words. Most of them depend on text length: see `truncate`.
+"""A prompt's samples -> diversity measures of their words. Most of them depend on text length: see `lengths`.
 
 Every measure takes texts and their groups. It returns the group ids, ascending, and one float64 per group, which is
 NaN for a group of fewer than two texts. The order of a group's texts does not matter.
+
+Words are those of `words`, in any script. ROUGE-L, self-BLEU and the matched length are published with tokenizers made
+for English. They use those on texts whose letters are nearly all a to z, and the words of `words` on others, so that
+copies count as copies in every script (`words.choose_tokenizer`). Give one `tokenizer` for everything that is compared.
 """
 
 import gzip
 import itertools
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +18,7 @@ from rapidfuzz.distance import LCSseq
 from rouge_score.scoring import fmeasure
 from rouge_score.tokenize import tokenize
 
-from ddpo_lib.data.words import words
+from ddpo_lib.data.words import Tokenizer, choose_tokenizer, words, words_and_marks
 from ddpo_lib.deviation.groups import by_group, index_groups
 
 LONGEST = 4  # longest n-gram of `ngram_diversity` and `self_bleu`, as published
@@ -94,16 +97,19 @@ def ngram_diversity(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, n
 
 def count_vocabulary(texts: list[str], n: int) -> int:
     """How many distinct n-grams the texts contain, at least 1: the `vocabulary` of `ead` for everything compared."""
-    _check(texts)
+    check_texts(texts)
     code, _ = _ngrams(texts, n)[n]
     return max(1, len(np.unique(code)))
 
 
-def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def self_bleu(
+    texts: list[str], groups: np.ndarray, tokenizer: Tokenizer | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean BLEU of each text of a group against its other texts as references (Zhu et al. 2018, SIGIR, "Texygen").
 
     BLEU is sacrebleu's sentence score, divided by 100:
-    - n-grams up to 4 of the tokens of its "13a" tokenizer, cased, each clipped to the reference that contains it most;
+    - n-grams up to 4 of the tokens of its "13a" tokenizer (with "unicode": of words and marks in any script), cased,
+      each clipped to the reference that contains it most;
     - exponential smoothing: the i-th n without a match counts as 2^-i of a match; 0 if no word matches;
     - effective order: only those n for which the text has n-grams;
     - a brevity penalty relative to the reference nearest in length.
@@ -113,6 +119,7 @@ def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
+        tokenizer: "published" or "unicode"; None chooses by these texts (`words.choose_tokenizer`).
 
     Returns:
         The group ids, ascending, and their means; NaN for a group of one.
@@ -122,8 +129,11 @@ def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndar
     """
     from sacrebleu.metrics import BLEU
 
-    _check(texts)
-    bleu = BLEU(smooth_method="exp", effective_order=True, force=True)  # force: no warning about tokenized input
+    check_texts(texts)
+    by_script = (tokenizer or choose_tokenizer(texts)) == "unicode"
+    texts = [" ".join(words_and_marks(text)) for text in texts] if by_script else texts
+    # force: no warning about tokenized input
+    bleu = BLEU(tokenize="none" if by_script else "13a", smooth_method="exp", effective_order=True, force=True)
 
     def score(text: str, others: list[str]) -> float:
         if not text.strip():
@@ -136,18 +146,19 @@ def self_bleu(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndar
     return by_group(lambda rows: [mean_score([texts[i] for i in group]) for group in rows], groups, len(texts))
 
 
-def rouge_l(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rouge_l(texts: list[str], groups: np.ndarray, tokenizer: Tokenizer | None = None) -> tuple[np.ndarray, np.ndarray]:
     """ROUGE-L homogenisation: mean over all pairs of a group of the F1 of their longest common subsequence (Lin 2004;
     homogenisation after Padmakumar & He 2024, ICLR, arXiv:2309.05196).
 
     With L words in the longest common subsequence of two texts of a and b words, F1 = 2 L / (a + b). It equals
-    rouge_score's "rougeL" without stemming. The tokens are runs of a-z and 0-9 in lower case, so the measure is not
-    useful for scripts other than Latin. The released code leaves out the last text of a group; here every pair counts.
+    rouge_score's "rougeL" without stemming, whose tokens are runs of a-z and 0-9 in lower case; with "unicode" they are
+    the words of `words.words`. The released code leaves out the last text of a group; here every pair counts.
     Lower is more diverse; in [0, 1]. Two texts without tokens count 1 if they are equal up to surrounding white space
     (rouge_score gives 0). A text without tokens and one with tokens count 0.
 
     Args:
         texts: n texts. groups: (n,) integers, rows in any order.
+        tokenizer: "published" or "unicode"; None chooses by these texts (`words.choose_tokenizer`).
 
     Returns:
         The group ids, ascending, and their means; NaN for a group of one.
@@ -155,8 +166,9 @@ def rouge_l(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Raises:
         TypeError, ValueError: a text that is not a string (names the row); groups of the wrong shape.
     """
-    _check(texts)
-    tokens = [tokenize(text, None) for text in texts]
+    check_texts(texts)
+    by_script = (tokenizer or choose_tokenizer(texts)) == "unicode"
+    tokens = [words(text) if by_script else tokenize(text, None) for text in texts]
     code = {token: i for i, token in enumerate(set(itertools.chain.from_iterable(tokens)))}
     coded = [[code[token] for token in of] for of in tokens]
 
@@ -191,7 +203,7 @@ def compression_ratio(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray,
     Raises:
         TypeError, ValueError: a text that is not a string (names the row); groups of the wrong shape.
     """
-    _check(texts)
+    check_texts(texts)
 
     def ratio(group: list[str]) -> float:
         together = " ".join(sorted(group)).encode("utf-8", "surrogatepass")
@@ -200,49 +212,8 @@ def compression_ratio(texts: list[str], groups: np.ndarray) -> tuple[np.ndarray,
     return by_group(lambda rows: [ratio([texts[i] for i in group]) for group in rows], groups, len(texts))
 
 
-def truncate(texts: list[str], words: int) -> list[str]:
-    """The first `words` words of each text, with the white space between them unchanged.
-
-    Args:
-        texts: n texts; a text with no more words is returned unchanged. White space separates words.
-        words: how many to keep, 1 or more.
-
-    Raises:
-        TypeError, ValueError: a text that is not a string (names the row); words below 1.
-    """
-    _check(texts)
-    if words < 1:
-        raise ValueError(f"words: expected 1 or more, got {words}")
-
-    def cut(text: str) -> str:
-        last = next(itertools.islice(re.finditer(r"\S+", text), words - 1, None), None)
-        return text[: last.end()] if last else text
-
-    return [cut(text) for text in texts]
-
-
-def matched_length(texts_by_arm: dict[str, list[str]]) -> int:
-    """The number of words to which all arms are to be cut by `truncate`: the smallest of the arms' median lengths.
-
-    White space separates words. Blank texts are skipped, and the median is rounded down.
-
-    Raises:
-        TypeError: a text is not a string (names the row).
-        ValueError: there is no arm, or an arm has only blank texts (names it).
-    """
-    if not texts_by_arm:
-        raise ValueError("texts_by_arm: no arm")
-    medians = []
-    for arm, texts in texts_by_arm.items():
-        _check(texts)
-        lengths = [len(text.split()) for text in texts if text.strip()]
-        if not lengths:
-            raise ValueError(f"texts_by_arm: {arm} has no text that is not blank")
-        medians.append(int(np.median(lengths)))
-    return min(medians)
-
-
-def _check(texts: list[str]) -> None:
+def check_texts(texts: list[str]) -> None:
+    """Raise TypeError if a text is not a string; the message names the row."""
     row = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
     if row is not None:
         raise TypeError(f"texts: row {row} is {texts[row]!r}, not a string")
@@ -251,7 +222,7 @@ def _check(texts: list[str]) -> None:
 def _count(texts: list[str], groups: np.ndarray, orders: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The group ids, ascending, and each group's number of distinct n-grams and of n-grams in total: two (orders, g)
     arrays of floats, NaN for a group of one."""
-    _check(texts)
+    check_texts(texts)
     groups = np.asarray(groups)
     inverse, sizes = index_groups(groups, len(texts))
     ngrams = _ngrams(texts, max(orders))

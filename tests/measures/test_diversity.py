@@ -25,17 +25,16 @@ from ddpo_lib.measures.diversity import (
     utility_k,
     vendi,
 )
+from ddpo_lib.measures.lengths import matched_length, truncate
 from ddpo_lib.measures.table import MEASURES, measure, measures_of, utilities
 from ddpo_lib.measures.word_measures import (
     compression_ratio,
     count_vocabulary,
     distinct_n,
     ead,
-    matched_length,
     ngram_diversity,
     rouge_l,
     self_bleu,
-    truncate,
 )
 from ddpo_lib.spaces.embed import embed
 
