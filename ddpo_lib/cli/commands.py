@@ -19,6 +19,7 @@ from ddpo_lib.base.files import held
 from ddpo_lib.cli.weights_table import SPACES, read_weights, table_of_weights
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
+from ddpo_lib.deviation.equal_weights import describe_equal
 from ddpo_lib.models import models
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.profiles.profile import Profile, load_profile
@@ -65,6 +66,8 @@ def _train_into(
         pairs = make_pairs(table, profile.data.gap, profile.data.pair_seed)
         if column:
             pairs["weight"] = table.set_index("response_id")[column].loc[pairs["chosen_id"]].to_numpy()
+            if equal := describe_equal(table[column].to_numpy(), table.groupby("prompt_id").ngroup().to_numpy()):
+                log.warning("%s: %s", source, equal)
         settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed
         train_preferences(pairs, arm, start, *settings, aside)
         trained_on = f"{len(pairs)} pairs"

@@ -67,20 +67,22 @@ def check_processes(context: typer.Context) -> None:
     )
 )
 def weights(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Prompt-grouped JSONL or Parquet file, or hub data set.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write: one row per response.")],
     semantic: Annotated[str, typer.Option(help="Model of the semantic space.")] = "minilm",
     style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
     scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
     floor: Annotated[float, typer.Option(help="Least weight of a response, 0 to 1.")] = 0.0,
     shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
+    windows: Annotated[bool, typer.Option("--windows", help="Embed long texts in windows, not cut.")] = False,
+    reddit: Annotated[bool, typer.Option("--reddit", help="Clean texts of Reddit in any form of file.")] = False,
     held_out: HeldOut = HELD_OUT,
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
     """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
     from ddpo_lib.cli import weights_table
 
-    table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed)
+    table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed, windows, reddit)
     if IS_MAIN:
         _write_aside(out, table.to_parquet)
         typer.echo(weights_table.describe_weights(out, table))

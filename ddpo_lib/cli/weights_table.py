@@ -7,13 +7,17 @@ instead, with the same defaults for all commands.
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import read_corpus
+from ddpo_lib.data.files import is_parquet
+from ddpo_lib.data.ids import told_apart
 from ddpo_lib.deviation.distances import mean_distance
+from ddpo_lib.deviation.equal_weights import describe_equal
 from ddpo_lib.deviation.weighting import weights as deviation_weights
-from ddpo_lib.spaces.embed import embed, version_of
+from ddpo_lib.spaces.embed import Space, count_overlong, embed, version_of
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ def weights(
     shard: str | None,
     held_out: float,
     split_seed: int,
+    windows: bool = False,
+    reddit: bool = False,
 ) -> pd.DataFrame:
     """The corpus with each response's side, distances and weights; with a shard "k/n", only the prompts of that part.
 
@@ -37,10 +43,12 @@ def weights(
     from accelerate import PartialState
 
     part = _parse_shard(shard)
-    table = read_corpus(source, held_out=held_out, seed=split_seed, shard=part)
+    table = read_corpus(source, held_out=held_out, seed=split_seed, shard=part, reddit=reddit)
     groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
     for name, model in (("semantic", semantic), ("style", style)):
-        table[name] = mean_distance(embed(table["text"].tolist(), model), groups) if len(table) else 0.0
+        space = Space(model, windows=windows)
+        table[name] = mean_distance(embed(table["text"].tolist(), space), groups) if len(table) else 0.0
+        count_overlong(table["text"].tolist(), space)
     for name, spaces in SPACES.items():
         distances = [table[s].to_numpy() for s in spaces]
         try:
@@ -50,10 +58,12 @@ def weights(
     versions = {name: version_of(model) for name, model in (("semantic", semantic), ("style", style))}
     table.attrs["versions"] = versions
     if part:  # for `merge`, which needs each shard of one corpus once
-        options = [source, semantic, style, scale, floor, held_out, split_seed, versions]
+        options = [source, semantic, style, scale, floor, held_out, split_seed, windows, reddit, versions]
         table.attrs["shard"] = {"k": part[0], "n": part[1], "of": options}
     elif held_out and not table["split"].eq("test").any():
         log.warning("%s: no prompt is held out; give another --held-out or --split-seed", source)
+    if equal := describe_equal(table["weight_both"].to_numpy(), groups):
+        log.warning("%s: %s", source, equal)
     PartialState().destroy_process_group()
     return table
 
@@ -80,10 +90,36 @@ def read_weights(source: Path, column: str | None) -> pd.DataFrame:
         table = pd.read_parquet(source)
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
+    if set(table.index.names) & {"prompt_id", "response_id"}:  # pandas' set_index moved them there
+        table = table.reset_index()
     for needed in ("prompt_id", "response_id", "prompt", "text", "score", "split", *([column] if column else [])):
         if needed not in table:
             raise InputError(f"{source}: no column `{needed}`; `ddpo weights IN {source}` writes it anew, with one")
-    return table
+    for name in ("score", *([column] if column else [])):
+        if table[name].map(lambda value: value is None or type(value) in (int, float)).all():
+            table[name] = table[name].astype(float)
+        if not pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_bool_dtype(table[name]):
+            kinds = ", ".join(sorted({type(value).__name__ for value in table[name]}))
+            raise InputError(f"{source}, column `{name}`: expected numbers, got {kinds}")
+    _check_values(table, source, column)
+    return told_apart(table, str(source))
+
+
+def _check_values(table: pd.DataFrame, source: Path, column: str | None) -> None:
+    """Raise InputError for a side that is neither train nor test, an infinite score, or a weight that is no weight."""
+    score = table["score"].to_numpy(dtype=float, na_value=float("nan"))
+    wrong = {"split": ~table["split"].isin(["train", "test"]).to_numpy(), "score": np.isinf(score)}
+    if column:
+        weight = table[column].to_numpy(dtype=float, na_value=float("nan"))
+        wrong[column] = ~(np.isfinite(weight) & (weight >= 0))
+    expected = {"split": "train or test", "score": "a finite number or none", column: "a finite number >= 0"}
+    for name, rows in wrong.items():
+        if rows.any():
+            row = int(rows.argmax())
+            raise InputError(
+                f"{source}, row {row + 1}, column `{name}`: expected {expected[name]}, got {table[name].iloc[row]!r}; "
+                f"`ddpo weights IN {source}` writes the table anew"
+            )
 
 
 def table_of_weights(source: str) -> pd.DataFrame | None:
@@ -91,7 +127,7 @@ def table_of_weights(source: str) -> pd.DataFrame | None:
     import pyarrow.parquet as pq
 
     path = Path(source)
-    if path.suffix != ".parquet" or not path.is_file():
+    if not is_parquet(path):
         return None
     try:
         columns = pq.read_schema(path).names

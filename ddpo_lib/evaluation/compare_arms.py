@@ -20,7 +20,7 @@ from ddpo_lib.measures.lengths import matched_length, truncate
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.table import MEASURES, N, measure
 from ddpo_lib.measures.word_measures import count_vocabulary
-from ddpo_lib.spaces.embed import Space, embed
+from ddpo_lib.spaces.embed import Space, count_overlong, embed
 from ddpo_lib.statistics.intervals import compare, holm
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ def score_by_prompt(
     Returns:
         One row per arm, prompt, seed and length ("whole", "matched" or "finished"), with one column per measure, the
         mean over draws; "finished" has only the `HEADLINE` measures. Also the values that all arms share: `bar`,
-        `vocabulary` (distinct bigrams), `words` (the matched length), `tokenizer` (of the word measures).
+        `vocabulary` (distinct bigrams), `words` (the matched length), `tokenizer` (of the word measures),
+        `overlong` (by space, the number of texts that are longer than it reads).
 
     Raises:
         InputError: no prompt of the baseline has two samples.
@@ -71,6 +72,7 @@ def score_by_prompt(
         "vocabulary": count_vocabulary(every, N),
         "words": matched_length({arm: of for arm, of in texts.items() if arm in to_match}, tokenizer),
         "tokenizer": tokenizer,
+        "overlong": {name: count_overlong(list(filter(str.strip, every)), space) for name, space in spaces.items()},
     }
     settings = {"vocabulary": shared["vocabulary"], "bar": shared["bar"], "tokenizer": tokenizer}
     parts = []

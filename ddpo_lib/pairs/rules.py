@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.data.ids import check_ids
 
 ROUNDING = 1e-9  # a share of responses or of a range of scores that is this close to a bound is on the bound
 
@@ -27,7 +28,7 @@ def make_pairs(corpus: pd.DataFrame, gap: float = 5, seed: int = 0) -> pd.DataFr
         One row per pair: `prompt_id prompt chosen_id rejected_id chosen rejected chosen_score rejected_score`.
 
     Raises:
-        InputError: no prompt has two responses with different scores.
+        InputError: no prompt has two responses with different scores, or one `prompt_id` stands for several prompts.
     """
     chosen, rejected = [], []
     for rows, rng in _scored_prompts(corpus, seed):
@@ -197,9 +198,10 @@ def draw_ends(
 
 def _scored_prompts(corpus: pd.DataFrame, seed: int) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
     """For each prompt, by id: the positions of its scored responses in the corpus, and its own random generator."""
+    check_ids(corpus)
     scored = corpus["score"].notna().to_numpy()
     for prompt_id, rows in sorted(corpus.groupby("prompt_id").indices.items()):
-        yield rows[scored[rows]], np.random.default_rng([seed, *prompt_id.encode()])
+        yield rows[scored[rows]], np.random.default_rng([seed, *str(prompt_id).encode()])
 
 
 def _table(corpus: pd.DataFrame, chosen: list[int], rejected: list[int]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ class Data(Section):
     # more held-out prompts, which need no responses: a JSONL file, or "package" for those that come with the package's
     # corpus, which are used only with that corpus
     prompts: str | None = None
+    reddit: bool = False  # treat every text as Reddit's, and take notes after a story off: see `reddit`
 
 
 class SpaceChoice(Section):
@@ -34,6 +35,7 @@ class SpaceChoice(Section):
     trust_remote_code: bool = False  # runs code from the hub: only with a pinned revision
     prompt: str | None = None  # put before each text: a prompt's name in the model, or text; None: the model's default
     truncate_dim: Positive | None = None  # first dimensions that are kept; None: the model's own
+    windows: bool = False  # a text longer than the model reads is embedded in windows, not cut
 
     @model_validator(mode="after")
     def _pinned(self):

@@ -4,6 +4,7 @@
 Large libraries are imported inside the functions, so that checking which artifacts are stale is fast.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from ddpo_lib.measures.from_profile import fit_reward, space
 from ddpo_lib.profiles.profile import Profile, prompts_of
 from ddpo_lib.profiles.settings import Arm, Baseline
 
+log = logging.getLogger(__name__)
+
 
 def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
     from ddpo_lib.data.corpus import Limits, read_corpus
@@ -25,7 +28,8 @@ def make_corpus(profile: Profile, source: str, folder: Path, run: Run) -> None:
     data, model = profile.data, profile.model
     count_tokens = models.token_counter(model.name, model.revision, model.template)
     limits = Limits(data.max_prompts, data.max_responses, data.max_tokens, count_tokens, data.max_held_out)
-    table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+    split = {"held_out": data.held_out, "seed": data.split_seed}
+    table = read_corpus(source, **split, limits=limits, reddit=data.reddit)
     table.to_parquet(folder / "corpus.parquet")
     prompts_to_sample(profile, source, limits).to_parquet(folder / "prompts.parquet")
     report = {"source": None if source == str(PACKAGE_CORPUS) else Path(source).name, **table.attrs}
@@ -40,10 +44,11 @@ def prompts_to_sample(profile: Profile, source: str, limits) -> pd.DataFrame:
     from ddpo_lib.data.corpus import read_prompts
 
     data = profile.data
-    known = read_prompts(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+    split = {"held_out": data.held_out, "seed": data.split_seed}
+    known = read_prompts(source, **split, limits=limits, reddit=data.reddit)
     parts = [known[known["split"] == "test"]]
     if file := prompts_file(profile, source):
-        alone = read_prompts(file, held_out=data.held_out, seed=data.split_seed)
+        alone = read_prompts(file, **split)
         alone = alone[~alone["prompt"].isin(known["prompt"])]
         parts.append(alone.assign(prompt_id="x" + alone["prompt_id"], responses=0))
     held_out = pd.concat(parts, ignore_index=True)[["prompt_id", "prompt", "responses"]]
@@ -67,6 +72,7 @@ def make_vectors(profile: Profile, folder: Path, run: Run) -> None:
     """Write the vectors of every space, one row per response; `deviation.parquet`, the distances in every space and the
     weights of `semantic`, `style` and both; and `overlong.json`, how many texts are longer than a space reads."""
     from ddpo_lib.deviation.distances import mean_distance
+    from ddpo_lib.deviation.equal_weights import describe_equal
     from ddpo_lib.deviation.weighting import weights
     from ddpo_lib.spaces.embed import count_overlong, embed
 
@@ -80,6 +86,8 @@ def make_vectors(profile: Profile, folder: Path, run: Run) -> None:
         overlong[name] = count_overlong(corpus["text"].tolist(), space(profile, name))
     for name, spaces in {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}.items():
         table[f"weight_{name}"] = weights([table[s].to_numpy() for s in spaces], groups)
+    if equal := describe_equal(table["weight_both"].to_numpy(), groups):
+        log.warning("%s", equal)
     table.to_parquet(folder / "deviation.parquet")
     write_json(folder / "overlong.json", overlong)
 

@@ -52,7 +52,7 @@ def count(profile: Profile, source: str) -> Counts:
     data = profile.data
     if not is_hub_name(source):
         limits = Limits(data.max_prompts, data.max_responses, held_out=data.max_held_out)
-        table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits)
+        table = read_corpus(source, held_out=data.held_out, seed=data.split_seed, limits=limits, reddit=data.reddit)
         train, test = (table[table["split"] == split] for split in ("train", "test"))
         words = (table["prompt"].str.split().str.len() + table["text"].str.split().str.len()).mean()
         pairs = len(make_pairs(train, data.gap, data.pair_seed))

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models import models
 from ddpo_lib.models.versions import exact_version
-from ddpo_lib.spaces import counted
+from ddpo_lib.spaces import counted, windows
 from ddpo_lib.spaces.encoders import (
     STEP,
     check_kind,
@@ -56,6 +56,9 @@ class Space:
     `prompt` is put before each text: the name of one of the model's prompts, or a text with a blank or a colon, such as
     "query: ". Without one, the model's own default is used, if it has one. `truncate_dim` keeps the first so many
     dimensions, for models that were trained for it (Matryoshka). Counted spaces have neither.
+
+    With `windows`, a text longer than the model reads is embedded in windows that it reads whole (`windows`). Otherwise
+    the vector depends on the beginning of the text alone.
     """
 
     model: str
@@ -63,6 +66,7 @@ class Space:
     trust_remote_code: bool = False
     prompt: str | None = None
     truncate_dim: int | None = None
+    windows: bool = False
 
     def __post_init__(self):
         if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
@@ -101,6 +105,10 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
     for i, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"texts: entry {i} is blank and has no direction in any space")
+    if space.windows and space.model not in COUNTED:
+        plain = replace(space, windows=False)
+        pieces = windows.split(texts, _encoder(plain), prompt_text(space.model, _encoder(plain), space.prompt))
+        return windows.embed_windows(pieces, lambda parts: embed(parts, plain))
     store = Store("vectors-" + content_key(space.model)[:16])
     version = _version(space)
     keys = [content_key(version, text) for text in texts]
@@ -112,16 +120,25 @@ def embed(texts: list[str], space: Space | str) -> np.ndarray:
 
 
 def count_overlong(texts: list[str], space: Space | str) -> int:
-    """How many texts are longer than the model reads; their vectors do not depend on the rest of the text."""
+    """How many texts are longer than the model reads. Logs a warning, since their vectors do not depend on the rest of
+    the text; with `windows`, they do."""
     space = Space(space) if isinstance(space, str) else space
     if space.model in COUNTED:
         return 0
-    encoder = _encoder(space)
+    encoder = _encoder(replace(space, windows=False))
     longest = encoder.max_seq_length
     if not longest or not pads_with_its_tokenizer(encoder):
         return 0
     prompt = prompt_text(space.model, encoder, space.prompt)
-    return sum(length > longest for length in token_counts([prompt + text for text in texts], encoder, truncate=False))
+    lengths = token_counts([prompt + text for text in texts], encoder, truncate=False)
+    count = sum(length > longest for length in lengths)
+    if count and not space.windows:
+        log.warning(
+            "%s: %d of %d texts are longer than the %d tokens that it reads; only their beginnings count. "
+            "Windows (--windows, or `windows: true` in a profile's space) read all of a text",
+            *(space.model, count, len(texts), longest),
+        )
+    return count
 
 
 def _fill(store: Store, missing: dict[str, str], space: Space) -> None:
