@@ -200,17 +200,22 @@ def _link(source: str, target: str) -> None:
 
 def surroundings() -> dict:
     """Package versions, git commit and hardware, as a manifest records them; `threads` are those of arithmetic."""
-    gpu, threads = None, int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
+    gpu, used = None, threads()
     if "torch" in sys.modules or gpus.visible():  # importing torch takes seconds
         import torch
 
-        gpu, threads = torch.cuda.get_device_name() if torch.cuda.is_available() else None, torch.get_num_threads()
+        gpu, used = torch.cuda.get_device_name() if torch.cuda.is_available() else None, torch.get_num_threads()
     return {
         "versions": {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS},
         "commit": _commit(),
-        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": threads, "gpu": gpu},
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "threads": used, "gpu": gpu},
         "made": time.strftime("%Y-%m-%d"),
     }
+
+
+def threads() -> int:
+    """Threads of arithmetic that this process should use: OMP_NUM_THREADS, or else one per core."""
+    return int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
 
 
 @cache

@@ -1,49 +1,20 @@
-"""Vectors -> maps (UMAP): a place in the plane for each response, close to responses of similar meaning or style.
+"""A corpus and samples -> the table of a map: each response's deviation, and its places in the plane.
 
-The map is fitted to the corpus's responses. Samples of models are then placed in it, without changing it.
+A map is fitted to the corpus's responses. Samples of models are then placed in it, without changing it.
 """
 
 import warnings
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
+from ddpo_lib.base.run_folder import threads
 from ddpo_lib.deviation.distances import mean_distance
+from ddpo_lib.report.layout import lay_out, lay_out_groups
 
 MOST = 10_000  # most responses of the corpus on a map
-FEWEST = 5  # fewest responses for a map of one prompt
-NEIGHBOURS = 15
-SMALL = 4096  # from this number on, UMAP searches neighbours approximately unless they are given
-
-
-def lay_out(vectors: np.ndarray, later: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of vectors in a map, by UMAP on cosine distance (McInnes et al. 2018, arXiv:1802.03426).
-
-    Args:
-        vectors: (n, d) rows of any length but zero, n >= 5; the map is fitted on them.
-        later: (m, d), placed in the fitted map; m may be 0.
-        seed: the same seed gives the same map.
-
-    Returns:
-        (n, 2) and (m, 2) float32. Only nearness has a meaning; directions, units and distances between far groups have
-        none.
-
-    Raises:
-        ValueError: there are fewer than 5 vectors.
-    """
-    if len(vectors) < FEWEST:
-        raise ValueError(f"vectors: a map needs {FEWEST} or more, got {len(vectors)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # UMAP warns of its fallbacks for small groups
-        from umap import UMAP
-
-        neighbours = min(NEIGHBOURS, len(vectors) - 1)
-        known = {}
-        if len(vectors) >= SMALL and not len(later):  # exact, and faster than compiling UMAP's own search
-            known["precomputed_knn"] = _nearest(vectors, neighbours)
-        umap = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, transform_seed=seed, n_jobs=1, **known)
-        places = umap.fit_transform(vectors)
-        return places, umap.transform(later) if len(later) else np.empty((0, 2), dtype=np.float32)
+SEVERAL = 4000  # from this number of responses on, spaces are laid out in parallel; starting a process takes seconds
 
 
 def distance_from(vectors: np.ndarray, groups: np.ndarray, others: np.ndarray, other_groups: np.ndarray) -> np.ndarray:
@@ -93,7 +64,8 @@ def make_points(
 
     Returns:
         The corpus's rows, then each arm's. Deviation is the mean distance to the corpus's other responses to the same
-        prompt; for a sample, to all of the corpus's responses to it.
+        prompt; for a sample, to all of the corpus's responses to it. Samples do not change the places of the corpus. A
+        sample's place depends on the samples of every arm, as `lay_out` says: with another arm, all of them move.
     """
     points = corpus[["prompt_id", "prompt", "text", "score"]].assign(who=corpus["split"].to_numpy())
     parts = [points]
@@ -103,34 +75,28 @@ def make_points(
     table = pd.concat(parts, ignore_index=True)
     codes = pd.factorize(table["prompt_id"])[0]
     n = len(corpus)
-    for space, own in vectors.items():
-        later = np.concatenate([sample_vectors[arm][space][inside[arm]] for arm in samples] or [own[:0]])
+    later = {
+        space: np.concatenate([sample_vectors[arm][space][inside[arm]] for arm in samples] or [own[:0]])
+        for space, own in vectors.items()
+    }
+    places = _lay_out_spaces(vectors, later, codes, seed)
+    for (space, own), (whole, by_prompt) in zip(vectors.items(), places, strict=True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a single response has no deviation; the map still shows it
             deviation = mean_distance(own, codes[:n])
-        table[f"deviation {space}"] = np.concatenate([deviation, distance_from(later, codes[n:], own, codes[:n])])
-        table[[f"x {space}", f"y {space}"]] = np.concatenate(lay_out(own, later, seed))
-        table[[f"prompt x {space}", f"prompt y {space}"]] = _by_prompt(own, later, codes, seed)
+        others = distance_from(later[space], codes[n:], own, codes[:n])
+        table[f"deviation {space}"] = np.concatenate([deviation, others])
+        table[[f"x {space}", f"y {space}"]] = np.concatenate(whole)
+        table[[f"prompt x {space}", f"prompt y {space}"]] = np.concatenate(by_prompt)
     return table
 
 
-def _by_prompt(own: np.ndarray, later: np.ndarray, codes: np.ndarray, seed: int) -> np.ndarray:
-    """(n + m, 2): each response's place in the map of its own prompt; NaN if the prompt has too few responses."""
-    places = np.full((len(codes), 2), np.nan, dtype=np.float32)
-    every = np.concatenate([own, later])
-    order = np.argsort(codes, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        mine, its = rows[rows < len(own)], rows[rows >= len(own)]
-        if len(mine) >= FEWEST:
-            places[mine], places[its] = lay_out(every[mine], every[its], seed)
-    return places
-
-
-def _nearest(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and cosine distances of the k nearest rows, the row itself first; exact."""
-    from sklearn.neighbors import NearestNeighbors
-
-    distances, indices = (
-        NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(vectors).kneighbors(vectors)
-    )
-    return indices, distances.astype(np.float32)
+def _lay_out_spaces(vectors: dict[str, np.ndarray], later: dict[str, np.ndarray], codes: np.ndarray, seed: int) -> list:
+    """For each space, the places in the map of the corpus and those in the maps of the prompts."""
+    tasks = []
+    for space, own in vectors.items():
+        tasks.append(delayed(lay_out)(own, later[space], seed))
+        tasks.append(delayed(lay_out_groups)(own, codes[: len(own)], later[space], codes[len(own) :], seed))
+    processes = min(threads(), len(tasks)) if len(codes) >= SEVERAL else 1
+    done = Parallel(n_jobs=processes)(tasks)
+    return list(zip(done[::2], done[1::2], strict=True))

@@ -31,7 +31,8 @@ def make_findings(profile: Profile, folder: Path, run: Run) -> None:
 
 def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -> None:
     from ddpo_lib.data.corpus import EMPTY
-    from ddpo_lib.report.explore import FEWEST, draw_prompts, make_points
+    from ddpo_lib.report.explore import draw_prompts, make_points
+    from ddpo_lib.report.layout import FEWEST
     from ddpo_lib.spaces.embed import embed
 
     corpus = run.table("corpus", "corpus.parquet")
