@@ -1,4 +1,4 @@
-"""Choose the GPU that a process of the workflow runs on: one of a list that no other process of the run holds."""
+"""Choose the GPUs that a process of the workflow runs on: of a list, those that no other process of the run holds."""
 
 import os
 import shutil
@@ -30,15 +30,16 @@ def split(gpus: str) -> list[str]:
 
 
 @contextmanager
-def held(gpus: list[str], folder: Path) -> Iterator[None]:
-    """Let this process see only one GPU: the first of the list that is free. If none is free, wait.
+def held(gpus: list[str], folder: Path, number: int = 1) -> Iterator[None]:
+    """Let this process see only the first GPUs of the list that are free. If too few are free, wait.
 
-    A process that is killed releases its GPU.
+    A process that is killed releases its GPUs.
 
     Args:
         gpus: as `visible` gives them. Two processes can hold a GPU that is listed twice. Empty: no GPU is held, and the
             process sees all of them.
         folder: folder of the locks, the same for all processes of a run.
+        number: how many GPUs; at most as many as are listed are held.
     """
     if not gpus:
         yield
@@ -46,25 +47,33 @@ def held(gpus: list[str], folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{quote(gpu, safe='')}-{gpus[:place].count(gpu)}.lock" for place, gpu in enumerate(gpus)]
     locks = [FileLock(folder / name) for name in names]
-    while (place := _first_free(locks)) is None:
+    while not (places := _free(locks, min(number, len(gpus)))):
         time.sleep(1)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place]  # read by torch when it first looks for a GPU
+    # read by torch when it first looks for a GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[place] for place in places)
     try:
         yield
     finally:
-        locks[place].release()
+        for place in places:
+            locks[place].release()
         if before is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _first_free(locks: list[FileLock]) -> int | None:
+def _free(locks: list[FileLock], number: int) -> list[int]:
+    """The places of the first locks that are free, now held; none if they are fewer than `number`."""
+    taken = []
     for place, lock in enumerate(locks):
         try:
             lock.acquire(blocking=False)
         except Timeout:
             continue
-        return place
-    return None
+        taken.append(place)
+        if len(taken) == number:
+            return taken
+    for place in taken:  # two processes that each held a part would wait for each other
+        locks[place].release()
+    return []

@@ -47,6 +47,7 @@ class Step:
         notebook: a notebook that `make` executes.
         unused: modules that `make` could reach but does not reach with these parameters.
         job: whether the workflow starts a process for this step. The process that needs any other step makes it.
+        devices: GPUs that `make` uses at once.
         after: jobs that make an artifact which this job needs and would otherwise make. If both ran at once, this job
             would hold a GPU while it waits. This only orders the workflow; it does not decide what is stale.
     """
@@ -59,6 +60,7 @@ class Step:
     notebook: Path | None = None
     unused: tuple[str, ...] = ()
     job: bool = False
+    devices: int = 1
     after: tuple[str, ...] = ()
 
 
@@ -119,6 +121,11 @@ class Run:
         for needed in (*self.steps[name].inputs, *self.steps[name].after):
             jobs += [needed] if self.steps[needed].job or needed in others else self.needed_jobs(needed, others)
         return sorted(set(jobs))
+
+    def devices(self, name: str) -> int:
+        """GPUs that the process of a job uses at once, for its step or for what it makes because no other job does."""
+        step = self.steps[name]
+        return max(step.devices, *(self.devices(needed) for needed in step.inputs if not self.steps[needed].job), 1)
 
     def _make(self, step: Step) -> None:
         key = self.key(step.name)

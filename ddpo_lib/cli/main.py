@@ -281,7 +281,8 @@ def make(
     for step in steps:
         if step not in opened.steps:
             raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")
-    with devices.held(devices.split(gpus), opened.folder / ".gpus"):
+    number = max(map(opened.devices, steps))
+    with devices.held(devices.split(gpus), opened.folder / ".gpus", number):
         for step in steps:
             typer.echo(opened.path(step))
             _give_memory_back()

@@ -104,14 +104,14 @@ def with_equal_steps(arm: Arm, pairs: int, every: int, optimiser: Optimiser) -> 
         arm: an arm of the profile.
         pairs: number of pairs that it trains on.
         every: number of pairs that the gap rule makes if nothing is cut.
-        optimiser: its epochs are those of an arm that keeps all pairs; on one device.
+        optimiser: its epochs are those of an arm that keeps all pairs.
 
     Returns:
         The arm with its `epochs` set and `equal_steps` off; any other arm as it is.
     """
     if not arm.equal_steps:
         return arm
-    batch = optimiser.batch_size * optimiser.accumulation
+    batch = optimiser.batch_size * optimiser.accumulation * optimiser.devices
     epochs = optimiser.epochs * math.ceil(every / batch) / math.ceil(pairs / batch)
     # the trainer rounds epochs times batches up; a rounding error in the product must not add a step
     return arm.model_copy(update={"epochs": math.nextafter(epochs, 0), "equal_steps": False})

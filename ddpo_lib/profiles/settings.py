@@ -84,6 +84,7 @@ class Optimiser(Section):
     epochs: PositiveFloat
     batch_size: Positive  # pairs (SFT: responses) per batch and device
     accumulation: Positive = 1
+    devices: Positive = 1  # GPUs of a training, a process each; a step has devices x batch_size x accumulation pairs
     warmup_steps: int = Field(ge=0)
     schedule: Literal["linear", "cosine", "constant"]
     max_grad_norm: PositiveFloat

@@ -89,8 +89,8 @@ class Cost:
 
 
 def optimiser_steps(examples: int, optimiser: Optimiser, epochs: float | None = None) -> int:
-    """Optimiser steps of a training on one device, as the trainer counts them; an epoch's last step may be partial."""
-    batches = math.ceil(examples / optimiser.batch_size)
+    """Optimiser steps of a training, as the trainer counts them; an epoch's last step may be partial."""
+    batches = math.ceil(examples / (optimiser.batch_size * optimiser.devices))
     return math.ceil((epochs or optimiser.epochs) * math.ceil(batches / optimiser.accumulation))
 
 

@@ -97,7 +97,7 @@ def estimate_costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         tokens = examples * texts * counts.tokens
         hours = training_hours(shape, tokens * epochs, counts.tokens, passes, gpu)
         hours += training_hours(shape, tokens, counts.tokens, 1, gpu) if reference else 0
-        return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours)
+        return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours / optimiser.devices)
 
     costs.append(training("sft", counts.responses, 1, p.sft, p.sft.epochs, reference=False))
     for name, arm in p.arms.items():

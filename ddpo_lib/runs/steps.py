@@ -155,7 +155,8 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
     training = {"model": model, "seed": p.seed + seed, "max_tokens": p.data.max_tokens}
     sft = seeded("sft", seed)
     make_sft = partial(artifacts.make_sft, p, seed)
-    steps = [Step(sft, make_sft, ("corpus", "pairs"), training | {"optimiser": p.sft.model_dump()}, job=True)]
+    params = training | {"optimiser": p.sft.model_dump()}
+    steps = [Step(sft, make_sft, ("corpus", "pairs"), params, job=True, devices=p.sft.devices)]
     trained_here = [name for name in ("sft", *p.arms) if seed < seeds_of(p, name)]
     for name in trained_here[1:]:
         arm = p.arms[name]
@@ -165,7 +166,8 @@ def _training_steps(p: Profile, seed: int) -> list[Step]:
         chosen |= {"gap": p.data.gap, "pair_seed": p.data.pair_seed + seed}
         inputs = ("corpus", "pairs", "vectors", *([sft] if arm.start == "sft" else []))
         make = partial(artifacts.make_arm, p, arm, seed)
-        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen))
+        devices = optimiser["devices"]
+        steps.append(Step(seeded(f"arm-{name}", seed), make, inputs, training | chosen, devices=devices))
     for name in trained_here:
         trained = seeded("sft" if name == "sft" else f"arm-{name}", seed)
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed + seed}

@@ -36,6 +36,7 @@ from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.checkpoints import last_whole
 from ddpo_lib.training.frozen_layers import keep_lower_layers
+from ddpo_lib.training.launch import is_launched, launch
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ def train_sft(
         seed: seed of the adapter's initial weights and of the order of the data.
         folder: the folder to fill; an interrupted call of the same training continues from a checkpoint in it.
     """
+    if optimiser.devices > 1 and not is_launched():
+        settings = {"model": model.model_dump(), "optimiser": optimiser.model_dump()}
+        settings |= {"max_tokens": max_tokens, "seed": seed}
+        launch("sft", corpus[["prompt", "text"]], settings, optimiser.devices, folder)
+        return
     columns = {"prompt": _templated(corpus["prompt"], model), "completion": corpus["text"].tolist()}
     config = SFTConfig(
         **_arguments(optimiser, model, seed, folder),
@@ -111,6 +117,13 @@ def train_preferences(
         ValueError: a pair with more than `max_tokens` tokens, or a weight that is not a finite number >= 0.
     """
     optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
+    if optimiser.devices > 1 and not is_launched():
+        if callbacks:
+            raise ValueError("callbacks: they cannot be handed to other processes; set devices to 1")
+        settings = {"arm": arm.model_dump(), "start": start and str(start), "model": model.model_dump()}
+        settings |= {"preference": preference.model_dump(), "max_tokens": max_tokens, "seed": seed}
+        launch("preferences", pairs, settings, optimiser.devices, folder)
+        return
     columns = {
         "prompt": _templated(pairs["prompt"], model),
         "chosen": pairs["chosen"].tolist(),

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,14 +17,14 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from ddpo_lib.base.gpus import held
-with held(sys.argv[2].split(","), Path(sys.argv[1])):
+with held(sys.argv[2].split(","), Path(sys.argv[1]), int(sys.argv[4])):
     print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
     time.sleep(float(sys.argv[3]))
 """
 
 
-def holder(folder, slots: str, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, "-c", HOLD, str(folder), slots, str(seconds)]
+def holder(folder, slots: str, seconds: float, number: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLD, str(folder), slots, str(seconds), str(number)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -60,6 +61,22 @@ def test_a_gpu_is_held_whatever_list_names_it(tmp_path):
         finally:
             other.kill()
             other.wait()
+
+
+def test_a_process_that_needs_two_gpus_waits_until_both_are_free_and_holds_none_meanwhile(tmp_path):
+    with gpus.held(["0", "1"], tmp_path):
+        both = holder(tmp_path, "0,1", 0, number=2)
+        for _ in range(2):  # GPU 1 can be had each time, and the one that waits for both does not keep it
+            with gpus.held(["1"], tmp_path):
+                time.sleep(1.2)
+        assert both.poll() is None
+    assert seen(both) == "0,1"
+    assert both.wait(timeout=20) == 0
+
+
+def test_no_process_waits_for_more_gpus_than_there_are(tmp_path):
+    with gpus.held(["0", "1"], tmp_path, 4):
+        assert gpus.visible() == ["0", "1"]
 
 
 def test_what_was_seen_before_is_seen_after(tmp_path, monkeypatch):
@@ -114,6 +131,19 @@ def test_the_workflow_starts_every_arm_of_the_paper_with_a_gpu_of_its_own(tmp_pa
         if job == "book" or job in run.needed_jobs("book") or job.startswith("samples-"):
             assert f"OMP_NUM_THREADS=2 ddpo make {job} --profile paper  --gpus 0,1,2,3 --runs {tmp_path}" in planned
     assert planned.count("gpu=1") == planned.count("ddpo make")
+
+
+def test_the_job_of_an_arm_on_several_devices_has_as_many_gpus(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: paper\nname: mine\npreference: {dpo: {devices: 3}}\n")
+    run = open_run(str(mine), folder=tmp_path / "runs", ask=False)
+    assert {name: run.devices(name) for name in ("sft", "samples-sft", "samples-dpo", "samples-orpo", "vectors")} == {
+        "sft": 1,
+        "samples-sft": 1,
+        "samples-dpo": 3,
+        "samples-orpo": 1,
+        "vectors": 1,
+    }
 
 
 @pytest.mark.parametrize("profile", ["paper", "small"])

@@ -100,15 +100,16 @@ def weighted(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "model", folder / "weights.parquet"
 
 
-def profile(folder: Path, model: Path, batch_size: int) -> Path:
+def profile(folder: Path, model: Path, batch_size: int, devices: int = 1) -> Path:
     optimiser = {"learning_rate": 0.001, "epochs": 2.0, "batch_size": batch_size, "warmup_steps": 0}
+    optimiser |= {"devices": devices}
     knobs = {
         "extends": "smoke",
         "model": {"name": str(model), "template": "{prompt}", "lora_r": 4, "lora_alpha": 8, "last_layers": LAYERS - 2},
         "preference": {"dpo": optimiser, "orpo": optimiser},
         "sft": optimiser,
     }
-    file = folder / f"batches-of-{batch_size}.yaml"
+    file = folder / f"{devices}-x-{batch_size}.yaml"
     file.write_text(yaml.safe_dump(knobs))
     return file
 
@@ -130,6 +131,32 @@ def test_ddpo_train_in_two_processes_makes_the_adapter_of_one(weighted, tmp_path
     files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two")]
     assert files[0] == files[1]
     assert json.loads((tmp_path / "two" / "log.json").read_text())[0]["weight/mean"] > 0
+
+
+@pytest.mark.parametrize("arm", ["ddpo-both", "sft"])
+def test_an_arm_of_a_profile_with_two_devices_is_that_of_one(weighted, arm, tmp_path, monkeypatch):
+    """The command starts the processes itself. It makes the same files and leaves nothing beside them."""
+    model, table = weighted
+    made = {}
+    for devices in (1, 2):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache-{devices}"))
+        out = tmp_path / f"on-{devices}"
+        commands.train(table, out, arm, None, str(profile(tmp_path, model, 4 // devices, devices)))
+        made[devices] = load_file(out / "adapter_model.safetensors")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"cache-1", "cache-2", "on-1", "on-2"}
+    files = [sorted(path.name for path in (tmp_path / f"on-{devices}").iterdir()) for devices in made]
+    assert files[0] == files[1]
+    assert made[1].keys() == made[2].keys()
+    assert max((made[1][name] - made[2][name]).abs().max().item() for name in made[1]) < 1e-5
+    assert max(made[1][name].abs().max().item() for name in made[1] if "lora_B" in name) > 1e-3
+
+
+def test_what_stops_a_training_is_said_by_the_command_that_started_its_processes(weighted, tmp_path):
+    _, table = weighted
+    named = profile(tmp_path, tmp_path / "no model", 2, devices=2)
+    with pytest.raises(InputError, match="no model"):
+        commands.train(table, tmp_path / "out", "sft", None, str(named))
+    assert not (tmp_path / "out").exists()
 
 
 def test_commands_that_cannot_share_their_work_refuse_several_processes(tmp_path, monkeypatch):
