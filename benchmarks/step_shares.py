@@ -40,7 +40,6 @@ def shares(steps: int, batch_size: int) -> Sample:
     from torch.profiler import ProfilerActivity, profile
     from transformers import set_seed
 
-    from ddpo_lib.models.frozen_linears import fast_frozen_linears
     from ddpo_lib.models.models import load_model, load_tokenizer
     from ddpo_lib.training.frozen_layers import Trunk
 
@@ -53,7 +52,7 @@ def shares(steps: int, batch_size: int) -> Sample:
     upper = list(range(depth, base.config.num_hidden_layers))
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=TARGETS, layers_to_transform=upper)
     policy = get_peft_model(base, lora)
-    with tempfile.TemporaryDirectory() as folder, fast_frozen_linears(policy, trunk.layers):
+    with tempfile.TemporaryDirectory() as folder:
         arguments = {**SETTINGS, "loss": "dpo"}
         data = columns | {"weight": weight}
         trainer = build("ours", policy, load_tokenizer(MODEL), data, folder, batch_size, trunk=trunk, **arguments)
@@ -76,7 +75,7 @@ def part_of(event) -> str:
     within = " ".join(callers)
     if "Optimizer" in within or "clip_grad" in within:
         return "optimiser"
-    if "_HeadLogProbs" in within:
+    if "HeadLogProbs" in within:
         return "head" if event.name in PRODUCTS[:4] else "softmax"
     if "attention" in within:
         return "attention"

@@ -10,7 +10,6 @@ import os
 import statistics
 import tempfile
 import time
-from contextlib import nullcontext
 from functools import partial
 
 from benchmarks.builds import step_against_earlier
@@ -97,16 +96,13 @@ def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int)
 
 
 def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
-    """Train, ours with the layers' products as `ddpo train` has them. Its result: that of `train_clocked`."""
-    from ddpo_lib.models.frozen_linears import fast_frozen_linears
+    """Train. Its result: that of `train_clocked`."""
     from ddpo_lib.models.models import load_tokenizer
 
     columns, _ = stories(steps * batch_size)
     options = {**SETTINGS, "train_sampling_strategy": strategy}
-    model = policy()
-    fast = fast_frozen_linears(model) if kind.startswith("ours") else nullcontext()
-    with tempfile.TemporaryDirectory() as folder, fast:
-        trainer = build(kind, model, load_tokenizer(MODEL), columns, folder, batch_size, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(kind, policy(), load_tokenizer(MODEL), columns, folder, batch_size, **options)
         return train_clocked(trainer)
 
 

@@ -68,6 +68,8 @@ class Model(Section):
     lora_alpha: Positive | None = None  # of an adapter
     lora_targets: list[str] | None = None  # None: PEFT's default for the architecture
     last_layers: Positive | None = None  # LoRA on this many last layers only; None: on all layers
+    # on a CPU, products with frozen float32 weights are in bfloat16, in training and sampling: see `frozen_linears`
+    bfloat16_products: bool = False
 
     @model_validator(mode="after")
     def _lora_or_none(self):
@@ -76,6 +78,9 @@ class Model(Section):
         unused = [n for n in ("lora_alpha", "lora_targets", "last_layers") if getattr(self, n) is not None]
         if self.lora_r is None and unused:
             raise ValueError(f"{unused[0]}: lora_r: null makes no adapter that it could apply to; leave it out")
+        if self.bfloat16_products and (self.lora_r is None or self.dtype != "float32"):
+            why = "lora_r: null trains all weights" if self.lora_r is None else "dtype: bfloat16 rounds all products"
+            raise ValueError(f"bfloat16_products: {why}; leave it out")
         return self
 
 

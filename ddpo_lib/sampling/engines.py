@@ -56,10 +56,12 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
         return Server(baseline.url, baseline.model, baseline.key, baseline.sends)
     name, revision = (baseline.model, baseline.revision) if baseline.model else (model.name, model.revision)
     if baseline.engine == "vllm":
+        _refuse_bfloat16(model)
         return VLLM(name, revision=revision, dtype=model.dtype)
     tokenizer = models.load_tokenizer(name, revision)
     loaded = models.load_model(name, revision=revision, dtype=model.dtype)
-    return Local(loaded, tokenizer, chat(tokenizer), version=exact_version(name, revision))
+    version = exact_version(name, revision)
+    return Local(loaded, tokenizer, chat(tokenizer), version=version, bfloat16=model.bfloat16_products)
 
 
 def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "Local | VLLM":
@@ -75,11 +77,18 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
     """
     render = fill_template(model.template)
     if engine == "vllm":
+        _refuse_bfloat16(model)
         place, adapter = (model.name, trained) if models.is_adapter(trained) else (str(trained), None)
         return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
     loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
     version = f"{exact_version(model.name, model.revision)}, trained to {exact_version(str(trained))}"
-    return Local(loaded, models.load_tokenizer(model.name, model.revision), render, version=version)
+    tokenizer = models.load_tokenizer(model.name, model.revision)
+    return Local(loaded, tokenizer, render, version=version, bfloat16=model.bfloat16_products)
+
+
+def _refuse_bfloat16(model: Model) -> None:
+    if model.bfloat16_products:
+        raise InputError("bfloat16_products: vLLM has its own products; use dtype: bfloat16, or leave the option out")
 
 
 class Local:
@@ -93,14 +102,19 @@ class Local:
         tokenizer: its tokenizer.
         render: conversation -> text that the model continues.
         version: of the model, see `versions`; None: only a hash of some numbers of its weights tells it from others.
+        bfloat16: products of linear layers are in bfloat16, see `frozen_linears`.
+
+    Raises:
+        InputError: bfloat16 is not possible.
     """
 
-    def __init__(self, model, tokenizer, render: Render, *, version: str | None = None):
+    def __init__(self, model, tokenizer, render: Render, *, version: str | None = None, bfloat16: bool = False):
         self.tokenizer = tokenizer
         self.render = render
         self._version = version
         self._weights = _fingerprint(model)
-        self.model = use_onednn(model.eval())
+        self.model = use_onednn(model.eval(), bfloat16=bfloat16)
+        self._products = {"products": "bfloat16"} if bfloat16 else {}
         ends = model.generation_config.eos_token_id
         self._ends = sorted({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
 
@@ -112,6 +126,7 @@ class Local:
             "weights": self._weights,
             "template": self.render([{"role": "user", "content": "{prompt}"}]),
             "penalty_counts": "tokens of the response, without end tokens",
+            **self._products,
         }
 
     def sample(

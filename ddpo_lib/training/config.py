@@ -51,6 +51,9 @@ class DeviationConfig(DPOConfig):
     precompute_ref_log_probs: bool = field(
         default=True, metadata={"help": "compute the reference's log-probabilities once, before training"}
     )
+    bfloat16_products: bool = field(
+        default=False, metadata={"help": "on a CPU, frozen weights are multiplied in bfloat16; see frozen_linears"}
+    )
 
     def __post_init__(self):
         if self.loss not in ("dpo", "orpo"):

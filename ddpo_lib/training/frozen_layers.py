@@ -16,16 +16,17 @@ from trl.trainer.utils import hash_module
 
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.store import Store, content_key
+from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.models.packing import Packed, can_pack, pack, why_padded
 from ddpo_lib.training.self_check import at_rest, gap, plain_logps, random_batch
 
 log = logging.getLogger(__name__)
 
 
-def keep_lower_layers(model, depth: int) -> "Trunk | None":
+def keep_lower_layers(model, depth: int, *, bfloat16: bool = False) -> "Trunk | None":
     """A trunk of the first `depth` layers; None, with a line in the log, if the model cannot run with one."""
     try:
-        return Trunk(model, depth)
+        return Trunk(model, depth, bfloat16=bfloat16)
     except ValueError as error:
         log.warning("all layers run at every step, since the lower ones cannot be kept: %s", error)
         return None
@@ -39,6 +40,7 @@ class Trunk:
             `depth` layers, and takes their output from `Packed.below`. Parameter names stay as they were, so adapters
             are saved and loaded as for the whole model.
         depth: number of layers, 1 or more.
+        bfloat16: the layers' products are in bfloat16, see `frozen_linears`.
 
     Attributes:
         layers: the first `depth` layers; they are not trained.
@@ -48,9 +50,10 @@ class Trunk:
         ValueError: a depth that leaves no layer above; layers that cannot be found; a model that cannot be packed (see
             `packing.why_padded`), or whose logits over kept states are not those of its own call. The model is as it
             was.
+        InputError: bfloat16 is not possible.
     """
 
-    def __init__(self, model, depth: int):
+    def __init__(self, model, depth: int, *, bfloat16: bool = False):
         name = type(model).__name__
         self._upper = _layers_of(model)
         if not 0 < depth < len(self._upper):
@@ -61,7 +64,7 @@ class Trunk:
         self.layers = nn.ModuleList(self._upper[:depth]).requires_grad_(False)
         self._passed = [_PassOver(layer, lowest=i == 0) for i, layer in enumerate(self.layers)]
         weights, code = _hashes(model, self._upper, self.layers), code_key(keep_lower_layers)["code"]
-        self.version = content_key(*weights, model.config.to_json_string(), code)
+        self.version = content_key(*weights, model.config.to_json_string(), code, str(bfloat16))
         self._store = Store(f"trunk-{self.version[:16]}")
         self._take_out()
         try:
@@ -69,6 +72,7 @@ class Trunk:
         except Exception:
             self._put_back()
             raise
+        use_onednn(self.layers, bfloat16=bfloat16)
 
     def __call__(self, packed: Packed) -> torch.Tensor:
         """Hidden states above the trunk, (1, T, d), for the (1, T) tokens of a packed row."""

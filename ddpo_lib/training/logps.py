@@ -134,7 +134,8 @@ def packed_rows(model, batch: dict, response: torch.Tensor, trunk) -> Scored:
         logps, *statistics = LogProbs.apply(logits, packed.predicted)
     else:
         states = without_head(model, head, inputs).squeeze(0)
-        logps, *statistics = HeadLogProbs.apply(states, head.weight, packed.predicted, *products_of(head))
+        products = products_of(head, states.requires_grad)
+        logps, *statistics = HeadLogProbs.apply(states, head.weight, packed.predicted, *products)
     return _summed(logps, packed.row, len(response), *statistics)
 
 

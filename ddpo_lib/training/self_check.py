@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from ddpo_lib.models.frozen_linears import plain_linears
+from ddpo_lib.models.frozen_linears import plain_linears, rounds_products
 from ddpo_lib.models.packing import causal_model, window_of
 
 LENGTHS = ((6, 5), (6, 3), (1, 4), (3, 7))  # tokens of prompt and response; the first two prompts are equal
@@ -88,6 +88,7 @@ def _is_exact(model) -> bool:
     kind = next(model.parameters()).device.type
     products = kind != "cuda" or torch.get_float32_matmul_precision() == "highest"
     floats = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    products = products and not rounds_products(model)
     return products and floats <= {torch.float32, torch.float64} and not torch.is_autocast_enabled(kind)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from ddpo_lib.models import models
+from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.training.logps import score_responses, with_fused_head
 
@@ -29,10 +30,11 @@ def mean_surprisal(corpus: pd.DataFrame, model: Model, trained: Path | None = No
         (n,) float64 in nats per token; higher is less probable.
 
     Raises:
-        InputError: a model that cannot be loaded.
+        InputError: a model that cannot be loaded, or bfloat16 products that are not possible.
     """
     tokenizer = models.load_tokenizer(model.name, model.revision)
-    policy = with_fused_head(models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype).eval())
+    loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
+    policy = with_fused_head(use_onednn(loaded.eval(), bfloat16=model.bfloat16_products))
     prompts = [model.template.replace("{prompt}", prompt) for prompt in corpus["prompt"]]
     logps, tokens = sum_logps(policy, tokenizer, prompts, corpus["text"].tolist())
     return -logps / tokens

@@ -12,7 +12,6 @@ torch takes seconds on a small machine, so callers import this module where they
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +29,6 @@ from ddpo_lib.base.files import continue_or_begin, write_json
 from ddpo_lib.base.store import content_key
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.models import models
-from ddpo_lib.models.frozen_linears import fast_frozen_linears
 from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
@@ -78,7 +76,8 @@ def train_sft(
 
     def build(policy, tokenizer, trunk):
         data = Dataset.from_dict(columns)
-        return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+        options = {"trunk": trunk, "bfloat16_products": model.bfloat16_products}
+        return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, **options)
 
     settings = {"optimiser": optimiser.model_dump(), "max_tokens": max_tokens}
     with memory_advice(SMALLER.format("sft")):
@@ -135,7 +134,8 @@ def train_preferences(
     changed |= {"checkpoint_steps": 0} if callbacks else {}
     optimiser = optimiser.model_copy(update=changed)
     objective = {"loss": arm.loss, "beta": arm.beta or preference.beta, "lam": preference.lam, "max_length": max_tokens}
-    config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, precompute_ref_batch_size=8)
+    options = {"precompute_ref_batch_size": 8, "bfloat16_products": model.bfloat16_products}
+    config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, **options)
     stay_on_one_device(config)
 
     def build(policy, tokenizer, trunk):
@@ -167,7 +167,9 @@ def _train(
     depth = base.config.num_hidden_layers - (model.last_layers or base.config.num_hidden_layers)
     # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
-    trunk = keep_lower_layers(base, depth) if depth > 0 and not shared_out else None
+    trunk = None
+    if depth > 0 and not shared_out:
+        trunk = keep_lower_layers(base, depth, bfloat16=model.bfloat16_products)
     set_seed(seed)
     one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters and a bfloat16 base
     if whole:
@@ -177,16 +179,14 @@ def _train(
         policy = get_peft_model(base, lora, autocast_adapter_dtype=not one_dtype)
     else:
         policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
-    frozen = [policy, trunk.layers] if trunk else [policy]
-    with nullcontext() if shared_out else fast_frozen_linears(*frozen):
-        trainer = build(policy, tokenizer, trunk)
-        trainer.remove_callback(ProgressCallback)
-        for callback in (QuietProgress, *callbacks):
-            trainer.add_callback(callback)
-        last = last_whole(checkpoints)
-        if last:
-            log.info("continuing from %s", last.name)
-        trainer.train(resume_from_checkpoint=last and str(last))
+    trainer = build(policy, tokenizer, trunk)
+    trainer.remove_callback(ProgressCallback)
+    for callback in (QuietProgress, *callbacks):
+        trainer.add_callback(callback)
+    last = last_whole(checkpoints)
+    if last:
+        log.info("continuing from %s", last.name)
+    trainer.train(resume_from_checkpoint=last and str(last))
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers the parts of all processes
     if trainer.accelerator.is_main_process:
         chosen = {} if whole else {"selected_adapters": ["default"]}

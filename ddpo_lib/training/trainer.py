@@ -24,6 +24,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.models import prepare_deepspeed
 
 from ddpo_lib.base.store import content_key
+from ddpo_lib.models.fast_products import FastProducts
 from ddpo_lib.training.batches import ByLength, check_columns, check_lengths, check_weights, with_column, with_weights
 from ddpo_lib.training.checkpoints import WholeCheckpoints
 from ddpo_lib.training.config import DeviationConfig, check_arguments
@@ -40,7 +41,7 @@ from ddpo_lib.training.reference import (
 )
 
 
-class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
+class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
 
     The loss of a step is the mean of weight times loss over its pairs. It does not depend on how the pairs are divided
@@ -88,6 +89,7 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
         self._name = _method(args, train_dataset)
         if ref_model is None and needs_copy(model, args, peft_config):
             ref_model = deepcopy(model)  # TRL would load the model's folder, which may hold other weights
+        self.bfloat16_products = args.bfloat16_products
         super().__init__(
             model,
             ref_model,
@@ -191,7 +193,8 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
         if is_deepspeed_zero3_enabled():  # no process has whole weights to hash: stored for this run only
             version = uuid.uuid4().hex
         else:
-            version = version_of(self.model, self._precompute_model_hash, self._trunk.version if self._trunk else "")
+            below = self._trunk.version if self._trunk else ""
+            version = version_of(self.model, self._precompute_model_hash, below, self.bfloat16_products)
         return with_reference_logps(dataset, version, partial(self._reference_logps, batch_size))
 
     def _reference_logps(self, batch_size: int, dataset: Dataset) -> list[np.ndarray]:
@@ -205,7 +208,8 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
             model = self._precompute_engine
         batches = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator))
         gather = self.accelerator.gather_for_metrics
-        parts = [gather(self.compute_ref_log_probs(model, batch)) for batch in batches]
+        with self.fast_products():
+            parts = [gather(self.compute_ref_log_probs(model, batch)) for batch in batches]
         return [torch.cat(side).cpu().numpy() for side in zip(*parts, strict=True)]
 
     def compute_ref_log_probs(self, model, inputs):
@@ -229,11 +233,15 @@ class DeviationTrainer(ByLength, WholeCheckpoints, DPOTrainer):
         return content_key(*(str(ids) for name in names for ids in data[name]))
 
 
-class ResponseSFTTrainer(ByLength, WholeCheckpoints, SFTTrainer):
-    """TRL's SFTTrainer with a loss on response tokens only, by `logps.score_responses`, and with an optional trunk."""
+class ResponseSFTTrainer(FastProducts, ByLength, WholeCheckpoints, SFTTrainer):
+    """TRL's SFTTrainer with a loss on response tokens only, by `logps.score_responses`, and with an optional trunk.
 
-    def __init__(self, *args, trunk: Trunk | None = None, **kwargs):
+    `bfloat16_products`: as in `DeviationConfig`.
+    """
+
+    def __init__(self, *args, trunk: Trunk | None = None, bfloat16_products: bool = False, **kwargs):
         self._trunk = trunk
+        self.bfloat16_products = bfloat16_products
         super().__init__(*args, **kwargs)
         _check_trains(self.model)
 

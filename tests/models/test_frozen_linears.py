@@ -25,6 +25,7 @@ from ddpo_lib.models import frozen_linears
 from ddpo_lib.models.frozen_linears import fast_frozen_linears, fast_product, use_onednn
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.train import train_preferences, train_sft
+from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer
 
 SMOLLM = [(576, 576), (192, 576), (1536, 576), (576, 1536), (49152, 576)]  # (out, in) of SmolLM2-135M's linear layers
 
@@ -338,6 +339,23 @@ def test_training_gives_the_same_losses_and_the_same_adapter(trainings, monkeypa
     assert losses == pytest.approx(expected, rel=1e-5)
     assert fast.keys() == adapter.keys()
     assert size({name: fast[name] - adapter[name] for name in fast}) < 1e-4 * size(adapter)
+
+
+@needs_onednn
+def test_a_trainer_used_by_itself_is_fast_in_references_training_and_evaluation(forced, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    policy = load_with_adapter(*save_model_and_adapter(tmp_path))
+    config = DeviationConfig(str(tmp_path / "out"), max_steps=1, save_strategy="no", report_to="none", use_cpu=True)
+    pairs = {"train_dataset": tiny_pairs(4), "eval_dataset": tiny_pairs(2, seed=1)}
+    trainer = DeviationTrainer(policy, args=config, processing_class=tiny_tokenizer(), **pairs)
+    counts = [len(forced)]
+    for work in (trainer.train, trainer.evaluate):
+        work()
+        counts.append(len(forced))
+        assert not any("forward" in vars(layer) for layer in policy.modules() if type(layer) is nn.Linear)
+    weights = 7 * LAYERS + 1
+    # forward for the references of each data set, both ways in training, and forward again in evaluation
+    assert counts == [2 * weights, 4 * weights, 5 * weights]
 
 
 def test_a_model_that_trains_whole_is_not_touched(trainings, forced):
