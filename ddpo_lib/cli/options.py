@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 PROFILE = typer.Option(help="A profile of the package, such as embedded, smoke, small or paper, or a YAML file.")
-CORPUS = typer.Option(help="JSONL or Parquet file, or a hub data set; default: the profile's.")
+CORPUS = typer.Option(help="Corpus: a file, a folder or a hub data set; default: the profile's.")
 RUNS = typer.Option(help="Folder of the runs.")
 GPUS = "GPUs, such as 0,1: each process uses one of them alone; list a GPU twice to share it between two."
 

@@ -229,7 +229,9 @@ def _drop_unfit(prompt: Prompt, drop: Callable) -> None:
     """Drop responses that nothing should learn from: blank and cut samples of a model, and repeats."""
     written = [r for r in prompt.responses if not is_blank(r["text"])]
     if len(written) < len(prompt.responses):
-        drop("blank samples", f'"{EMPTY}" stands for a sample without text', len(prompt.responses) - len(written))
+        drop(
+            "blank samples", f'without text, or "{EMPTY}", which stands for that', len(prompt.responses) - len(written)
+        )
     finished = [r for r in written if r.get("finished") is not False]
     if len(finished) < len(written):
         drop("cut samples", "`finished` is false; one teaches to stop where it stops", len(written) - len(finished))

@@ -20,6 +20,7 @@ from ddpo_lib.data.tables import arrow_records, csv_records, parquet_records, se
 
 HEAD = 4096  # bytes that say what a file is
 FORMS = "JSON Lines, JSON, CSV, Parquet or Arrow, plain or compressed"
+NO_FILE = f"no such file; give {FORMS}, a folder of such files, or a hub data set as owner/name"
 PACKED = {  # first bytes -> what opens the bytes inside; pyarrow reads the last two
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -62,7 +63,7 @@ def file_records(path: Path) -> Iterator[tuple[str, object]]:
         InputError: no such file, an empty or damaged one, or one of another kind; the message says what it is.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file; give {FORMS}, a folder of such files, or a hub data set as owner/name")
+        raise InputError(f"{path}: {NO_FILE}")
     if not path.is_dir():
         yield from _one_file(path)
         return

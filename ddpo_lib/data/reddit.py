@@ -121,10 +121,9 @@ def is_placeholder(text: str) -> bool:
 
 def notice(text: str) -> Pattern | None:
     """The pattern of a text that a moderator, a bot or a program wrote; None for any other text."""
-    plain = SPACE.sub(" ", text).strip().lower().replace("’", "'")
-    start = plain[:START]
+    start, end = (SPACE.sub(" ", part.strip()).lower().replace("’", "'") for part in (text[:START], text[-START:]))
+    end = end.replace("^", "")
     found = next((pattern for pattern in NOTICES if pattern.found.search(start)), None)
-    end = plain[-START:].replace("^", "")
     return found or (BOT if BOT.found.search(start) or BOT.found.search(end) else None)
 
 

@@ -11,6 +11,7 @@ from ddpo_lib.base.code_keys import LIBRARY
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
+from ddpo_lib.data.files import NO_FILE
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.profiles.profile import SUFFIXES, Profile, absolute, load_profile
 from ddpo_lib.report.book import benchmark_files
@@ -55,7 +56,8 @@ def open_run(
 
     Args:
         profile: a profile of the package, or a YAML file.
-        corpus: a JSONL or Parquet file, or a hub data set; None for the profile's corpus, or else the package's.
+        corpus: a file or folder as `read_corpus` reads, or a hub data set; None for the profile's corpus, or else the
+            package's.
         folder: the folder of all runs. A profile of the package on its own corpus has the run `folder/<profile>`. The
             name of any other run also has the corpus, if it is not the profile's, and a hash (`_name`).
         ask: whether the hub is asked for the commits of models and of a data set that no `revision` pins, at the first
@@ -118,7 +120,7 @@ def chapter_paths(profile: str, corpus: str | None, runs: str | Path | None) -> 
     project = next(inside, PROJECT)
 
     def found(name: str) -> str:
-        place = next((place / name for place in (here, project) if (place / name).is_file()), None)
+        place = next((place / name for place in (here, project) if (place / name).exists()), None)
         return str(place) if place else name
 
     named = found(profile) if Path(profile).suffix in SUFFIXES else profile
@@ -140,7 +142,8 @@ def is_current(name: str) -> bool:
 
 
 def source_of(profile: Profile, corpus: str | None) -> str:
-    """A run's corpus: a hub data set, or the absolute path of a file. None gives the profile's, or else the package's.
+    """A run's corpus: a hub data set, or the absolute path of a file or folder. None gives the profile's, or else the
+    package's.
 
     Raises:
         InputError: the file is missing.
@@ -148,8 +151,8 @@ def source_of(profile: Profile, corpus: str | None) -> str:
     source = str(corpus or profile.data.source or PACKAGE_CORPUS)
     if is_hub_name(source):
         return source
-    if not Path(source).is_file():
-        raise InputError(f"{source}: no such file; give a JSONL or Parquet file, or a hub data set as owner/name")
+    if not Path(source).exists():
+        raise InputError(f"{source}: {NO_FILE}")
     return str(Path(source).resolve())
 
 

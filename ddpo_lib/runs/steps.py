@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Step
+from ddpo_lib.data.files import folder_parts
 from ddpo_lib.models.versions import known_version
 from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
 from ddpo_lib.profiles.settings import Baseline, Section
@@ -22,7 +23,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
 
     Args:
         profile: its settings.
-        source: the corpus, a file or a data set of the hub.
+        source: the corpus, a file, a folder or a data set of the hub.
         hub: whether it is a data set of the hub.
 
     Raises:
@@ -32,7 +33,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     all_spaces = {name: _versioned(choice, choice.model) for name, choice in p.spaces.choices().items()}
     spaces = {name: all_spaces[name] for name in ("semantic", "style")}
     arms = ("sft", *p.arms) if p.arms else ()
-    files = () if hub else (Path(source),)
+    files = () if hub else tuple(folder_parts(Path(source))) if Path(source).is_dir() else (Path(source),)
     label = source if hub else Path(source).name
     data = p.data.model_dump(exclude={"source", "gap", "pair_seed"})
     steps = [

@@ -144,7 +144,7 @@ def test_weights_of_a_missing_file(tmp_path):
 def test_weights_of_a_malformed_line(tmp_path):
     source = write_corpus(tmp_path / "bad.jsonl", [1, 2])
     with source.open("a") as lines:
-        lines.write('{"prompt": "p", "responses": [{"text": "t", "score": NaN}]}\n')
+        lines.write('{"prompt": "p", "responses": [{"text": "t", "score": Infinity}]}\n')
     line = refused("weights", source, tmp_path / "out.parquet")
     assert f"{source}, line 2" in line
     assert "`score`" in line
