@@ -203,13 +203,15 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
         file = extended_by[-1].parent / name if extended_by else Path(name)
     else:
         file = Path(str(_folder() / f"{name}.yaml"))
-    if not file.exists():
+    if not file.is_file():
         raise InputError(f"{where} {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
     if file in extended_by:
         raise InputError(f"{where}: {name} extends itself; name another profile")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), _Yaml)
+    except RecursionError:
+        raise InputError(f"{file}: not a profile: its lists or mappings are nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: not UTF-8, or a date that is none
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a mapping of knobs, got {type(content).__name__}")
@@ -218,6 +220,17 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     if base is None:
         return file, content
     return file, _merge(_resolve(str(base), (*extended_by, file))[1], content)
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML without a key that one mapping has twice; PyYAML keeps the last one without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _with_absolute_paths(value, file: Path, field: tuple[str, ...] = ()):
