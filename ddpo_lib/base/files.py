@@ -19,9 +19,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import cache_folder, content_key
 
 log = logging.getLogger(__name__)
@@ -122,15 +123,12 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name.removeprefix('.')}.lock")
+    lock = lease(path.with_name(f".{path.name.removeprefix('.')}.lock"))
     try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)  # a process that waits for the removed file does not get its lock
+        acquired = lock.acquire(timeout=1)  # seconds; the lock of a process that was killed is taken at the second try
     except Timeout:
         raise InputError(
             f"{path}: another command is writing it now; wait until that one ends, or name another file"
         ) from None
+    with acquired:
+        yield

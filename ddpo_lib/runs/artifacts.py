@@ -133,8 +133,8 @@ def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
 
 
 def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> None:
+    from ddpo_lib.measures.surprisal import mean_surprisal
     from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
-    from ddpo_lib.training.surprisal import mean_surprisal
     from ddpo_lib.training.train import train_preferences
 
     corpus, data = run.table("corpus", "corpus.parquet"), profile.data

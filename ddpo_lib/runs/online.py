@@ -83,9 +83,9 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
     `picked.parquet` contains the samples that can be picked, with `surprisal` if the arm uses it. `pairs.parquet`
     contains the pairs.
     """
+    from ddpo_lib.measures.surprisal import mean_surprisal
     from ddpo_lib.pairs.arms import training_pairs
     from ddpo_lib.spaces.embed import embed
-    from ddpo_lib.training.surprisal import mean_surprisal
     from ddpo_lib.training.train import train_preferences
 
     sampled, trained, arm = run.table(pool, "pool.parquet"), run.path(start) / "trained", online.arm

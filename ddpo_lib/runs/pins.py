@@ -9,10 +9,9 @@ import json
 import logging
 from pathlib import Path
 
-from filelock import FileLock
-
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
+from ddpo_lib.base.locks import lease
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models.models import WHEELS
 from ddpo_lib.models.versions import COMMIT, Kind, find_commit, known_commit
@@ -97,7 +96,7 @@ class _Pins:
         if not self.new or not self.ask:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.file}.lock"):
+        with lease(Path(f"{self.file}.lock")):
             others = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
             aside = self.file.with_suffix(".partial")
             write_json(aside, self.new | others)  # what another process resolved first stays

@@ -74,9 +74,9 @@ def score_modes(trained: Path, prompt: str, world: modeworld.World) -> pd.DataFr
         One row per mode: `plot voice flawed probability`. The probabilities sum to the share of the model's texts that
         can be read and are faithful to the prompt.
     """
+    from ddpo_lib.measures.surprisal import sum_logps
     from ddpo_lib.models import models
     from ddpo_lib.training.logps import with_fused_head
-    from ddpo_lib.training.surprisal import sum_logps
 
     tokenizer, model = models.load_tokenizer(str(trained)), with_fused_head(models.load_model(str(trained)).eval())
     every = product(range(world.plots), range(world.voices), (False, True))

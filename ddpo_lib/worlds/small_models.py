@@ -117,9 +117,9 @@ def make_world(profile: Profile, kind: str, seed: int, folder: Path, run: Run) -
 
 def make_row(profile: Profile, row: WorldRow, seed: int, start: str, folder: Path, run: Run) -> None:
     """Train one arm from the model of its world and measure the modes of its samples; the trained model is not kept."""
+    from ddpo_lib.measures.surprisal import mean_surprisal
     from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
     from ddpo_lib.pairs.rules import make_pairs
-    from ddpo_lib.training.surprisal import mean_surprisal
     from ddpo_lib.training.train import train_preferences
 
     _spare_the_collector()
