@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from ddpo_lib.models import models
+from ddpo_lib.models.adapters import check_template
 from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.training.logps import score_responses, with_fused_head
@@ -30,8 +31,11 @@ def mean_surprisal(corpus: pd.DataFrame, model: Model, trained: Path | None = No
         (n,) float64 in nats per token; higher is less probable.
 
     Raises:
-        InputError: a model that cannot be loaded, or bfloat16 products that are not possible.
+        InputError: a model that cannot be loaded, or one that was trained from another model or with another template;
+            bfloat16 products that are not possible.
     """
+    if trained is not None:
+        check_template(trained, model.template)
     tokenizer = models.load_tokenizer(model.name, model.revision)
     loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
     policy = with_fused_head(use_onednn(loaded.eval(), bfloat16=model.bfloat16_products))

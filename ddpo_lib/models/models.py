@@ -102,11 +102,15 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
         dtype: "float32", "bfloat16" or "float16".
 
     Raises:
-        InputError: a model or wheel that cannot be loaded, or weights whose hash is wrong.
+        InputError: a model or wheel that cannot be loaded, weights whose hash is wrong, or an adapter of another model.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    from ddpo_lib.models.adapters import check_base
+
+    if trained is not None:
+        check_base(trained, name, revision)
     kind = getattr(torch, dtype)
     if trained is not None and not is_adapter(trained):
         return AutoModelForCausalLM.from_pretrained(str(trained), dtype=kind).to(device())

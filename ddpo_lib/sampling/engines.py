@@ -22,6 +22,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
+from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.models.versions import exact_version
 from ddpo_lib.profiles.settings import Baseline, Model, Sampling
@@ -73,8 +74,11 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
         engine: "transformers" or "vllm".
 
     Raises:
-        InputError: the model cannot be loaded, or vLLM is not installed.
+        InputError: the model cannot be loaded, vLLM is not installed, or the arm was trained from another model or with
+            another template.
     """
+    check_base(trained, model.name, model.revision)
+    check_template(trained, model.template)
     render = fill_template(model.template)
     if engine == "vllm":
         _refuse_bfloat16(model)
