@@ -12,6 +12,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.models.models import is_adapter, model_place
 from ddpo_lib.models.versions import exact_version
+from ddpo_lib.profiles.settings import Model
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,51 @@ def check_template(folder: Path, template: str) -> None:
         )
 
 
+def layers_below(model: Model, base, start: Path | None = None) -> int:
+    """The number of layers below the first that an adapter changes; the adapter is `start`, or a new one.
+
+    Raises:
+        InputError: more last layers than there are.
+    """
+    from peft import PeftConfig
+
+    layers = number_of_layers(base)
+    if (last := model.last_layers or layers) > layers:
+        raise InputError(f"model.last_layers: {last} are more than the {layers} layers of {model.name}; give fewer")
+    if start is not None and is_adapter(start):
+        changed = PeftConfig.from_pretrained(str(start)).layers_to_transform
+        return min([changed] if isinstance(changed, int) else changed or [0])
+    return layers - last
+
+
+def add_adapter(base, model: Model, **options):
+    """The base with a new LoRA adapter, as a model of PEFT; `options` are those of `peft.get_peft_model`.
+
+    Raises:
+        InputError: no name of `lora_targets` matches a layer, or more last layers than there are. Names that match
+            nothing beside others that do are told by a line in the log.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    below, layers = layers_below(model, base), number_of_layers(base)
+    lora = LoraConfig(
+        r=model.lora_r,
+        lora_alpha=model.lora_alpha,
+        target_modules=model.lora_targets,
+        layers_to_transform=list(range(below, layers)) if model.last_layers else None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        policy = get_peft_model(base, lora, **options)
+    except ValueError as error:  # no name matches, or PEFT does not know which layers an architecture has
+        raise InputError(
+            f"model.lora_targets: {str(error).splitlines()[0]} Choose from the linear layers of {model.name}: "
+            f"{', '.join(linear_names(base))}"
+        ) from error
+    check_targets(policy)
+    return policy
+
+
 def check_targets(policy) -> None:
     """Check which modules a LoRA adapter has found: names or numbers of layers that match nothing are silent in PEFT.
 
@@ -77,7 +123,7 @@ def check_targets(policy) -> None:
     """
     config, model = policy.peft_config["default"], policy.get_base_model()
     kind, found = type(model).__name__, policy.base_model.targeted_module_names
-    number = model.config.get_text_config().num_hidden_layers
+    number = number_of_layers(model)
     layers = config.layers_to_transform
     layers = [layers] if isinstance(layers, int) else list(layers or [])
     if beyond := [layer for layer in layers if not 0 <= layer < number]:
@@ -91,6 +137,11 @@ def check_targets(policy) -> None:
             "lora_targets: %s of %d names match no layer of %s: %s. Its linear layers are %s",
             *(len(unknown), len(names), kind, ", ".join(unknown), _listed(linear_names(model))),
         )
+
+
+def number_of_layers(model) -> int:
+    """Of its decoder, also in a model that reads more than text."""
+    return model.config.get_text_config().num_hidden_layers
 
 
 def linear_names(model) -> list[str]:

@@ -18,7 +18,7 @@ from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.models.packing import Packed, can_pack, pack, why_padded
-from ddpo_lib.training.self_check import at_rest, gap, plain_logps, random_batch
+from ddpo_lib.models.self_check import at_rest, gap, plain_logps, random_batch
 
 log = logging.getLogger(__name__)
 

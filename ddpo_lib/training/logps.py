@@ -16,7 +16,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ddpo_lib.models.frozen_linears import products_of
 from ddpo_lib.models.lm_head import HeadLogProbs, LogProbs, frozen_head, without_head
 from ddpo_lib.models.packing import can_pack, causal_model, pack, refuse_packing, why_padded
-from ddpo_lib.training.self_check import at_rest, gap, plain_logps, random_batch
+from ddpo_lib.models.self_check import at_rest, gap, plain_logps, random_batch
 
 log = logging.getLogger(__name__)
 

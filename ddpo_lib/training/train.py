@@ -19,18 +19,24 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import SFTConfig
 
 from ddpo_lib.base.code_keys import code_key
-from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import continue_or_begin, write_json
 from ddpo_lib.base.store import content_key
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.models import models
-from ddpo_lib.models.adapters import check_base, check_targets, check_template, linear_names, write_base
+from ddpo_lib.models.adapters import (
+    add_adapter,
+    check_base,
+    check_targets,
+    check_template,
+    layers_below,
+    write_base,
+)
 from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
@@ -169,7 +175,7 @@ def _train(
     tokenizer = models.load_tokenizer(model.name, model.revision)
     whole = model.lora_r is None
     base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
-    depth = _layers_below(model, base, start)
+    depth = 0 if whole else layers_below(model, base, start)
     # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     trunk = None
@@ -180,7 +186,7 @@ def _train(
     if whole:
         policy = base
     elif start is None:
-        policy = _with_new_adapter(base, model, autocast_adapter_dtype=not one_dtype)
+        policy = add_adapter(base, model, autocast_adapter_dtype=not one_dtype)
     else:
         policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
         check_targets(policy)
@@ -264,37 +270,6 @@ def _arguments(optimiser: Optimiser, model: Model, seed: int, folder: Path) -> d
         "report_to": "none",
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-
-
-def _layers_below(model: Model, base, start: Path | None = None) -> int:
-    """The number of layers below the first that an adapter changes; the adapter is `start`, or a new one."""
-    layers = base.config.get_text_config().num_hidden_layers
-    if (last := model.last_layers or layers) > layers:
-        raise InputError(f"model.last_layers: {last} are more than the {layers} layers of {model.name}; give fewer")
-    if start is not None and models.is_adapter(start):
-        changed = PeftConfig.from_pretrained(str(start)).layers_to_transform
-        return min([changed] if isinstance(changed, int) else changed or [0])
-    return layers - last
-
-
-def _with_new_adapter(base, model: Model, **options) -> PeftModel:
-    below, layers = _layers_below(model, base), base.config.get_text_config().num_hidden_layers
-    lora = LoraConfig(
-        r=model.lora_r,
-        lora_alpha=model.lora_alpha,
-        target_modules=model.lora_targets,
-        layers_to_transform=list(range(below, layers)) if model.last_layers else None,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        policy = get_peft_model(base, lora, **options)
-    except ValueError as error:  # no name matches, or PEFT does not know which layers an architecture has
-        raise InputError(
-            f"model.lora_targets: {str(error).splitlines()[0]} Choose from the linear layers of {model.name}: "
-            f"{', '.join(linear_names(base))}"
-        ) from error
-    check_targets(policy)
-    return policy
 
 
 def _templated(prompts: pd.Series, model: Model) -> list[str]:

@@ -8,12 +8,11 @@ from tiny import LAYERS, save_model_and_adapter, tiny_model, tiny_tokenizer
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.models.adapters import check_base, check_targets, check_template, write_base
+from ddpo_lib.measures.surprisal import mean_surprisal
+from ddpo_lib.models.adapters import add_adapter, check_base, check_targets, check_template, layers_below, write_base
 from ddpo_lib.models.models import load_model
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.sampling.engines import open_trained
-from ddpo_lib.training.surprisal import mean_surprisal
-from ddpo_lib.training.train import _layers_below, _with_new_adapter
 
 TEMPLATE = "{prompt} "
 
@@ -100,7 +99,7 @@ def phi3():
 
 
 def test_names_that_match_nothing_are_told(phi3, caplog):
-    _with_new_adapter(phi3, settings("phi3", lora_targets=EMBEDDED))
+    add_adapter(phi3, settings("phi3", lora_targets=EMBEDDED))
     assert caplog.messages == [
         "lora_targets: 5 of 7 names match no layer of Phi3ForCausalLM: gate_proj, k_proj, q_proj, up_proj, v_proj. "
         "Its linear layers are down_proj, gate_up_proj, o_proj, qkv_proj"
@@ -109,24 +108,24 @@ def test_names_that_match_nothing_are_told(phi3, caplog):
 
 def test_names_of_which_none_matches_are_an_error(phi3):
     with pytest.raises(InputError, match=r"model.lora_targets: .*: down_proj, gate_up_proj, o_proj, qkv_proj$"):
-        _with_new_adapter(phi3, settings("phi3", lora_targets=["q_proj"]))
+        add_adapter(phi3, settings("phi3", lora_targets=["q_proj"]))
 
 
 def test_names_that_all_match_are_not_told(caplog):
-    _with_new_adapter(tiny_model(), settings("tiny", lora_targets=EMBEDDED, last_layers=2))
+    add_adapter(tiny_model(), settings("tiny", lora_targets=EMBEDDED, last_layers=2))
     assert not caplog.messages
 
 
 def test_more_last_layers_than_there_are_is_an_error():
-    assert _layers_below(settings("tiny", last_layers=3), tiny_model()) == LAYERS - 3
+    assert layers_below(settings("tiny", last_layers=3), tiny_model()) == LAYERS - 3
     with pytest.raises(InputError, match=rf"model.last_layers: 9 are more than the {LAYERS} layers of tiny"):
-        _layers_below(settings("tiny", last_layers=9), tiny_model())
+        layers_below(settings("tiny", last_layers=9), tiny_model())
 
 
 def test_the_layers_of_the_adapter_that_training_starts_from_decide(trained):
     """With the profile's last layers, the start's adapters below them would be left out without a word."""
     _, _, adapter = trained
-    assert _layers_below(settings("tiny", last_layers=1), tiny_model(), adapter) == 0
+    assert layers_below(settings("tiny", last_layers=1), tiny_model(), adapter) == 0
 
 
 def test_a_layer_past_the_last_is_an_error():
