@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import held
-from ddpo_lib.cli.weights_table import SPACES, read_weights, table_of_weights
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
 from ddpo_lib.deviation.equal_weights import describe_equal
+from ddpo_lib.deviation.weights_table import SPACES, read_weights, table_of_weights
 from ddpo_lib.models import models
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.profiles.profile import Profile, load_profile

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.weights_table import table_of_weights
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import is_blank, read_corpus
+from ddpo_lib.deviation.weights_table import table_of_weights
 from ddpo_lib.profiles.profile import Profile, load_profile
 
 

@@ -14,6 +14,7 @@ import typer
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate, maintain
+from ddpo_lib.cli.clean import clean
 from ddpo_lib.cli.doctor import doctor
 from ddpo_lib.cli.examples import examples
 from ddpo_lib.cli.options import GPUS, HELD_OUT, SPLIT_SEED, Corpus, HeldOut, Profile, Runs, SplitSeed
@@ -80,7 +81,7 @@ def weights(
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
     """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
-    from ddpo_lib.cli import weights_table
+    from ddpo_lib.deviation import weights_table
 
     table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed, windows, reddit)
     if IS_MAIN:
@@ -289,6 +290,7 @@ def make(
 
 
 app.command(epilog=examples("ddpo doctor", "ddpo doctor --profile smoke --runs runs"))(doctor)
+app.command(epilog=examples("ddpo clean", "ddpo clean --profile smoke --yes"))(clean)
 
 
 def _give_memory_back() -> None:

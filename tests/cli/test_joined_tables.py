@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.weights_table import read_weights
+from ddpo_lib.deviation.weights_table import read_weights
 from ddpo_lib.pairs.rules import make_pairs
 
 

@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli import weights_table
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, Limits, read_corpus
-from ddpo_lib.deviation import weight_shards
+from ddpo_lib.deviation import weight_shards, weights_table
 
 WORKFLOW = Path(__file__).parents[2] / "workflow" / "weights.smk"
 N = 4
