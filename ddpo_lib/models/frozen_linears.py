@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft.tuners import lora
 from torch import nn
 
 from ddpo_lib.base.errors import InputError
@@ -52,12 +51,14 @@ def fast_frozen_linears(*models: nn.Module, bfloat16: bool = False) -> Iterator[
     Raises:
         InputError: bfloat16 is asked of a processor without such instructions, or of models without such a layer.
     """
+    from peft.tuners.lora import Linear  # most processes that import this module run no adapter
+
     if bfloat16:
         check_bfloat16(*models)
     layers = [layer for model in models for layer in model.modules() if "forward" not in vars(layer)]
     heads = _heads(*models)
     frozen = {layer: _Frozen(layer, False, bfloat16, layer in heads) for layer in layers if _can_be_fast(layer)}
-    adapted = [layer for layer in layers if type(layer) is lora.Linear and layer.base_layer in frozen]
+    adapted = [layer for layer in layers if type(layer) is Linear and layer.base_layer in frozen]
     forwards = frozen | {layer: _Adapted(layer, frozen[layer.base_layer]) for layer in adapted}
     for layer, forward in forwards.items():
         layer.forward = forward
@@ -186,7 +187,7 @@ class _Frozen:
 class _Adapted:
     """The forward of PEFT's LoRA on a frozen layer, for one plain adapter; in any other case PEFT's own forward."""
 
-    def __init__(self, layer: lora.Linear, base: _Frozen):
+    def __init__(self, layer: nn.Module, base: _Frozen):
         self._layer, self._base = layer, base
 
     def __call__(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:

@@ -39,7 +39,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer, HashingVectorizer, TfidfTransformer
 
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
 
@@ -48,7 +47,6 @@ CONTRACTIONS = frozenset(
     "they're they've they'd they'll that's there's what's who's let's isn't aren't wasn't weren't don't doesn't didn't "
     "can't couldn't won't wouldn't shouldn't haven't hasn't hadn't".split()
 )
-FUNCTION_WORDS = ENGLISH_STOP_WORDS | CONTRACTIONS
 DELTA_WORDS = 150
 TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|\s+|[^\w\s]|_")
 STRAIGHT = str.maketrans("’‘“”", "''\"\"")
@@ -115,7 +113,7 @@ def _mask(token: str) -> str:
         return "\n" if "\n" in token else " "
     if token[0].isdigit():
         return "#"
-    if not token[0].isalpha() or token.lower() in FUNCTION_WORDS:
+    if not token[0].isalpha() or token.lower() in _function_words():
         return token
     if token.isupper() and len(token) > 1:
         return "A"
@@ -126,13 +124,24 @@ def _words(text: str) -> list[str]:
     return [token.lower() for token in TOKEN.findall(text.translate(STRAIGHT)) if not token.isspace()]
 
 
-def _ngram_counter() -> HashingVectorizer:
+@cache
+def _function_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return ENGLISH_STOP_WORDS | CONTRACTIONS
+
+
+def _ngram_counter():
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     return HashingVectorizer(
         analyzer="char", ngram_range=(1, 3), lowercase=False, n_features=4096, alternate_sign=False, norm=None
     )
 
 
-def _word_counter() -> HashingVectorizer:
+def _word_counter():
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     return HashingVectorizer(analyzer=_words, n_features=8192, alternate_sign=False, norm=None)
 
 
@@ -148,8 +157,10 @@ def _ngram_scale() -> np.ndarray:
 
 
 @cache
-def _word_norms() -> tuple[TfidfTransformer, np.ndarray]:
-    """The rarity of each word, and the mean tf-idf vector of the package's corpus."""
+def _word_norms() -> tuple:
+    """The rarity of each word, a fitted `TfidfTransformer`, and the mean tf-idf vector of the package's corpus."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
     counts = _word_counter().transform(_package_texts())
     rarity = TfidfTransformer(sublinear_tf=True).fit(counts)
     return rarity, np.asarray(rarity.transform(counts).mean(axis=0)).ravel()
@@ -158,7 +169,7 @@ def _word_norms() -> tuple[TfidfTransformer, np.ndarray]:
 @cache
 def _delta_norms() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """The most frequent function words of the package's corpus, with the mean and standard deviation of their rates."""
-    words = tuple(sorted(FUNCTION_WORDS))
+    words = tuple(sorted(_function_words()))
     rates, _ = _function_word_rates(_package_texts(), words)
     often = np.sort(np.argsort(-rates.mean(axis=0), kind="stable")[:DELTA_WORDS])
     return tuple(words[i] for i in often), rates[:, often].mean(axis=0), rates[:, often].std(axis=0)
@@ -166,6 +177,8 @@ def _delta_norms() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
 
 def _function_word_rates(texts: list[str], words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(texts, words) share of each word among a text's words and marks, and (texts,) the number of words and marks."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
     tokens = [_words(text) for text in texts]
     totals = np.array([len(of_text) for of_text in tokens])
     counts = CountVectorizer(analyzer=list, vocabulary=words).transform(tokens)
