@@ -18,6 +18,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import file_hash
 from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import cache_folder
+from ddpo_lib.models.boundaries import check_template
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
 
     Args:
         name: an embedded name, a folder, or a hub model.
-        trained: folder of a LoRA adapter, which is merged into the model's weights, or of a whole model.
+        trained: folder of a LoRA adapter, or of a whole model. In float32 an adapter is merged into the model's
+            weights. In a shorter format it stays beside them, since merging would round away part of it.
         revision: of a hub model.
         dtype: "float32", "bfloat16" or "float16".
 
@@ -118,8 +120,11 @@ def load_model(name: str, trained: Path | None = None, *, revision: str | None =
     if trained is not None:
         from peft import PeftModel
 
-        # PEFT freezes the model; merged, it is one that can be trained, as it is without an adapter
-        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload().requires_grad_(True)
+        adapted = PeftModel.from_pretrained(model, str(trained))
+        model = adapted.get_base_model()  # its layers hold the adapter, in float32
+        if kind == torch.float32:
+            # PEFT freezes the model; merged, it is one that can be trained, as it is without an adapter
+            model = adapted.merge_and_unload().requires_grad_(True)
     return model.to(device())
 
 
@@ -159,8 +164,13 @@ def _in_float32(module, inputs):
 
 
 def token_counter(name: str, revision: str | None, template: str):
-    """A function (prompt, response) -> number of tokens of the templated prompt, the response and its end token."""
+    """A function (prompt, response) -> number of tokens of the templated prompt, the response and its end token.
+
+    Raises:
+        InputError: as in `load_tokenizer`, or a template that ends inside a token.
+    """
     tokenizer = load_tokenizer(name, revision)
+    check_template(tokenizer, template)
     return lambda prompt, text: len(tokenizer(template.replace("{prompt}", prompt) + text).input_ids) + 1
 
 

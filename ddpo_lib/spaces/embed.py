@@ -272,6 +272,9 @@ def _version(space: Space) -> str:
     """What a vector depends on besides its text."""
     if space.model in COUNTED:
         return version_of(space)
+    from ddpo_lib.models.numerics import numerics  # imports torch
+
     asked = {"prompt": space.prompt, "truncate_dim": space.truncate_dim}
     changed = {name: value for name, value in asked.items() if value is not None}
-    return f"{version_of(space)} in steps of {STEP}" + (f" with {changed}" if changed else "")
+    computed = f"in steps of {STEP}, {numerics(models.device(), dtype='as stored')}"
+    return f"{version_of(space)} {computed}" + (f" with {changed}" if changed else "")

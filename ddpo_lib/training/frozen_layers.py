@@ -17,6 +17,7 @@ from trl.trainer.utils import hash_module
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models.frozen_linears import use_onednn
+from ddpo_lib.models.numerics import numerics_of
 from ddpo_lib.models.packing import Packed, can_pack, pack, why_padded
 from ddpo_lib.models.self_check import at_rest, gap, plain_logps, random_batch
 
@@ -77,8 +78,10 @@ class Trunk:
     def __call__(self, packed: Packed) -> torch.Tensor:
         """Hidden states above the trunk, (1, T, d), for the (1, T) tokens of a packed row."""
         tokens = packed.tokens[0].tolist()
+        arithmetic = numerics_of(self.layers, attention=self._model.config._attn_implementation)
         keys = [
-            content_key(str(tokens[low:high]), str(tokens[start:stop])) for (low, high), start, stop in packed.pieces
+            content_key(arithmetic, str(tokens[low:high]), str(tokens[start:stop]))
+            for (low, high), start, stop in packed.pieces
         ]
         known = self._store.get(list(set(keys)))
         if not known.keys() >= set(keys):

@@ -62,18 +62,19 @@ def with_reference_logps(data: Dataset, version: str, compute: Callable[[Dataset
     return data
 
 
-def version_of(model, weights: str, below: str, bfloat16: bool) -> str:
+def version_of(model, weights: str, below: str, arithmetic: str) -> str:
     """A key of what a reference log-probability depends on besides the tokens, including the code that computes it.
 
     Args:
-        model: the reference; the settings of its adapters count.
+        model: the reference; its settings count, and those of its adapters.
         weights: a hash of its weights.
         below: a hash of the layers that were taken out of it, or "".
-        bfloat16: whether products with its frozen weights are in bfloat16.
+        arithmetic: of `numerics.numerics_of`.
     """
     adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
     code = code_key(logps.score_responses)["code"]
-    return content_key(weights, below, json.dumps(adapters, sort_keys=True, default=_plain), code, str(bfloat16))
+    settings = model.config.to_json_string(), json.dumps(adapters, sort_keys=True, default=_plain)
+    return content_key(weights, below, *settings, arithmetic, code)
 
 
 @contextmanager

@@ -174,7 +174,8 @@ def _train(
         check_template(start, model.template)
     tokenizer = models.load_tokenizer(model.name, model.revision)
     whole = model.lora_r is None
-    base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=model.dtype)
+    dtype = "float32" if whole else model.dtype  # of trained parameters: see `numerics`
+    base = models.load_model(model.name, start if whole else None, revision=model.revision, dtype=dtype)
     depth = 0 if whole else layers_below(model, base, start)
     # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))

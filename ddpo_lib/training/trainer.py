@@ -24,7 +24,9 @@ from trl import DPOTrainer, SFTTrainer
 from trl.models import prepare_deepspeed
 
 from ddpo_lib.base.store import content_key
+from ddpo_lib.models.boundaries import warn_of_prompts
 from ddpo_lib.models.fast_products import FastProducts
+from ddpo_lib.models.numerics import numerics_of, train_in_float32
 from ddpo_lib.training.batches import ByLength, check_columns, check_lengths, check_weights, with_column, with_weights
 from ddpo_lib.training.checkpoints import WholeCheckpoints
 from ddpo_lib.training.config import DeviationConfig, check_arguments
@@ -43,6 +45,8 @@ from ddpo_lib.training.reference import (
 
 class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
     """DPO, DDPO, ORPO and DORPO (paper, the DDPO and DORPO objectives).
+
+    Parameters that are trained are made float32, as TRL loads a model by its name; `bf16` computes by autocast.
 
     The loss of a step is the mean of weight times loss over its pairs. It does not depend on how the pairs are divided
     into micro-batches and processes. A pair has the weight of its winner. Weights sum to n over the n responses to a
@@ -87,6 +91,8 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         args = args or DeviationConfig("deviation-trainer")
         check_arguments(args, ref_model, processing_class, compute_metrics, trunk)
         self._name = _method(args, train_dataset)
+        if isinstance(model, torch.nn.Module) and peft_config is None:
+            _to_float32(model, args)  # before the reference is computed with it
         if ref_model is None and needs_copy(model, args, peft_config):
             ref_model = deepcopy(model)  # TRL would load the model's folder, which may hold other weights
         self.bfloat16_products = args.bfloat16_products
@@ -105,6 +111,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
             peft_config=peft_config,
         )
         _check_trains(self.model)
+        _to_float32(self.model, args)
         if self.aux_loss_enabled:
             raise ValueError("router_aux_loss_coef: a router's auxiliary loss is not part of these losses; set it to 0")
         if self.ref_model is not None and trunk is not None:
@@ -172,6 +179,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         check_columns(dataset, dataset_name)
         if isinstance(dataset, Dataset) and "weight" in dataset.column_names:
             check_weights(dataset["weight"], dataset_name)
+        texts = _plain_texts(dataset)
         longest, args.max_length = args.max_length, None  # TRL would cut long pairs; here they are an error
         try:
             dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -182,6 +190,8 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         ids = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
         lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in ids]
         check_lengths(lengths, longest, dataset_name)
+        if texts:
+            warn_of_prompts(processing_class, *texts, [len(ids) for ids in dataset["prompt_ids"]], dataset_name)
         return with_column(dataset, args.length_column_name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
@@ -194,7 +204,10 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
             version = uuid.uuid4().hex
         else:
             below = self._trunk.version if self._trunk else ""
-            version = version_of(self.model, self._precompute_model_hash, below, self.bfloat16_products)
+            with self.accelerator.autocast():
+                kinds = {"device": self.args.device.type, "bfloat16_products": self.bfloat16_products}
+                arithmetic = numerics_of(self.model, **kinds)
+            version = version_of(self.model, self._precompute_model_hash, below, arithmetic)
         return with_reference_logps(dataset, version, partial(self._reference_logps, batch_size))
 
     def _reference_logps(self, batch_size: int, dataset: Dataset) -> list[np.ndarray]:
@@ -244,6 +257,7 @@ class ResponseSFTTrainer(FastProducts, ByLength, WholeCheckpoints, SFTTrainer):
         self.bfloat16_products = bfloat16_products
         super().__init__(*args, **kwargs)
         _check_trains(self.model)
+        _to_float32(self.model, self.args)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scored = score_responses(model, inputs, inputs["labels"] != -100, self._trunk)
@@ -260,12 +274,25 @@ def _method(args: DeviationConfig, data) -> str:
     return ("D" if weighted else "") + args.loss.upper()
 
 
+def _plain_texts(dataset) -> tuple[list[str], list[str]] | None:
+    """Prompts and chosen responses, if they are texts; TRL itself looks at conversations."""
+    if not isinstance(dataset, Dataset) or not {"prompt", "chosen"} <= {*dataset.column_names}:
+        return None
+    prompts, chosen = list(dataset["prompt"]), list(dataset["chosen"])
+    return (prompts, chosen) if all(isinstance(text, str) for text in (*prompts[:1], *chosen[:1])) else None
+
+
 def _check_trains(model) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
             "model: none of its parameters is trained; load its adapter with `is_trainable=True`, or call "
             "`requires_grad_(True)` on what is to be trained"
         )
+
+
+def _to_float32(model, args) -> None:
+    if not is_deepspeed_zero3_enabled():  # it keeps float32 copies itself
+        train_in_float32(model, autocast=bool(args.bf16 or args.fp16))
 
 
 def _note(trainer, metrics: dict[str, torch.Tensor], attention_mask: torch.Tensor) -> None:
