@@ -14,6 +14,8 @@ from functools import cache
 
 import torch
 
+from ddpo_lib.models.packing import PACKED_ATTENTION
+
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "transformers")
@@ -62,8 +64,16 @@ def numerics_of(
     dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters})
     autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
     attention = attention or getattr(getattr(model, "config", None), "_attn_implementation", None)
+    attention = "sdpa" if attention == PACKED_ATTENTION else attention  # its name from the first packed row on
     products = "bfloat16" if bfloat16_products else None
     return numerics(device, dtype=" ".join(dtypes), autocast=autocast, attention=attention, products=products)
+
+
+def settings_of(model) -> str:
+    """The settings of a transformers model that its outputs depend on, as text for a key."""
+    settings = model.config.to_dict()
+    unread = ("use_cache", "transformers_version", "_name_or_path", "architectures")
+    return json.dumps({k: v for k, v in settings.items() if k not in unread}, sort_keys=True, default=str)
 
 
 def train_in_float32(model: torch.nn.Module, *, autocast: bool) -> None:

@@ -17,7 +17,7 @@ from trl.trainer.utils import hash_module
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.store import Store, content_key
 from ddpo_lib.models.frozen_linears import use_onednn
-from ddpo_lib.models.numerics import numerics_of
+from ddpo_lib.models.numerics import numerics_of, settings_of
 from ddpo_lib.models.packing import Packed, can_pack, pack, why_padded
 from ddpo_lib.models.self_check import at_rest, gap, plain_logps, random_batch
 
@@ -65,7 +65,7 @@ class Trunk:
         self.layers = nn.ModuleList(self._upper[:depth]).requires_grad_(False)
         self._passed = [_PassOver(layer, lowest=i == 0) for i, layer in enumerate(self.layers)]
         weights, code = _hashes(model, self._upper, self.layers), code_key(keep_lower_layers)["code"]
-        self.version = content_key(*weights, model.config.to_json_string(), code, str(bfloat16))
+        self.version = content_key(*weights, settings_of(model), code, str(bfloat16))
         self._store = Store(f"trunk-{self.version[:16]}")
         self._take_out()
         try:

@@ -19,6 +19,7 @@ from trl.trainer.utils import hash_module, use_adapter
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import Store, content_key
+from ddpo_lib.models.numerics import settings_of
 from ddpo_lib.training import logps
 from ddpo_lib.training.batches import with_column
 
@@ -73,7 +74,7 @@ def version_of(model, weights: str, below: str, arithmetic: str) -> str:
     """
     adapters = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
     code = code_key(logps.score_responses)["code"]
-    settings = model.config.to_json_string(), json.dumps(adapters, sort_keys=True, default=_plain)
+    settings = settings_of(model), json.dumps(adapters, sort_keys=True, default=_plain)
     return content_key(weights, below, *settings, arithmetic, code)
 
 
