@@ -50,6 +50,14 @@ def check_template(tokenizer, template: str) -> None:
             )
 
 
+def plain_texts(pairs) -> tuple[list[str], list[str]]:
+    """The prompts and chosen responses of a data set in memory; none of a stream or of conversations, which TRL checks."""
+    if not {"prompt", "chosen"} <= {*(getattr(pairs, "column_names", None) or ())} or not hasattr(pairs, "__len__"):
+        return [], []
+    prompts, chosen = list(pairs["prompt"]), list(pairs["chosen"])
+    return (prompts, chosen) if all(isinstance(text, str) for text in (*prompts[:1], *chosen[:1])) else ([], [])
+
+
 def warn_of_prompts(tokenizer, prompts: list[str], responses: list[str], kept: list[int], name: str) -> None:
     """Log a warning if prompts end inside a token: how many, and the tokens of the first.
 

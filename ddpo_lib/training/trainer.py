@@ -24,7 +24,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.models import prepare_deepspeed
 
 from ddpo_lib.base.store import content_key
-from ddpo_lib.models.boundaries import warn_of_prompts
+from ddpo_lib.models.boundaries import plain_texts, warn_of_prompts
 from ddpo_lib.models.fast_products import FastProducts
 from ddpo_lib.models.numerics import numerics_of, train_in_float32
 from ddpo_lib.training.batches import ByLength, check_columns, check_lengths, check_weights, with_column, with_weights
@@ -179,7 +179,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         check_columns(dataset, dataset_name)
         if isinstance(dataset, Dataset) and "weight" in dataset.column_names:
             check_weights(dataset["weight"], dataset_name)
-        texts = _plain_texts(dataset)
+        texts = plain_texts(dataset)
         longest, args.max_length = args.max_length, None  # TRL would cut long pairs; here they are an error
         try:
             dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -190,8 +190,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         ids = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
         lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in ids]
         check_lengths(lengths, longest, dataset_name)
-        if texts:
-            warn_of_prompts(processing_class, *texts, [len(ids) for ids in dataset["prompt_ids"]], dataset_name)
+        warn_of_prompts(processing_class, *texts, list(map(len, dataset["prompt_ids"])), dataset_name)
         return with_column(dataset, args.length_column_name, lengths)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
@@ -272,14 +271,6 @@ def _method(args: DeviationConfig, data) -> str:
     """The method's name for the model card."""
     weighted = "weight" in next(iter(data or ()), {})
     return ("D" if weighted else "") + args.loss.upper()
-
-
-def _plain_texts(dataset) -> tuple[list[str], list[str]] | None:
-    """Prompts and chosen responses, if they are texts; TRL itself looks at conversations."""
-    if not isinstance(dataset, Dataset) or not {"prompt", "chosen"} <= {*dataset.column_names}:
-        return None
-    prompts, chosen = list(dataset["prompt"]), list(dataset["chosen"])
-    return (prompts, chosen) if all(isinstance(text, str) for text in (*prompts[:1], *chosen[:1])) else None
 
 
 def _check_trains(model) -> None:
