@@ -51,7 +51,7 @@ def check_template(tokenizer, template: str) -> None:
 
 
 def plain_texts(pairs) -> tuple[list[str], list[str]]:
-    """The prompts and chosen responses of a data set in memory; none of a stream or of conversations, which TRL checks."""
+    """Prompts and chosen responses of a data set in memory; none of a stream or of conversations, which TRL checks."""
     if not {"prompt", "chosen"} <= {*(getattr(pairs, "column_names", None) or ())} or not hasattr(pairs, "__len__"):
         return [], []
     prompts, chosen = list(pairs["prompt"]), list(pairs["chosen"])
