@@ -29,7 +29,7 @@ def changed_tokens(tokenizer, prompt: str, response: str) -> tuple[list[str], li
     return tuple([tokenizer.decode([token]) for token in ids[same : same + SHOWN]] for ids in (alone, together))
 
 
-def check_template(tokenizer, template: str) -> None:
+def check_end(tokenizer, template: str) -> None:
     """Check that a template ends at the edge of a token, whatever response follows.
 
     Args:

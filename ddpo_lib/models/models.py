@@ -18,7 +18,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import file_hash
 from ddpo_lib.base.locks import lease
 from ddpo_lib.base.store import cache_folder
-from ddpo_lib.models.boundaries import check_template
+from ddpo_lib.models.boundaries import check_end
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def token_counter(name: str, revision: str | None, template: str):
         InputError: as in `load_tokenizer`, or a template that ends inside a token.
     """
     tokenizer = load_tokenizer(name, revision)
-    check_template(tokenizer, template)
+    check_end(tokenizer, template)
     return lambda prompt, text: len(tokenizer(template.replace("{prompt}", prompt) + text).input_ids) + 1
 
 

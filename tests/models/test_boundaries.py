@@ -5,7 +5,7 @@ from datasets import Dataset
 from tiny import tiny_model, tiny_tokenizer
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.models.boundaries import changed_tokens, check_template, warn_of_prompts
+from ddpo_lib.models.boundaries import changed_tokens, check_end, warn_of_prompts
 from ddpo_lib.models.models import load_tokenizer, token_counter
 from ddpo_lib.profiles.profile import load_profile, names
 
@@ -32,12 +32,12 @@ def test_the_tokens_that_change_are_shown(tokenizer, prompt, response, found):
 def test_a_template_that_ends_inside_a_token_is_refused(tokenizer):
     with pytest.raises(InputError, match=r"model.template: ends inside a token.*\[' '\].*\[' Once'"):
         token_counter("smollm2-135m-instruct", None, "### Prompt:\n{prompt}\n### Story: ")
-    check_template(tokenizer, "### Prompt:\n{prompt}\n### Story:")
+    check_end(tokenizer, "### Prompt:\n{prompt}\n### Story:")
 
 
 def test_the_templates_of_the_shipped_profiles_end_at_a_token(tokenizer):
     for name in names():
-        check_template(tokenizer, load_profile(name).model.template)
+        check_end(tokenizer, load_profile(name).model.template)
 
 
 def test_prompts_that_end_inside_a_token_are_counted(tokenizer, caplog):
