@@ -3,8 +3,9 @@
 `runs/<name>/<artifact>/` holds the files of one artifact and its `manifest.json`. An artifact's *key* is a hash of
 its parameters, of the code that makes it (`code_keys`), and of the keys of its inputs. An artifact is fresh if its
 manifest contains that key. A stale or missing artifact is made in `.partial/` and then moved into place whole. So a
-killed process leaves no incomplete artifact, and a step that keeps checkpoints continues from them. If another run in
-the same folder has an artifact with the same key, this run takes it over and does not make it again.
+killed process leaves no incomplete artifact, and a step that keeps checkpoints continues from them. What a killed
+process left in `.partial/` is removed when the artifact is made. If another run in the same folder has an artifact with
+the same key, this run takes it over and does not make it again.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -23,9 +25,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from filelock import Timeout
+
 from ddpo_lib.base import gpus
 from ddpo_lib.base.code_keys import code_key
-from ddpo_lib.base.files import file_hash, write_json
+from ddpo_lib.base.files import file_hash, read_mapping, sync, write_json
 from ddpo_lib.base.locks import lease
 
 log = logging.getLogger(__name__)
@@ -92,11 +96,7 @@ class Run:
 
     def manifest(self, name: str) -> dict:
         """What an artifact's manifest says; {} where there is none or it cannot be read."""
-        try:
-            content = json.loads((self.folder / name / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_mapping(self.folder / name / "manifest.json")
 
     def is_fresh(self, name: str) -> bool:
         return self.manifest(name).get("key") == self.key(name)
@@ -134,25 +134,32 @@ class Run:
         with lease(Path(f"{aside}.lock")):
             if self.is_fresh(step.name):  # another process made it while this one waited
                 return
-            if self._take_over(step.name, key, aside.with_suffix(".twin")):
+            if self._take_over(step.name, key, Path(f"{aside}.twin")):
                 return
-            log.info("making %s", step.name)
-            aside.mkdir(exist_ok=True)
-            start = time.monotonic()
-            step.make(aside, self)
-            manifest = {
-                "name": step.name,
-                "key": key,
-                "params": step.params,
-                "inputs": {needed: self.key(needed) for needed in step.inputs},
-                "code": self.code(step.name),
-                "seconds": round(time.monotonic() - start, 1),
-                "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-                **surroundings(),
-            }
-            write_json(aside / "manifest.json", manifest)
+            if read_mapping(aside / "manifest.json").get("key") != key:  # else a kill left it whole
+                self._fill(step, aside)
             self._put_in_place(step.name, aside)
-            log.info("made %s in %.0f s", step.name, manifest["seconds"])
+            self._clear(step.name)
+
+    def _fill(self, step: Step, aside: Path) -> None:
+        """Make an artifact in a folder beside its place; the manifest comes last, when all else is on disk."""
+        log.info("making %s", step.name)
+        aside.mkdir(exist_ok=True)
+        start = time.monotonic()
+        step.make(aside, self)
+        manifest = {
+            "name": step.name,
+            "key": self.key(step.name),
+            "params": step.params,
+            "inputs": {needed: self.key(needed) for needed in step.inputs},
+            "code": self.code(step.name),
+            "seconds": round(time.monotonic() - start, 1),
+            "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            **surroundings(),
+        }
+        sync(aside)
+        write_json(aside / "manifest.json", manifest)
+        log.info("made %s in %.0f s", step.name, manifest["seconds"])
 
     def _take_over(self, name: str, key: str, aside: Path) -> bool:
         """Take over an artifact with that name and key from another run in the same folder, if there is one.
@@ -165,7 +172,7 @@ class Run:
             shutil.rmtree(aside, ignore_errors=True)  # a kill may have left it
             try:
                 shutil.copytree(beside / name, aside, copy_function=_link)
-                whole = json.loads((aside / "manifest.json").read_text(encoding="utf-8"))["key"] == key
+                whole = read_mapping(aside / "manifest.json").get("key") == key
             except OSError:  # the other run is replacing it
                 whole = False
             if whole:
@@ -175,12 +182,26 @@ class Run:
         return False
 
     def _put_in_place(self, name: str, aside: Path) -> None:
-        final, old = self.folder / name, aside.with_suffix(".old")
+        final, old = self.folder / name, Path(f"{aside}.old")
         shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
         if final.exists():
             final.replace(old)
         aside.replace(final)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _clear(self, name: str) -> None:
+        """Remove what kills left of an artifact that is made now, under other keys; what is being made stays."""
+        of = re.compile(rf"({re.escape(name)}-[0-9a-f]{{12}})(\.\w+)?")
+        found = [match for path in (self.folder / ".partial").iterdir() if (match := of.fullmatch(path.name))]
+        for left in {match[1] for match in found} - {f"{name}-{self.key(name)[:12]}"}:
+            lock = lease(self.folder / ".partial" / f"{left}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            for kind in ("", ".twin", ".old"):
+                shutil.rmtree(self.folder / ".partial" / f"{left}{kind}", ignore_errors=True)
+            lock.release()
 
 
 def hash_parts(name: str, params: dict, inputs: dict, code: dict, files: Collection[Path]) -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.files import held
+from ddpo_lib.base.files import sync
+from ddpo_lib.base.unfinished import held
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
 from ddpo_lib.deviation.equal_weights import describe_equal
@@ -74,6 +75,7 @@ def _train_into(
     processes = PartialState()
     if processes.is_main_process:
         (aside / "log.json").replace(aside / "trained" / "log.json")
+        sync(aside / "trained")
         (aside / "trained").replace(out)
         shutil.rmtree(aside)
     processes.destroy_process_group()

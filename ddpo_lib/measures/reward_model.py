@@ -26,8 +26,9 @@ from transformers import (
 
 from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.files import continue_or_begin, write_json
+from ddpo_lib.base.files import write_json
 from ddpo_lib.base.store import content_key
+from ddpo_lib.base.unfinished import continue_or_begin
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.models import models
 from ddpo_lib.models.memory import memory_advice

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from ddpo_lib.base.files import differing, held
+from ddpo_lib.base.unfinished import differing, held
 from ddpo_lib.sampling.completions import Completion
 
 log = logging.getLogger(__name__)

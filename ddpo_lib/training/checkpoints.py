@@ -6,12 +6,11 @@ sizes, so a checkpoint that a kill, a full disk or a power failure left incomple
 
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
 
-from ddpo_lib.base.files import read_mapping
+from ddpo_lib.base.files import read_mapping, sync
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +87,8 @@ def _check_arm(checkpoint: Path, there: dict | None, arm: dict) -> None:
 
 
 def _mark(place: Path, facts: dict) -> None:
+    sync(place)
     files = sorted(file for file in place.rglob("*") if file.is_file())
-    for file in files:
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
     sizes = {str(file.relative_to(place)): file.stat().st_size for file in files}
     aside = place / f"{FILE}.partial"
     aside.write_text(json.dumps({"files": sizes, **facts}), encoding="utf-8")

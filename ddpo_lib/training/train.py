@@ -25,8 +25,9 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import SFTConfig
 
 from ddpo_lib.base.code_keys import code_key
-from ddpo_lib.base.files import continue_or_begin, write_json
+from ddpo_lib.base.files import write_json
 from ddpo_lib.base.store import content_key
+from ddpo_lib.base.unfinished import continue_or_begin
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.models import models
 from ddpo_lib.models.adapters import (

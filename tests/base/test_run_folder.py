@@ -15,6 +15,7 @@ import pytest
 
 from ddpo_lib.base import run_folder
 from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.locks import lease
 from ddpo_lib.base.run_folder import Run, Step
 
 
@@ -131,6 +132,50 @@ def test_a_manifest_that_cannot_be_read_counts_as_missing(workshop, damage):
 def fails_half_way(folder: Path, run: Run) -> None:
     (folder / "half.txt").write_text("half")
     raise RuntimeError("out of luck")
+
+
+def test_what_kills_left_under_other_keys_goes_when_the_artifact_is_made(workshop):
+    """Only that artifact's: `arm` is no `arm-b`. What another process makes stays."""
+    for number in range(3):
+        with pytest.raises(RuntimeError):
+            workshop.run(arm={"make": fails_half_way, "params": {"gap": number}}).path("arm")
+    partial = workshop.folder / "run" / ".partial"
+    names = {path.name for path in partial.iterdir()}
+    assert len(names) == 3
+    working = next(iter(names))
+    others = ["arm-b-0123456789ab", "pairs-0123456789ab", "arm-0123456789ab-c"]
+    for name in (*others, "arm-0123456789ab.twin", "arm-0123456789ab.old"):
+        (partial / name).mkdir()
+    with lease(partial / f"{working}.lock"):
+        workshop.run().path("arm")
+        assert {path.name for path in partial.iterdir()} == {working, f"{working}.lock", *others}
+    workshop.run(arm={"params": {"gap": 9}}).path("arm")
+    assert {path.name for path in partial.iterdir()} == set(others)
+
+
+def test_what_was_whole_when_it_was_killed_is_not_made_again(workshop):
+    workshop.make_all()
+    run = workshop.run()
+    arm, aside = run.folder / "arm", run.folder / ".partial" / f"arm-{run.key('arm')[:12]}"
+    arm.replace(aside)
+    assert workshop.make_all() == []
+    assert (arm / "result.txt").read_text() == "arm {}"
+    arm.replace(aside)
+    os.truncate(aside / "manifest.json", 20)
+    assert workshop.make_all() == ["arm"]
+
+
+def test_artifacts_whose_names_differ_after_a_dot_do_not_share_what_is_left(tmp_path):
+    names = ("arm-a.b", "arm-a.c")
+
+    def make(folder: Path, run: Run) -> None:
+        (folder / "name.txt").write_text(folder.name)
+
+    run = Run(tmp_path / "run", {name: Step(name, make) for name in names})
+    for name in names:
+        beside = Run(tmp_path / "beside", run.steps).path(name)
+        assert run.path(name) != beside and (run.path(name) / "name.txt").read_text().startswith(name)
+    assert list((run.folder / ".partial").iterdir()) == []
 
 
 def test_a_maker_that_fails_leaves_no_artifact(workshop):

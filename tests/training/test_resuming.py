@@ -194,7 +194,7 @@ def test_an_arm_of_another_start_weight_or_setting_begins_anew(corpus, settings,
         "data": call(pairs.assign(weight=1.0), starts[0]),
         "settings": call(pairs, starts[0], beta=0.2),
     }.items():
-        folder = Path(shutil.copytree(out, tmp_path / named))
+        folder = Path(shutil.copytree(out, tmp_path / f"asked with another {named}"))
         assert train_until(1, other, folder) == [1]
         assert f"({named} differs)" in caplog.text
 
