@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -193,15 +194,14 @@ class Run:
         """Remove what kills left of an artifact that is made now, under other keys; what is being made stays."""
         of = re.compile(rf"({re.escape(name)}-[0-9a-f]{{12}})(\.\w+)?")
         found = [match for path in (self.folder / ".partial").iterdir() if (match := of.fullmatch(path.name))]
-        for left in {match[1] for match in found} - {f"{name}-{self.key(name)[:12]}"}:
-            lock = lease(self.folder / ".partial" / f"{left}.lock")
+        for left in {match[1] for match in found}:
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
+                own = left == f"{name}-{self.key(name)[:12]}"  # locked by the caller
+                with nullcontext() if own else lease(self.folder / ".partial" / f"{left}.lock").acquire(timeout=1):
+                    for kind in ("", ".twin", ".old"):
+                        shutil.rmtree(self.folder / ".partial" / f"{left}{kind}", ignore_errors=True)
+            except Timeout:  # another process makes it
                 continue
-            for kind in ("", ".twin", ".old"):
-                shutil.rmtree(self.folder / ".partial" / f"{left}{kind}", ignore_errors=True)
-            lock.release()
 
 
 def hash_parts(name: str, params: dict, inputs: dict, code: dict, files: Collection[Path]) -> str:
