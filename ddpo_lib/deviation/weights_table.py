@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import file_hash
 from ddpo_lib.data.corpus import read_corpus
-from ddpo_lib.data.files import is_parquet
+from ddpo_lib.data.files import folder_parts, is_parquet
 from ddpo_lib.data.ids import told_apart
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.equal_weights import describe_equal
@@ -58,7 +60,8 @@ def weights(
     versions = {name: version_of(model) for name, model in (("semantic", semantic), ("style", style))}
     table.attrs["versions"] = versions
     if part:  # for `merge`, which needs each shard of one corpus once
-        options = [source, semantic, style, scale, floor, held_out, split_seed, windows, reddit, versions]
+        options = [_content(source), semantic, style, scale, floor, held_out, split_seed, windows, reddit, versions]
+        options.append(code_key(weights))
         table.attrs["shard"] = {"k": part[0], "n": part[1], "of": options}
     elif held_out and not table["split"].eq("test").any():
         log.warning("%s: no prompt is held out; give another --held-out or --split-seed", source)
@@ -66,6 +69,13 @@ def weights(
         log.warning("%s: %s", source, equal)
     PartialState().destroy_process_group()
     return table
+
+
+def _content(source: str) -> str | list[str]:
+    """What tells a corpus from others: the hashes of its files, wherever they are, or the name of a hub data set."""
+    path = Path(source)
+    files = folder_parts(path) if path.is_dir() else [path] if path.exists() else []
+    return [file_hash(file) for file in files] or source
 
 
 def describe_weights(out: Path, table: pd.DataFrame) -> str:

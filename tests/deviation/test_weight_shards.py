@@ -135,6 +135,20 @@ def test_bad_parts_are_named(corpus, tmp_path):
             weight_shards.merge([tmp_path / f"{name}.parquet" for name in parts], tmp_path / "out.parquet")
 
 
+def test_shards_of_one_file_that_was_changed_in_between_are_told_apart_and_a_moved_file_is_the_same(corpus, tmp_path):
+    moved, changed = tmp_path / "moved.jsonl", tmp_path / corpus.name
+    moved.write_bytes(corpus.read_bytes())
+    changed.write_bytes(corpus.read_bytes().replace(b"lighthouse", b"lightship"))
+    weigh(corpus, "1/2", semantic="lexical").to_parquet(tmp_path / "1.parquet")
+    weigh(moved, "2/2", semantic="lexical").to_parquet(tmp_path / "2.parquet")
+    weigh(changed, "2/2", semantic="lexical").to_parquet(tmp_path / "changed.parquet")
+    with pytest.raises(InputError, match=r"changed.parquet: is of another corpus"):
+        weight_shards.merge([tmp_path / "1.parquet", tmp_path / "changed.parquet"], tmp_path / "merged.parquet")
+    weight_shards.merge([tmp_path / "1.parquet", tmp_path / "2.parquet"], tmp_path / "merged.parquet")
+    whole = weigh(corpus, semantic="lexical")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "merged.parquet"), whole, check_exact=True)
+
+
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "2", "a/b", "1/0", "-1/4", ""])
 def test_a_shard_that_is_none_is_refused(corpus, shard):
     with pytest.raises(InputError, match="expected K/N"):
