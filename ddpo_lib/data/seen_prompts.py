@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.data.corpus import normalised
 
@@ -36,9 +37,24 @@ def write(folder: Path, prompts: Iterable[str], start: Path | None = None) -> No
 
 
 def read(folder: Path) -> set[str] | None:
-    """The fingerprints of the prompts that the model or reward in a folder has learned from; None if not known."""
+    """The fingerprints of the prompts that the model or reward in a folder has learned from; None if not known.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
     file = folder / FILE
-    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if not isinstance(known, list) or not all(isinstance(one, str) for one in known):
+        raise InputError(
+            f"{file}: not a list of fingerprints, so it is not known which prompts {folder} was trained on; train it "
+            "again, or remove this file if you can do without that check"
+        )
+    return set(known)
 
 
 def count(folder: Path, prompts: Iterable[str]) -> int | None:

@@ -116,7 +116,7 @@ def read_items(folder: str | Path) -> pd.DataFrame:
                 rows.append((name, prompt_id, prompts[prompt_id], *sets))
     except OSError:
         raise InputError(f"{path}: no such file; `ddpo annotate prepare` writes it") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: not the stories of this key ({type(error).__name__}: {error}); prepare the study again"
         ) from None
@@ -132,7 +132,7 @@ def _read_key(folder: Path) -> dict:
         items = key["items"].values()
         whole = len(key["arms"]) == 2 and {item["first_side"] for item in items} <= set(SIDES)
         whole &= all({"prompt_id", "attention", "stories"} <= item.keys() for item in items)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: the key cannot be read ({type(error).__name__}: {error})") from None
     if not whole:
         raise InputError(

@@ -238,7 +238,7 @@ def read_answers(path: Path) -> Iterator[Record]:
     """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from None
     annotator = _field(state, "user_id", str, path)
     items = _field(state, "instance_id_to_label_to_value", dict, path)
@@ -257,7 +257,7 @@ def read_answers(path: Path) -> Iterator[Record]:
             timing = behaviour.get(item) or {}
             milliseconds = float(timing.get("total_time_ms") or "nan")
             saved = float(timing.get("session_end") or path.stat().st_mtime)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{path}, item {item}, field `instance_id_to_behavioral_data`: expected `total_time_ms` and "
                 "`session_end` as numbers"

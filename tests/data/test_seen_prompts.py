@@ -3,6 +3,9 @@
 import hashlib
 import json
 
+import pytest
+
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.data import seen_prompts
 
 
@@ -34,3 +37,10 @@ def test_prompts_that_were_seen_are_counted(tmp_path):
     assert seen_prompts.count(tmp_path, ["one"]) is None
     seen_prompts.write(tmp_path, ["one", "two"])
     assert seen_prompts.count(tmp_path, ["one", "three", " two\n"]) == 2
+
+
+@pytest.mark.parametrize("content", ["", '["ab', "{}", "[1]", "null", "[" * 100_000, b"\xff"])
+def test_a_list_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "seen_prompts.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"seen_prompts\.json: not a list of fingerprints"):
+        seen_prompts.read(tmp_path)
