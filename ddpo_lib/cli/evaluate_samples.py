@@ -143,6 +143,8 @@ def describe_evaluation(result: dict) -> str:
             prompts = f"{values[HEADLINE[0]]['prompts']} prompts"
             cut = _describe_cut(result["samples"], arm, result["baseline"])
             rows.append(f"{arm:<20}" + "".join(f"{cell:>36}" for cell in cells) + f"{prompts:>14}{cut}")
+    if result["tokenizer"] == "unicode":
+        rows.append("words are those of any script (tokenizer: unicode), not of rouge-score and sacrebleu")
     return "\n".join([*rows, _worth(result["quality"])])
 
 
