@@ -22,6 +22,7 @@ ROOMS = (
     "deviation",
     "pairs",
     "training",
+    "protocol",
     "sampling",
     "measures",
     "evaluation",

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FaultyProxy:
     """Passes requests on to `target`. Each fault in `faults` is used up by one request, in order; then none is left.
 
-    Faults: "429" (Retry-After: 0.2), "500", "hang" (2 s, then nothing), "html", "cut" (the connection, in the middle of
-    an answer), "not json", "no choices", "echo" (a refusal that repeats the key), "null" (no text), "filter" and
-    "refusal".
+    Faults: "429" (Retry-After: 0.2), "echo" (a refusal that repeats the key), "null" (no text), "filter" and "refusal".
+    `scripted` has the other faults, without a real server behind them.
     """
 
     def __init__(self, target: str):
@@ -51,33 +49,9 @@ class FaultyProxy:
             def _429(self, body):
                 self._send(429, b'{"error": {"message": "slow down"}}', Retry_After="0.2")
 
-            def _500(self, body):
-                self._send(500, b'{"error": {"message": "it broke"}}')
-
-            def _hang(self, body):
-                time.sleep(2)
-                self.close_connection = True
-
-            def _html(self, body):
-                self._send(200, b"<html><body>Welcome to the portal</body></html>", "text/html")
-
-            def _not_json(self, body):
-                self._send(200, b'{"choices": [')
-
-            def _cut(self, body):
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", "1000")
-                self.end_headers()
-                self.wfile.write(b'{"id": ')
-                self.close_connection = True
-
             def _echo(self, body):
                 said = f"wrong key: {self.headers.get('Authorization')}"
                 self._send(401, json.dumps({"error": {"message": said}}).encode())
-
-            def _no_choices(self, body):
-                self._send(200, b'{"id": "1", "object": "chat.completion"}')
 
             def _null(self, body):
                 self._choice({"role": "assistant", "content": None}, "stop")

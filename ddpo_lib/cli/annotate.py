@@ -8,6 +8,7 @@ import typer
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.cli.examples import examples
+from ddpo_lib.cli.options import Sends, sent
 
 app = typer.Typer(
     help="A study with people: prepare it, serve it, analyse its answers, and ask a model too.", no_args_is_help=True
@@ -59,18 +60,22 @@ def prepare(
     url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, with /v1.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens per summary, thoughts included; default: 4 per word.")
+    ] = None,
+    sends: Sends = None,
     profile: Annotated[str, typer.Option(help="Profile whose model writes summaries without --model.")] = "embedded",
 ) -> None:
     """Write a study of two arms: pages for Potato, and a separate key that says which story is from which arm."""
     from ddpo_lib.people import human_eval
 
-    given = _given(model=model, url=url, key=key_variable, engine=engine)
+    given = _given(model=model, url=url, key=key_variable, engine=engine, sends=sent(sends))
     if given and show != Show.summary:
         raise InputError(f"--show {show}: nothing is summarised; leave out {', '.join(given)}, or give --show summary")
     if out.exists():  # checked before a model is loaded
         raise InputError(f"{out}: exists already and may hold answers; name a new folder")
     writer = _open_engine(given, profile) if show == Show.summary else None
-    sizes = {"prompts": prompts, "items": items, "labels": labels, "checks": checks, "words": words}
+    sizes = {"prompts": prompts, "items": items, "labels": labels, "checks": checks, "words": words, "tokens": tokens}
     key = human_eval.prepare(run, arms, out, show=show.value, seed=seed, engine=writer, **sizes)
     fewer = f" ({prompts} were asked for; the arms share no more)" if key["prompts"] < prompts else ""
     blocks = -(-key["prompts"] // items)
@@ -138,7 +143,8 @@ def judge(
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
     name: Annotated[str | None, typer.Option(help="Judge's name in files and tables; default: the model's.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens per answer; reasoning needs more.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens per answer; thoughts need more.")] = 64,
+    sends: Sends = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     profile: Annotated[str, typer.Option(help="Profile with the confidence, and the default judge.")] = "embedded",
 ) -> None:
@@ -150,7 +156,7 @@ def judge(
 
     settings = load_profile(profile)
     answers = read_answers(folder)  # before a model is loaded
-    given = _given(model=model, url=url, key=key_variable, engine=engine)
+    given = _given(model=model, url=url, key=key_variable, engine=engine, sends=sent(sends))
     name = name or Path(model or settings.model.name).name
     sampling = judges.SAMPLING.model_copy(update={"max_new_tokens": tokens})
     judged = judges.judge_study(folder, _open_engine(given, profile), name=name, seed=seed, sampling=sampling)
@@ -160,7 +166,7 @@ def judge(
     typer.echo(f"{folder}, judge {name}: first is {first}, second is {second}\n{said}")
 
 
-def _given(**asked: str | None) -> dict[str, str]:
+def _given(**asked: str | list[str] | None) -> dict:
     """The options of an engine that were given; an address without an engine means a server."""
     asked["engine"] = asked["engine"] or ("server" if asked["url"] else None)
     return {name: value for name, value in asked.items() if value is not None}

@@ -25,8 +25,11 @@ from ddpo_lib.models import models
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.profiles.profile import Profile, load_profile
 from ddpo_lib.profiles.settings import Arm, Baseline, Model, Sampling, Section
+from ddpo_lib.sampling.completions import UNANSWERED
 
 log = logging.getLogger(__name__)
+
+NO_ANSWER = {"refused": "refused", "only_thoughts": "only thoughts"}  # fields of samples, in words
 
 
 def train(source: Path, out: Path, name: str, start: Path | None, profile_name: str) -> str:
@@ -94,6 +97,7 @@ def generate(
     asked: dict,
     samples: int | None,
     temperature: float | None,
+    tokens: int | None,
     profile_name: str,
     seed: int,
     split: str,
@@ -106,12 +110,13 @@ def generate(
         prompts: a table from `ddpo weights`, or a corpus. Responses are not needed; a prompt without any is held out.
         out: prompt-grouped JSONL. For a trained model, a line says whether the model has `seen` the prompt in training,
             if that is known. A response has its number of `tokens` and whether it is `finished`, that is, not cut at a
-            limit. Until `out` is written, answers are kept in a journal beside it, so the same command continues after
-            an interruption.
+            limit; `refused` or `only_thoughts` is true where there is no answer. Until `out` is written, answers are
+            kept in a journal beside it, so the same command continues after an interruption.
         adapter: folder that `train` wrote; None: `asked` says which model is sampled.
         asked: fields of `settings.Baseline` that the user gave.
         samples: samples per prompt; None: the profile's number.
         temperature: sampling temperature; None: the profile's.
+        tokens: most new tokens per sample, thoughts included; None: the profile's.
         profile_name: the profile with all other settings.
         seed: seed of the draws.
         split: "test" for held-out prompts, "train" for the others, or "all".
@@ -128,9 +133,10 @@ def generate(
         raise InputError(f"samples: expected 1 or more, got {samples}")
     profile = load_profile(profile_name)
     baseline = checked(Baseline, asked)
-    hotter = profile.sampling.model_dump() | ({} if temperature is None else {"temperature": temperature})
-    sampling = checked(Sampling, hotter).model_copy(update={"samples": samples} if samples else {})
-    table = _prompts_to_sample(prompts, split, held_out, split_seed)
+    given = {"temperature": temperature, "max_new_tokens": tokens}
+    drawn = profile.sampling.model_dump() | {name: value for name, value in given.items() if value is not None}
+    sampling = checked(Sampling, drawn).model_copy(update={"samples": samples} if samples else {})
+    table, split = _prompts_to_sample(prompts, split, held_out, split_seed, trained=adapter is not None)
     journal = out.with_name(f".{out.name}.journal")
     if adapter is None:
         engine, talk = open_engine(baseline, profile.model), {"how": baseline.how, "instruction": baseline.instruction}
@@ -151,6 +157,7 @@ def generate(
                 "source": name,
                 "tokens": None if pd.isna(row.tokens) else int(row.tokens),
                 "finished": bool(row.finished),
+                **{name: True for name in UNANSWERED if getattr(row, name)},
             }
             for row in group.itertuples()
         ]
@@ -162,17 +169,27 @@ def generate(
     aside.replace(out)
     remove_journal(journal)
     kind = {"test": "held-out prompts", "train": "training prompts", "all": "prompts"}[split]
-    return f"{out}: {len(made)} samples for {made['prompt_id'].nunique()} of {len(table)} {kind}"
+    counts = made.attrs["answers"]
+    missing = [f"{counts[name]} {words}" for name, words in NO_ANSWER.items() if counts[name]]
+    without = f"; {' and '.join(missing)}, which no measure counts" if missing else ""
+    return f"{out}: {len(made)} samples for {made['prompt_id'].nunique()} of {len(table)} {kind}{without}"
 
 
-def _prompts_to_sample(source: str, split: str, held_out: float, split_seed: int) -> pd.DataFrame:
-    """One row per prompt of the split, `prompt_id prompt`."""
+def _prompts_to_sample(
+    source: str, split: str, held_out: float, split_seed: int, *, trained: bool
+) -> tuple[pd.DataFrame, str]:
+    """One row per prompt of the split, `prompt_id prompt`, and the split. If a corpus has no held-out prompt, a model
+    that was not `trained` here is sampled for all prompts, since it has seen none of them."""
     if split not in ("all", "train", "test"):
         raise InputError(f"--split {split}: expected all, train or test")
     table = table_of_weights(source)
-    if table is None:
+    is_corpus = table is None
+    if is_corpus:
         table = read_prompts(source, held_out=held_out, seed=split_seed)
     table = table.drop_duplicates("prompt_id")
+    if split == "test" and is_corpus and not trained and "test" not in set(table["split"]):
+        log.info("%s: no prompt is held out; nothing is trained on them, so all %d are sampled", source, len(table))
+        split = "all"
     chosen = table if split == "all" else table[table["split"] == split]
     if chosen.empty:
         kind = "held out" if split == "test" else "in the training split"
@@ -180,7 +197,7 @@ def _prompts_to_sample(source: str, split: str, held_out: float, split_seed: int
             f"{source}: none of {len(table)} prompts is {kind}. A prompt's own text decides: give more prompts, or "
             "give `ddpo weights` and this command another --held-out or --split-seed; --split all samples every prompt"
         )
-    return chosen[["prompt_id", "prompt"]].reset_index(drop=True)
+    return chosen[["prompt_id", "prompt"]].reset_index(drop=True), split
 
 
 def _mark_seen(table: pd.DataFrame, adapter: Path, source: str, split: str) -> pd.DataFrame:

@@ -3,16 +3,23 @@
 What the reward is fitted on is split as `ddpo weights` splits it (`weights_table`).
 """
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.cli.commands import NO_ANSWER
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import is_blank, read_corpus
 from ddpo_lib.deviation.weights_table import table_of_weights
 from ddpo_lib.profiles.profile import Profile, load_profile
+from ddpo_lib.sampling.completions import UNANSWERED
+from ddpo_lib.sampling.thoughts import split_thoughts
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -63,15 +70,15 @@ def evaluate(
         raise InputError(f"{scored or 'the corpus of the package'}: {error}") from None
     tables = {}
     for source in sources:
-        table = read_corpus(source, held_out=0.0, keep_repeats=True, flags=("seen", "finished"))
+        table = read_corpus(source, held_out=0.0, keep_repeats=True, flags=("seen", "finished", *UNANSWERED))
         if table.groupby("prompt_id").size().max() < 2:
             raise InputError(f"{source}: no prompt has two samples; diversity needs two samples per prompt")
         arm = Path(source).stem
         if arm in tables:
             raise InputError(f"{source}: another file is called {arm} too; rename one, since arms are named by files")
-        text = ["" if is_blank(text) else text for text in table["text"]]
+        text = _answers(source, table["text"])
         if not any(text):
-            raise InputError(f"{source}: every sample is blank; leave the file out")
+            raise InputError(f"{source}: every sample is blank, refused or only thoughts; leave the file out")
         tables[arm] = table.assign(prompt_id=table["prompt"], text=text)
     settings, baseline = profile.evaluation, Path(sources[0]).stem
     spaces = {name: space(profile, name) for name in ("semantic", "style")}
@@ -94,6 +101,14 @@ def evaluate(
         **about,
         **shared,
     }
+
+
+def _answers(source: str, texts: Iterable[str]) -> list[str]:
+    """The texts of samples without the thoughts before them; a blank one is empty."""
+    split = [split_thoughts("" if is_blank(text) else text) for text in texts]
+    if count := sum(bool(thoughts) for _, thoughts in split):
+        log.warning("%s: %d of %d samples contain thoughts, which are taken off", source, count, len(split))
+    return [answer for answer, _ in split]
 
 
 def _read_scored(scored: str | None, profile: Profile, held_out: float, split_seed: int) -> pd.DataFrame:
@@ -130,7 +145,8 @@ def describe_evaluation(result: dict) -> str:
     from ddpo_lib.evaluation.compare_arms import HEADLINE
     from ddpo_lib.profiles.wording import interval, p_value
 
-    rows = [*_describe_seen(result["prompts"]), f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE)]
+    rows = [*_describe_seen(result["prompts"]), *_describe_unanswered(result["samples"])]
+    rows.append(f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE))
     for arm, values in result["arms"].items():
         rows.append(f"{arm:<20}" + "".join(f"{interval(values[m]):>26}" for m in HEADLINE))
     if result["differences"]:
@@ -161,6 +177,16 @@ def _describe_seen(prompts: dict) -> list[str]:
         lines.append(
             f"WARNING: {', '.join(learned)} learned from prompts evaluated here; this does not test new prompts"
         )
+    return lines
+
+
+def _describe_unanswered(samples: dict[str, dict]) -> list[str]:
+    """A line for each arm with samples that no measure counts."""
+    lines = []
+    for arm, about in samples.items():
+        missing = [f"{about[name]} {words}" for name, words in NO_ANSWER.items() if about[name]]
+        whole = about["samples"] + sum(about[name] for name in NO_ANSWER)
+        lines += [f"{arm}: of {whole} samples {' and '.join(missing)}: not measured"] if missing else []
     return lines
 
 

@@ -17,7 +17,19 @@ from ddpo_lib.cli import annotate, maintain
 from ddpo_lib.cli.clean import clean
 from ddpo_lib.cli.doctor import doctor
 from ddpo_lib.cli.examples import examples
-from ddpo_lib.cli.options import GPUS, HELD_OUT, SPLIT_SEED, Corpus, HeldOut, Profile, Runs, SplitSeed
+from ddpo_lib.cli.options import (
+    GPUS,
+    HELD_OUT,
+    SPLIT_SEED,
+    Corpus,
+    HeldOut,
+    Profile,
+    Runs,
+    Sends,
+    SplitSeed,
+    Tokens,
+    sent,
+)
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -145,6 +157,8 @@ def generate(
     instruction: Annotated[str | None, typer.Option(help="What to tell the model; contains {prompt}.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples per prompt; default: the profile's.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; default: the profile's.")] = None,
+    tokens: Tokens = None,
+    sends: Sends = None,
     profile: Profile = "embedded",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     split: Annotated[str, typer.Option(help="test: held-out prompts; train: the others; all: both.")] = "test",
@@ -159,10 +173,10 @@ def generate(
     from ddpo_lib.cli import commands
 
     asked = {"model": model, "url": url, "key": key_variable, "how": how, "instruction": instruction}
-    asked["engine"] = engine or ("server" if url else None)
+    asked |= {"engine": engine or ("server" if url else None), "sends": sent(sends)}
     given = {field: value for field, value in asked.items() if value is not None}
     chosen = None if adapter == "-" else Path(adapter)
-    sampling = samples, temperature, profile, seed
+    sampling = samples, temperature, tokens, profile, seed
     typer.echo(commands.generate(prompts, out, chosen, given, *sampling, split, held_out, split_seed))
 
 

@@ -15,8 +15,22 @@ GPUS = "GPUs, such as 0,1: each process uses one of them alone; list a GPU twice
 HELD_OUT, SPLIT_SEED = 0.1, 42  # the same for every command (paper, data: 90/10 by prompt, seed 42)
 SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out; a prompt's text decides.")
 
+TOKENS = typer.Option(min=1, help="Most new tokens per sample, thoughts included; default: the profile's.")
+SENDS = typer.Option(
+    help="Settings to send, such as temperature,top_k, or none; of temperature, top_p, top_k, repetition_penalty."
+)
+
+Sends = Annotated[str | None, SENDS]
+Tokens = Annotated[int | None, TOKENS]
 Profile = Annotated[str, PROFILE]
 HeldOut = Annotated[float, SHARE]
 SplitSeed = Annotated[int, typer.Option(help="Seed of the split; another seed holds out other prompts.")]
 Corpus = Annotated[str | None, CORPUS]
 Runs = Annotated[Path, RUNS]
+
+
+def sent(names: str | None) -> list[str] | None:
+    """The settings that `--sends` names; None if it is not given, empty for "none"."""
+    if names is None:
+        return None
+    return [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]

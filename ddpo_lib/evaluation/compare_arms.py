@@ -20,6 +20,7 @@ from ddpo_lib.measures.lengths import matched_length, truncate
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.table import MEASURES, N, measure
 from ddpo_lib.measures.word_measures import count_vocabulary
+from ddpo_lib.sampling.completions import answered, count_unanswered
 from ddpo_lib.spaces.embed import Space, count_overlong, embed
 from ddpo_lib.statistics.intervals import compare, holm
 
@@ -236,9 +237,12 @@ def summarise_sweep(
 def describe_samples(samples: pd.DataFrame) -> dict:
     """The number of samples, their mean length, and how many are blank, repeated or cut at the token limit.
 
+    Samples that are refused or only thoughts are counted as such and as nothing else; no measure counts them.
+
     `finished_known` is the number of samples for which it is known whether the limit cut them; the column `finished`
     may be None.
     """
+    unanswered, samples = count_unanswered(samples), answered(samples)
     texts = samples["text"]
     known = samples["finished"].dropna()
     return {
@@ -249,11 +253,13 @@ def describe_samples(samples: pd.DataFrame) -> dict:
         "repeated": int(samples.duplicated(["prompt_id", "text"]).sum()),
         "cut": int((~known.astype(bool)).sum()),
         "finished_known": len(known),
+        **unanswered,
     }
 
 
 def _whole_sets(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Only sets of at least two samples, each with its seed and draw; a warning gives the number left out."""
+    table = answered(table)
     table = table.assign(**{name: of for name, of in (("seed", NO_SEED), ("draw", 0)) if name not in table})
     # responses of people have no such column; they, and samples for which it is unknown, count as finished
     table["finished"] = table["finished"].map(lambda f: f is not False and f != 0) if "finished" in table else True

@@ -23,6 +23,7 @@ import pandas as pd
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import EMPTY
 from ddpo_lib.people import potato
+from ddpo_lib.sampling.completions import answered, count_unanswered
 from ddpo_lib.sampling.journal import remove_journal
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def prepare(
     words: int,
     seed: int,
     engine=None,
+    tokens: int | None = None,
 ) -> dict:
     """Write a study of two arms to a folder. If this fails, the folder is not created.
 
@@ -68,6 +70,7 @@ def prepare(
         words: length of an opening or a summary.
         seed: of prompts, order, sides and places. The same seed and samples give the same key and tasks.
         engine: of `engines`, for "summary".
+        tokens: the most that a summary may have, thoughts included; None: four per word.
 
     Returns:
         The key: `arms`, `seed`, `show`, `words`, `prompts` (number), `labels`, `per_annotator`, `checks`, `generations`
@@ -83,7 +86,7 @@ def prepare(
     drawn = np.random.default_rng([seed, 0]).permutation(stories["prompt_id"].unique())[: prompts + checks].tolist()
     stories = stories[stories["prompt_id"].isin(drawn)].reset_index(drop=True)
     if show == "summary":
-        stories = summarise_stories(stories, engine, words, seed, journal)
+        stories = summarise_stories(stories, engine, words, seed, journal, tokens)
     else:
         stories["shown"] = [opening(text, words) if show == "opening" else text for text in stories["text"]]
     study = draw_items(stories, arms, drawn[:prompts], items=items, checks=checks, seed=seed)
@@ -114,7 +117,8 @@ def prepare(
 
 
 def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
-    """The first four samples of both arms, for the prompts with four samples of each arm.
+    """The first four samples of both arms, for the prompts with four samples of each arm. Samples that are refused or
+    only thoughts do not count.
 
     Returns:
         One row per story: `prompt_id prompt arm sample text`, sorted by prompt, arm and sample.
@@ -132,8 +136,8 @@ def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
             has = f"it has samples of {', '.join(there)}" if there else "it holds no samples; `ddpo run` makes them"
             raise InputError(f"{run}: no samples of `{arm}` ({path.name}); {has}")
         try:
-            table = pd.read_parquet(path, columns=["prompt_id", "prompt", "sample", "text"])
-        except (OSError, ValueError) as error:
+            table = answered(pd.read_parquet(path))[["prompt_id", "prompt", "sample", "text"]]
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: the samples cannot be read ({str(error).splitlines()[0]})") from None
         tables.append(table.sort_values(["prompt_id", "sample"]).groupby("prompt_id").head(STORIES).assign(arm=arm))
     both = pd.concat(tables, ignore_index=True)
@@ -151,13 +155,16 @@ def opening(text: str, words: int) -> str:
     return text if len(found) <= words else text[: found[words - 1].end()] + " …"
 
 
-def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, journal: Path) -> pd.DataFrame:
+def summarise_stories(
+    stories: pd.DataFrame, engine, words: int, seed: int, journal: Path, tokens: int | None = None
+) -> pd.DataFrame:
     """Add a summary of each plot to the stories: `sent` is the whole request to the engine, `shown` its answer.
 
     Args:
         stories: one row per story, with `text`.
         engine: of `engines`.
-        words: the requested length. A summary may be longer, and is cut at about three times this length.
+        words: the requested length. A summary may be longer.
+        tokens: where it is cut; None: at four per word, which are about three times the requested length.
         seed: of the draws, which are nearly greedy.
         journal: a file of the answers so far, from which an interrupted call resumes.
 
@@ -168,7 +175,7 @@ def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, jour
     from ddpo_lib.sampling.generate import generate
 
     instruction = SUMMARISE.replace("{words}", str(words))
-    limits = Sampling(temperature=0.2, repetition_penalty=1.0, max_new_tokens=4 * words).model_copy(
+    limits = Sampling(temperature=0.2, repetition_penalty=1.0, max_new_tokens=tokens or 4 * words).model_copy(
         update={"samples": 1}  # a profile requires two samples per prompt; a summary is one
     )
     asked = pd.DataFrame({"prompt_id": [f"{i:06d}" for i in stories.index], "prompt": stories["text"]})
@@ -177,14 +184,23 @@ def summarise_stories(stories: pd.DataFrame, engine, words: int, seed: int, jour
     if blank:
         where = stories.iloc[blank[0]]
         raise InputError(
-            f"summaries: {len(blank)} of {len(made)} are blank; the first is of arm {where['arm']}, prompt "
-            f"{where['prompt_id']}, sample {where['sample']}; try another engine, or --show opening"
+            f"summaries: {len(blank)} of {len(made)} are blank{_why_blank(made)}; the first is of arm {where['arm']}, "
+            f"prompt {where['prompt_id']}, sample {where['sample']}; try another engine, or --show opening"
         )
     lengths = [len(text.split()) for text in made["text"]]
     cut = int((~made["finished"]).sum())
     log.info("summaries: median length %.0f words, %d cut at the token limit", np.median(lengths), cut)
     sent = [instruction.replace("{prompt}", text) for text in stories["text"]]
     return stories.assign(sent=sent, shown=made["text"].tolist())
+
+
+def _why_blank(made: pd.DataFrame) -> str:
+    counts = count_unanswered(made)
+    reasons = [f"{counts['refused']} refused"] if counts["refused"] else []
+    reasons += [f"{counts['only_thoughts']} only thoughts, for which --tokens gives room"] * bool(
+        counts["only_thoughts"]
+    )
+    return f" ({' and '.join(reasons)})" if reasons else ""
 
 
 @dataclass(frozen=True)

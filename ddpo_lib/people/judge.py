@@ -49,8 +49,10 @@ class Judged(NamedTuple):
     """The answers of a judge.
 
     `table`: the columns of `votes`; one row per item and order for which both questions are answered. `counts`: the
-    number of requests, `asked` (two per item); of `answers` in the table; of answers `cut` by the token limit; and of
-    answers without a valid `quality` and `diversity`, cut ones included.
+    number of requests, `asked` (two per item); of `answers` in the table; of answers `cut` by the token limit, of which
+    some have `only_thoughts`; of `refused` requests; of answers with `thoughts`, which are not read; and of answers
+    without a valid `quality` and `diversity`, cut and refused ones included. `left_out`: the settings that the server
+    refused, with the number of answers that were drawn without each.
     """
 
     table: pd.DataFrame
@@ -68,7 +70,7 @@ def judge(
         name: of the judge; it is the `annotator` in the table.
         seed: of the draws.
         sampling: how answers are drawn; its number of samples is ignored, and one answer is drawn per request. A model
-            that reasons in its answer needs more tokens.
+            that thinks before it answers needs more tokens.
         journal: as in `generate.generate`; answers in it are not requested again.
 
     Raises:
@@ -80,7 +82,9 @@ def judge(
     texts = [write_question(prompt, *stories) for prompt, stories in zip(asked["prompt"], sets, strict=True)]
     prompts = pd.DataFrame({"prompt_id": [f"{n:08d}" for n in range(len(asked))], "prompt": texts})
     said = generate(engine, prompts, sampling.model_copy(update={"samples": 1}), seed, journal=journal)
-    counts = {"asked": len(asked), "cut": int((~said["finished"]).sum()), **dict.fromkeys(QUESTIONS, 0)}
+    about = {name: said.attrs["answers"][name] for name in ("refused", "only_thoughts", "thoughts", "left_out")}
+    cut = int((~said["finished"] & ~said["refused"]).sum())
+    counts = {"asked": len(asked), "cut": cut, **about, **dict.fromkeys(QUESTIONS, 0)}
     rows = []
     answers = said[["text", "finished"]].to_numpy()
     for row, (left, right), (text, finished) in zip(asked.itertuples(), sets, answers, strict=True):

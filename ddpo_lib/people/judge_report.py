@@ -84,7 +84,7 @@ def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: fl
     lines = [
         f"a model's answers, not people's: {counts['answers']} of {counts['asked']} requests answered in the form; "
         f"cut at the token limit {counts['cut']}; without an answer on quality {counts['quality']}, on diversity "
-        f"{counts['diversity']}"
+        f"{counts['diversity']}{_describe_answers(counts)}"
     ]
     if both.empty:
         return "\n".join([*lines, "no item was answered in both orders"])
@@ -113,6 +113,17 @@ def describe(judged: Judged, people: pd.DataFrame, *, draws: int, confidence: fl
                 f"{interval(said['alpha'], 2)}, people's among themselves {_number(said['people_alpha'])}"
             )
     return "\n".join(lines if agreed["quality"]["items"] else [*lines, "", "no person has answered these items yet"])
+
+
+def _describe_answers(counts: dict) -> str:
+    """What else there is to say of the answers; studies of before do not have these counts."""
+    parts = [
+        f"refused {counts['refused']}" if counts.get("refused") else "",
+        f"only thoughts {counts['only_thoughts']}: raise --tokens" if counts.get("only_thoughts") else "",
+        f"thoughts taken off {counts['thoughts']}" if counts.get("thoughts") else "",
+        *(f"{number} drawn without {name}" for name, number in counts.get("left_out", {}).items()),
+    ]
+    return "".join(f"; {part}" for part in parts if part)
 
 
 def _number(value: float | None) -> str:

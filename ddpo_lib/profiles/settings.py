@@ -205,7 +205,10 @@ class Baseline(Section):
     instruction: str = "Write a short story for this prompt.\n\n{prompt}"
     url: str | None = None  # of an OpenAI-compatible server
     key: str | None = None  # the environment variable that holds the server's key
-    # settings that the server accepts, besides the number and length of samples
+    timeout: PositiveFloat = 600.0  # seconds that one request to a server may take
+    retries: int = Field(default=8, ge=0)  # repetitions of a request that a server may answer later
+    pause: float = Field(default=0.5, ge=0)  # seconds before the first repetition; each further pause is twice as long
+    # settings that are sent to the server, besides the number and length of samples; those that it refuses are left out
     sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
     prompts: Positive | None = None  # most held-out prompts that it is sampled for; None: all
     # None: that of `sampling`. A model that reasons before it writes needs more if the reasoning counts as output

@@ -196,7 +196,7 @@ def make_baseline(profile: Profile, name: str, baseline: Baseline, folder: Path,
     prompts = held_out_prompts(profile, name, run)
     samples = generate(engine, prompts, baseline.limited(profile.sampling), profile.seed, **asked)
     samples.to_parquet(folder / "samples.parquet")
-    write_json(folder / "engine.json", engine.facts())
+    write_json(folder / "engine.json", engine.facts() | samples.attrs["answers"])
     remove_journal(journal)
 
 

@@ -33,6 +33,7 @@ def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -
     from ddpo_lib.data.corpus import EMPTY
     from ddpo_lib.report.explore import draw_prompts, make_points
     from ddpo_lib.report.layout import FEWEST
+    from ddpo_lib.sampling.completions import answered
     from ddpo_lib.spaces.embed import embed
 
     corpus = run.table("corpus", "corpus.parquet")
@@ -44,7 +45,7 @@ def make_maps(profile: Profile, arms: tuple[str, ...], folder: Path, run: Run) -
     rows = draw_prompts(corpus, seed=profile.seed)
     spaces = profile.spaces.choices()
     vectors = {name: np.load(run.path("vectors") / f"{name}.npy")[rows] for name in spaces}
-    samples = {arm: run.table(f"samples-{arm}", "samples.parquet") for arm in arms}
+    samples = {arm: answered(run.table(f"samples-{arm}", "samples.parquet")) for arm in arms}
     for made in samples.values():
         made["text"] = made["text"].replace("", EMPTY)
     made_vectors = {

@@ -30,7 +30,8 @@ from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike,
 from ddpo_lib.sampling.completions import Completion, Conversation
 from ddpo_lib.sampling.decoding import Request, decode, takes_slots
 from ddpo_lib.sampling.draws import Draw, sample_keys
-from ddpo_lib.sampling.rendering import Render, chat, encode, fill_template
+from ddpo_lib.sampling.rendering import Render, chat, decode_marked, encode, fill_template
+from ddpo_lib.sampling.thoughts import OPENING, opens_thoughts
 from ddpo_lib.sampling.vllm_engine import VLLM
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
     if baseline.engine == "server":
         from ddpo_lib.sampling.server import Server
 
-        return Server(baseline.url, baseline.model, baseline.key, baseline.sends)
+        waits = {"timeout": baseline.timeout, "retries": baseline.retries, "pause": baseline.pause}
+        return Server(baseline.url, baseline.model, baseline.key, baseline.sends, **waits)
     name, revision = (baseline.model, baseline.revision) if baseline.model else (model.name, model.revision)
     if baseline.engine == "vllm":
         _refuse_bfloat16(model)
@@ -159,7 +161,8 @@ class Local:
         work = self._in_slots if takes_slots(self.model.config) else self._in_batches
         made = work([requests[i] for i in wanted], samples, draw)
         for number, tokens in tqdm(made, desc="sampling", total=len(wanted), disable=not wanted):
-            yield wanted[number], [self._read(np.array(t)) for t in tokens]
+            begun = OPENING if opens_thoughts(texts[wanted[number]]) else ""
+            yield wanted[number], [self._read(np.array(t), begun) for t in tokens]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         return [encode(self.tokenizer, text) for text in texts]
@@ -212,10 +215,10 @@ class Local:
         )
         return context - prompt
 
-    def _read(self, tokens: np.ndarray) -> Completion:
+    def _read(self, tokens: np.ndarray, begun: str) -> Completion:
         ends = np.flatnonzero(np.isin(tokens, self._ends))
         length = int(ends[0]) if len(ends) else len(tokens)
-        text = self.tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+        text = begun + decode_marked(self.tokenizer, tokens[:length]).strip()
         return Completion(text, length, "stop" if len(ends) else "length")
 
 

@@ -51,6 +51,11 @@ class Journal:
         if self.path:
             self._write(_line(r, i, completions))
 
+    def left_out(self) -> tuple[str, ...]:
+        """The settings without which some of the answers were drawn."""
+        every = (c for completions in self._answers.values() for c in completions)
+        return tuple(sorted({name for c in every for name in c.left_out}))
+
     def remedy(self, r: int, prompts: int) -> str:
         if self.path is None:
             return ""
@@ -122,9 +127,10 @@ def _object(line: bytes) -> dict | None:
 def _answer(line: dict | None) -> dict[tuple[int, int], list[Completion]]:
     """A line's answer by round and prompt; {} for a damaged line."""
     try:
-        completions = [Completion(**fields) for fields in line["completions"]]
+        listed = [fields | {"left_out": tuple(fields.get("left_out", ()))} for fields in line["completions"]]
+        completions = [Completion(**fields) for fields in listed]
         key = int(line["round"]), int(line["prompt"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return {}
     whole = completions and all(isinstance(c.text, str) and isinstance(c.reason, str) for c in completions)
     return {key: completions} if whole else {}

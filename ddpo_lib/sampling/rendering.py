@@ -1,8 +1,9 @@
-"""A conversation -> the text that a model continues, and the tokens of that text."""
+"""A conversation -> the text that a model continues, and the tokens of that text; tokens -> text."""
 
 from collections.abc import Callable
 
 from ddpo_lib.sampling.completions import Conversation
+from ddpo_lib.sampling.thoughts import marks_among
 
 Render = Callable[[Conversation], str]
 
@@ -23,3 +24,15 @@ def encode(tokenizer, text: str) -> list[int]:
     """The tokens of a rendered text. The begin token is added only if the chat template has not written it."""
     begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
     return tokenizer(text, add_special_tokens=not begun).input_ids
+
+
+def decode_marked(tokenizer, tokens) -> str:
+    """The text of tokens without special tokens, except marks of thoughts, which tell where the answer begins."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    marks = marks_among(special)
+    if not marks:
+        return tokenizer.decode(tokens, skip_special_tokens=True)
+    text = tokenizer.decode(tokens, skip_special_tokens=False)
+    for token in sorted(special - marks, key=len, reverse=True):
+        text = text.replace(token, "")
+    return text

@@ -1,34 +1,43 @@
 """Samples from a server that speaks OpenAI's protocol: OpenAI, Anthropic, DeepSeek, vLLM, `transformers serve`, ...
 
-After a rate limit, a time-out, a cut connection or an error of the server, the request is repeated. The pause grows,
-or is the one that the server names (`Retry-After`). If all repetitions fail, one sentence says why. The key is read
-from the environment when it is needed; no message, log, journal or manifest contains it.
+After a rate limit, a time-out, a cut connection, an error of the server or half an answer, the request is repeated. The
+pause doubles, or is the one that the server names. A setting that the server refuses is left out from then on, with a
+warning. A prompt that a filter refuses is kept as refused. Other prompts go on if one fails; three failures in a row
+end the run. The key is read from the environment when it is needed; no message, log, journal or manifest contains it.
 """
 
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
 import openai
-from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.settings import Sampling
+from ddpo_lib.protocol.answers import Choice, read_answer
+from ddpo_lib.protocol.faults import AGAIN, ENDS, Fault, read_fault
+from ddpo_lib.protocol.forms import SETTINGS, Form, adapt, room
 from ddpo_lib.sampling.completions import Completion, Conversation
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 600.0  # seconds that one request may take
-RETRIES = 8  # per request; with the client's pauses about 40 s
+RETRIES = 8  # per request; with the pauses below about two minutes
+PAUSE = 0.5  # seconds before the first repetition; each further pause is twice as long
+LONGEST = 120.0  # seconds of a pause; if a server asks for a longer one, the command ends
+TIMEOUTS = 2  # repetitions after a time-out, each of which may take as long again
+EMPTIES = 3  # repetitions after an answer without choices
+FAILURES = 3  # prompts in a row that may fail
 IN_FLIGHT = 8  # requests at once
 WORDS = 300  # characters of a server's message that are quoted
-OPENAI_KNOWS = ("temperature", "top_p")  # other settings go into the request's extra body
-SETTINGS = (*OPENAI_KNOWS, "top_k", "repetition_penalty")
+BYTES = 2**26  # of an answer
 
 
 class Server:
@@ -38,9 +47,11 @@ class Server:
         url: of the server, with its `/v1`.
         model: its name there.
         key: the environment variable that contains the key; None if the server needs no key.
-        sends: the settings that the server accepts, of temperature, top_p, top_k, repetition_penalty.
+        sends: the settings that the server accepts, of temperature, top_p, top_k, repetition_penalty. Those that it
+            refuses all the same are left out.
         timeout: seconds that one request may take.
         retries: per request.
+        pause: seconds before the first repetition.
     """
 
     def __init__(
@@ -52,6 +63,7 @@ class Server:
         *,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
+        pause: float = PAUSE,
     ):
         self.url = url
         self.model = model
@@ -59,9 +71,11 @@ class Server:
         self.sends = tuple(sends)
         self.timeout = timeout
         self.retries = retries
-        self._takes_n = True  # assumed until an answer shows that it does not
-        self._limit = "max_tokens"  # until the server asks for the other name
-        self._said = threading.Lock()
+        self.pause = pause
+        self._form = Form()
+        self._changing = threading.Lock()
+        self._has_answered = False
+        self._ended = threading.Event()
 
     def facts(self) -> dict:
         parts = urlsplit(self.url)
@@ -75,6 +89,12 @@ class Server:
             "penalty_counts": "what the server's own penalty counts",
         }
 
+    def leave_out(self, names: tuple[str, ...]) -> None:
+        """Do not send these settings, since earlier samples of the same journal were drawn without them."""
+        with self._changing:
+            self._form = replace(self._form, left_out=self._form.left_out.union(names))
+        log.info("%s: as before, not sent: %s", self.model, ", ".join(names))
+
     def sample(
         self,
         conversations: list[Conversation],
@@ -85,115 +105,192 @@ class Server:
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Sample each conversation `samples` times, as the docstring of `engines` describes. No seed is sent.
 
-        The first conversation is sampled alone, which shows whether the server accepts `n`; the others follow,
-        `IN_FLIGHT` at once. If one fails, those in flight are finished and yielded before the error is raised.
+        The first conversation is sampled alone, which shows what the server accepts; the others follow, `IN_FLIGHT` at
+        once. A conversation that fails is passed over. If all would fail, as without a key, or `FAILURES` in a row do,
+        those in flight are finished and yielded before the error is raised.
 
         Raises:
-            InputError: the key is missing, or there is no usable answer after `retries`.
+            InputError: the key is missing, or there is no usable answer to some conversation after `retries`.
         """
         wanted = [i for i in range(len(conversations)) if i not in skip]
         if not wanted:
             return
         left_out = self.facts()["not_sent"]
         log.info("%s: not sent, so the server's defaults apply: %s", self.model, ", ".join(left_out))
+        self._ended.clear()
         client = openai.OpenAI(
-            api_key=self._read_key() or "none", base_url=self.url, timeout=self.timeout, max_retries=self.retries
+            api_key=self._read_key() or "none", base_url=self.url, timeout=self.timeout, max_retries=0
         )
+        failed: list[InputError] = []
         with client, tqdm(total=len(wanted), desc="sampling") as bar:
-            yield wanted[0], self._ask(client, conversations[wanted[0]], samples, sampling)
-            bar.update()
-            with ThreadPoolExecutor(IN_FLIGHT) as pool:
-                futures = {pool.submit(self._ask, client, conversations[i], samples, sampling): i for i in wanted[1:]}
-                try:
-                    for future in _finish_started(futures):
-                        yield futures[future], future.result()
-                        bar.update()
-                finally:
-                    pool.shutdown(cancel_futures=True)
+            work = self._work(client, [conversations[i] for i in wanted], samples, sampling)
+            for position, got in work:
+                bar.update()
+                if isinstance(got, InputError):
+                    failed.append(got)
+                else:
+                    yield wanted[position], got
+        if failed:
+            several = f" ({len(failed)} of {len(wanted)} prompts fail; this is the first)" if len(failed) > 1 else ""
+            raise InputError(f"{failed[0]}{several}")
+
+    def _work(self, client, conversations: list[Conversation], samples: int, sampling: Sampling):
+        """Positions with their completions or their errors, as they come; ends early if the rest would fail too."""
+        in_a_row = 0
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            futures = {}
+            try:
+                for part in ([0], range(1, len(conversations))):
+                    futures = {pool.submit(self._try, client, conversations[i], samples, sampling): i for i in part}
+                    for future in as_completed(futures):
+                        if future.cancelled():
+                            continue
+                        got = future.result()
+                        in_a_row = in_a_row + 1 if isinstance(got, InputError) else 0
+                        if isinstance(got, _Ends) or in_a_row >= FAILURES:
+                            self._ended.set()
+                            for other in futures:
+                                other.cancel()
+                        yield futures[future], got
+                    if self._ended.is_set():
+                        return
+            finally:
+                self._ended.set()  # whoever waits to repeat a request gives up
+                pool.shutdown(cancel_futures=True)
+
+    def _try(self, client, conversation: Conversation, samples: int, sampling: Sampling):
+        """The completions of a conversation, or the error that ends it: a value, so that it comes with a position."""
+        try:
+            return self._ask(client, conversation, samples, sampling)
+        except InputError as error:
+            return error
 
     def _ask(self, client: openai.OpenAI, conversation: Conversation, samples: int, sampling: Sampling):
         """Completions of one conversation: by one request if the server accepts `n`, else by one per sample."""
         made: list[Completion] = []
+        limit, tries = sampling.max_new_tokens, 0
         while len(made) < samples:
-            asked = samples - len(made) if self._takes_n else 1
-            try:
-                got = self._request(client, conversation, asked, sampling)
-            except _NotTaken:
-                continue
-            if len(got) < asked:
-                self._learn(takes_n=False)
-            made += got[:asked]
+            form = self._form
+            number = samples - len(made) if form.takes_n else 1
+            asked = form.fields(self.sends, sampling, number, limit)
+            answer = self._request(client, conversation, asked)
+            if isinstance(answer, list):
+                self._has_answered, tries = True, 0
+                left_out = tuple(name for name in SETTINGS if name in self.sends and name in form.left_out)
+                made += [Completion(*choice, left_out) for choice in answer[:number]]
+                if len(answer) < number:
+                    self._change(form, replace(form, takes_n=False), None)
+            elif answer.kind == "filtered" or (answer.kind == "empty" and self._has_answered and tries >= EMPTIES):
+                reason = "content_filter" if answer.kind == "filtered" else "no choices"
+                log.warning(
+                    "%s: refuses a prompt, which is kept as refused; it says: %s", self.model, self._quote(answer)
+                )
+                made += [Completion("", None, reason)] * number
+                tries = 0
+            elif answer.kind == "long" and (left := room(answer, limit)):
+                log.warning("%s: a prompt gets at most %d new tokens: its context ends there", self.model, left)
+                limit = left
+            elif answer.kind in ("request", "long") and (changed := adapt(form, asked, answer)):
+                self._change(form, changed, answer)
+            elif not self._waits(answer, tries):
+                # 403 where others passed: a gateway that blocks this prompt
+                alone = answer.kind not in ENDS or (answer.status == 403 and self._has_answered)
+                raise (InputError if alone else _Ends)(self._explain(answer, tries))
+            else:
+                tries += 1
         return made
 
-    def _request(self, client, conversation: Conversation, samples: int, sampling: Sampling) -> list[Completion]:
-        values = {name: getattr(sampling, name) for name in self.sends}
-        known = {name: values.pop(name) for name in OPENAI_KNOWS if name in values}
-        several = {"n": samples} if samples > 1 else {}
-        limit = {self._limit: sampling.max_new_tokens}
+    def _waits(self, fault: Fault, tries: int) -> bool:
+        """Wait before a request is repeated; False at once if it is not to be repeated."""
+        most = min(self.retries, {"slow": TIMEOUTS, "empty": EMPTIES}.get(fault.kind, self.retries))
+        pause = min(self.pause * 2**tries, LONGEST) if fault.pause is None else fault.pause
+        if fault.kind not in AGAIN or tries >= most or pause > LONGEST:
+            return False
+        return not self._ended.wait(pause)
+
+    def _request(self, client: openai.OpenAI, conversation: Conversation, asked: dict) -> list[Choice] | Fault:
+        # the client's errors contain the key, so they are read here and not handed on
+        now = time.time()
         try:
-            answer = client.chat.completions.create(
-                model=self.model, messages=conversation, extra_body=values or None, **known, **several, **limit
+            create = client.chat.completions.with_streaming_response.create
+            with create(model=self.model, messages=conversation, extra_body=asked) as response:
+                body, until = bytearray(), time.monotonic() + self.timeout
+                for part in response.iter_bytes():
+                    body += part
+                    if time.monotonic() > until:
+                        return Fault("slow", "")
+                    if len(body) > BYTES:
+                        return Fault("broken", f"an answer of more than {BYTES >> 20} MiB", 200)
+                return read_answer(body.decode("utf-8", "replace"), response.headers, now)
+        except openai.APIStatusError as error:
+            return read_fault(error.status_code, error.response.text, error.response.headers, now)
+        except openai.APITimeoutError:
+            return Fault("slow", "")
+        except openai.APIConnectionError as error:
+            return Fault("connection", str(error.__cause__ or error))
+        except Exception as error:  # a body that breaks off: the client hands on what its transport, httpx, raises
+            if not type(error).__module__.startswith("httpx"):
+                raise
+            return Fault("slow" if "Timeout" in type(error).__name__ else "connection", str(error))
+
+    def _change(self, form: Form, changed: Form, fault: Fault | None) -> None:
+        """Change the form of all further requests, and say it once."""
+        with self._changing:
+            if self._form != form:  # another thread was faster
+                return
+            self._form = changed
+        if names := [name for name in SETTINGS if name in changed.left_out - form.left_out]:
+            log.warning(
+                "%s: does not take %s, which is left out from now on, so the server's own default applies; it says: %s",
+                *(self.model, " and ".join(names), self._quote(fault)),
             )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            problem = self._explain(error)
-            retry = self._adapt(str(error), samples)
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: invalid JSON
-            problem, retry = self._explain(error), False
-        else:
-            return self._read(answer)
-        # raised outside the handlers, so that the client's error, which contains the key, is not attached
-        raise _NotTaken if retry else InputError(problem)
-
-    def _adapt(self, refusal: str, samples: int) -> bool:
-        """Change the form of all further requests if a refusal shows how; return whether it did."""
-        if "max_completion_tokens" in refusal and self._limit == "max_tokens":
-            self._limit = "max_completion_tokens"
-            return True
-        if samples > 1:
-            self._learn(takes_n=False)
-            return True
-        return False
-
-    def _learn(self, takes_n: bool) -> None:
-        with self._said:
-            if self._takes_n and not takes_n:
-                log.info("%s: does not accept `n`; sending one request per sample", self.model)
-            self._takes_n = takes_n
-
-    def _read(self, answer) -> list[Completion]:
-        choices = getattr(answer, "choices", None)
-        if not isinstance(answer, ChatCompletion) or not isinstance(choices, list) or not choices:
-            started = " ".join(str(answer).split()) if isinstance(answer, str) else "JSON without choices"
-            raise InputError(
-                f"{self._name()}: the answer is no chat completion ({self._hide(started)[:WORDS]}); "
-                "does the URL end with /v1?"
+        if changed.most != form.most:
+            log.warning(
+                "%s: allows at most %d new tokens per answer, so no more are asked for", self.model, changed.most
             )
-        usage = getattr(answer.usage, "completion_tokens", None)
-        tokens = usage if len(choices) == 1 and isinstance(usage, int) else None
-        return [_read_choice(choice, tokens) for choice in choices]
+        if changed.limit != form.limit:
+            log.info("%s: takes the token limit as `%s`", self.model, changed.limit)
+        if form.takes_n and not changed.takes_n:
+            log.info("%s: does not accept `n`; sending one request per sample", self.model)
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, fault: Fault, tries: int) -> str:
         """One sentence on what failed and what to do, without the key."""
-        said = f"; it says: {self._hide(_message(error))[:WORDS]}"
-        name = self._name()
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            where = f"the key in ${self.key}" if self.key else "no key was sent: name its variable under `key`"
-            return f"{name}: refuses access ({error.status_code}), {where}{said}"
-        if isinstance(error, openai.NotFoundError):
-            return f"{name}: no such model or address (404){said}"
-        if isinstance(error, openai.RateLimitError):
-            return f"{name}: too many requests (429), after {self.retries} retries{said}"
-        if isinstance(error, openai.APITimeoutError):
-            return f"{name}: no answer within {self.timeout:g} s, after {self.retries} retries"
-        if isinstance(error, openai.APIConnectionError):
-            cause = self._hide(str(error.__cause__ or error))[:WORDS]
-            return f"{name}: cannot be reached, or cut the connection, after {self.retries} retries ({cause})"
-        if isinstance(error, openai.InternalServerError):
-            return f"{name}: fails ({error.status_code}), after {self.retries} retries{said}"
-        if isinstance(error, openai.APIStatusError):
-            advice = "; leave what it does not take out of `sends`"
-            return f"{name}: refuses the request ({error.status_code}){said}{advice}"
-        return f"{name}: an answer that cannot be read{said}"
+        name, quoted = self._name(), self._quote(fault)
+        status = f" ({fault.status})" if fault.status else ""
+        said = f"; it says: {quoted}" if quoted else ""
+        after = f", after {tries} retries"
+        match fault.kind:
+            case "key":
+                where = f"the key in ${self.key}" if self.key else "no key was sent: name its variable under `key`"
+                return f"{name}: refuses access{status}, {where}{said}"
+            case "quota":
+                return f"{name}: nothing is left to pay with{status}{said}; the same command goes on when there is"
+            case "model":
+                return f"{name}: no such model{status}{said}; check the model's name"
+            case "path":
+                if fault.status == 200:
+                    return f"{name}: the answer is no chat completion ({quoted}); does the URL end with /v1?"
+                return f"{name}: no such address{status}{said}; does the URL end with /v1?"
+            case "busy":
+                long = fault.pause is not None and fault.pause > LONGEST
+                wait = f"; it asks for a pause of {fault.pause:.0f} s: try again then" if long else ""
+                what = "too many requests" if fault.status == 429 else "is overloaded"
+                return f"{name}: {what}{status}{after}{said}{wait}"
+            case "slow":
+                return f"{name}: no answer within {self.timeout:g} s{after}; a profile's `timeout` allows more"
+            case "connection":
+                return f"{name}: cannot be reached, or cut the connection{after} ({quoted})"
+            case "broken" if fault.status != 200:
+                return f"{name}: fails{status}{after}{said}"
+            case "broken" | "empty":
+                return f"{name}: an answer that cannot be read, and no chat completion{after} ({quoted})"
+            case "long":
+                return f"{name}: a prompt is too long for the model{status}{said}; shorten it, or lower the token limit"
+        advice = "; leave what it does not take out of `sends` (`--sends`)"
+        return f"{name}: refuses the request{status}{said}{advice}"
+
+    def _quote(self, fault: Fault) -> str:
+        return self._hide(fault.message)[:WORDS]
 
     def _name(self) -> str:
         return f"server {self.facts()['url']}, model {self.model}"
@@ -218,41 +315,5 @@ class Server:
         return text
 
 
-class _NotTaken(Exception):
-    """The server refused a form of request; another form is tried."""
-
-
-def _finish_started(futures: dict[Future, int]) -> Iterator[Future]:
-    """Futures in the order in which they finish. If one fails, those not started are cancelled; it comes last."""
-    failed = None
-    for future in as_completed(futures):
-        if future.cancelled():
-            continue
-        if future.exception() is None:
-            yield future
-        elif failed is None:
-            failed = future
-            for other in futures:
-                other.cancel()
-    if failed:
-        yield failed
-
-
-def _read_choice(choice, tokens: int | None) -> Completion:
-    """A choice -> a completion. A refusal without text and a missing text become an empty text."""
-    message = getattr(choice, "message", None)
-    content = getattr(message, "content", None)
-    text = content.strip() if isinstance(content, str) else ""
-    reason = getattr(choice, "finish_reason", None) or "stop"
-    if getattr(message, "refusal", None):
-        reason = "refusal"
-    elif not text and reason == "stop":
-        reason = "no text"
-    return Completion(text, tokens, str(reason))
-
-
-def _message(error: Exception) -> str:
-    """The server's message, on one line."""
-    body = getattr(error, "body", None)
-    message = (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
-    return " ".join(str(message or error).split())
+class _Ends(InputError):
+    """An error that every other prompt would have too."""

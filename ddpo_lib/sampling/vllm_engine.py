@@ -12,7 +12,8 @@ from ddpo_lib.models import models
 from ddpo_lib.models.versions import exact_version
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.sampling.completions import Completion, Conversation
-from ddpo_lib.sampling.rendering import Render, chat, encode
+from ddpo_lib.sampling.rendering import Render, chat, decode_marked, encode
+from ddpo_lib.sampling.thoughts import OPENING, opens_thoughts
 
 VLLM_AT_ONCE = 1024  # conversations per call; a kill loses at most those
 
@@ -97,7 +98,10 @@ class VLLM:
             ]
             prompts = [{"prompt_token_ids": encode(self.tokenizer, text)} for text in texts]
             for i, request in zip(part, self.llm.generate(prompts, settings, lora_request=self.lora), strict=True):
-                yield i, [Completion(o.text.strip(), len(o.token_ids), o.finish_reason) for o in request.outputs]
+                begun = OPENING if opens_thoughts(texts[part.index(i)]) else ""
+                written = [begun + decode_marked(self.tokenizer, o.token_ids).strip() for o in request.outputs]
+                reasons = [(len(o.token_ids), o.finish_reason) for o in request.outputs]
+                yield i, [Completion(text, *of) for text, of in zip(written, reasons, strict=True)]
 
 
 def hash_seed(seed: str) -> int:

@@ -22,6 +22,7 @@ from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Baseline
 from ddpo_lib.sampling.engines import open_engine
 
+ANSWERED = {"refused": 0, "only_thoughts": 0, "thoughts": 0, "left_out": {}}
 SETTINGS = {"draws": 500, "confidence": 0.95, "seed": 0}
 
 
@@ -109,7 +110,7 @@ ITEMS = pd.DataFrame(
 def test_a_fair_judge_names_the_same_arms_in_both_orders(reader, engine, tmp_path):
     reader.rule = longest_and_most_varied
     table, counts = judge(engine, ITEMS, name="reader", seed=0, journal=tmp_path / "journal")
-    assert counts == {"asked": 6, "answers": 6, "cut": 0, "quality": 0, "diversity": 0}
+    assert counts == {"asked": 6, "answers": 6, "cut": 0, "quality": 0, "diversity": 0} | ANSWERED
     assert table.groupby("item")["quality"].agg(set).to_dict() == {"i1": {"first"}, "i2": {"second"}, "i3": {"second"}}
     assert table.groupby("item")["diversity"].agg(set).to_dict() == {"i1": {"first"}, "i2": {"tie"}, "i3": {"second"}}
     by_order = table.set_index(["item", "first_side"])
@@ -159,14 +160,33 @@ def test_answers_out_of_form_are_counted_and_never_guessed(reader, engine):
     )
     reader.rule = lambda a, b: next(said)
     table, counts = judge(engine, ITEMS, name="reader", seed=0)
-    assert counts == {"asked": 6, "answers": 3, "cut": 0, "quality": 2, "diversity": 2}
+    assert counts == {"asked": 6, "answers": 3, "cut": 0, "quality": 2, "diversity": 2} | ANSWERED
     assert len(table) == 3
+
+
+def test_an_answer_is_read_after_the_thoughts_before_it(reader, engine):
+    thoughts = f"<think>\n{answer(1, 'A')}\nBest story: 3, perhaps?\n</think>\n\n"
+    reader.rule = lambda a, b: thoughts + longest_and_most_varied(a, b)
+    table, counts = judge(engine, ITEMS, name="reader", seed=0)
+    reader.rule = longest_and_most_varied
+    pd.testing.assert_frame_equal(table, judge(engine, ITEMS, name="reader", seed=0).table)
+    assert counts == {"asked": 6, "answers": 6, "cut": 0, "quality": 0, "diversity": 0} | ANSWERED | {"thoughts": 6}
+
+
+def test_answers_that_are_only_thoughts_or_refused_are_counted_and_told(reader, engine, study):
+    said = iter(["<think>Who", None, *["<think>Who</think>" + answer(1, "A")] * 6])
+    reader.rule = lambda a, b: next(said)
+    judged = judge_study(study, engine, name="thinker", seed=0)
+    assert (judged.counts["answers"], judged.counts["thoughts"], judged.counts["only_thoughts"]) == (6, 7, 1)
+    told = describe(read_judged(study / "judge-thinker.parquet"), judged.table.iloc[:0], **SETTINGS)
+    assert "only thoughts 1: raise --tokens; thoughts taken off 7" in told
+    assert "<think>Who" in (study / "judge-thinker.jsonl").read_text()  # the raw answers
 
 
 def test_an_answer_that_the_limit_cut_does_not_count(reader, engine):
     reader.rule, reader.reason = longest_and_most_varied, "length"
     table, counts = judge(engine, ITEMS, name="reader", seed=0)
-    assert counts == {"asked": 6, "answers": 0, "cut": 6, "quality": 6, "diversity": 6}
+    assert counts == {"asked": 6, "answers": 0, "cut": 6, "quality": 6, "diversity": 6} | ANSWERED
     assert table.empty
     assert describe_positions(table, confidence=0.95)["quality"]["left"]["mean"] is None
 
@@ -266,7 +286,7 @@ def test_a_judge_is_asked_what_annotators_saw_and_the_command_holds_it_beside_pe
     assert shown == expected | {(b, a) for a, b in expected}
     assert len(reader.seen) == 8  # four items in both orders, no check
     table, counts = read_judged(study / "judge-reader.parquet")
-    assert counts == {"asked": 8, "answers": 8, "cut": 0, "quality": 0, "diversity": 0}
+    assert counts == {"asked": 8, "answers": 8, "cut": 0, "quality": 0, "diversity": 0} | ANSWERED
     assert set(table["quality"]) == {"first"}  # the longest story is one of dpo
     assert set(table["diversity"]) == {"tie"}
     sides = json.loads((study / "key.json").read_text())["items"]
