@@ -91,7 +91,7 @@ def generate(
                         kept.add(r, i, completions)
             except InputError as error:
                 raise InputError(f"{error}{kept.remedy(r, len(asked))}") from None
-            answers = kept.round(r)
+            answers = {i: answer for i, answer in kept.round(r).items() if i in range(len(asked))}
             for i, completions in zip(answers, take_off(list(answers.values())), strict=True):
                 said[i] += completions
     _report(said, limits)

@@ -130,10 +130,15 @@ def _answer(line: dict | None) -> dict[tuple[int, int], list[Completion]]:
         listed = [fields | {"left_out": tuple(fields.get("left_out", ()))} for fields in line["completions"]]
         completions = [Completion(**fields) for fields in listed]
         key = int(line["round"]), int(line["prompt"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return {}
-    whole = completions and all(isinstance(c.text, str) and isinstance(c.reason, str) for c in completions)
-    return {key: completions} if whole else {}
+    return {key: completions} if completions and all(map(_is_whole, completions)) else {}
+
+
+def _is_whole(c: Completion) -> bool:
+    counted = (c.tokens is None or type(c.tokens) is int) and type(c.thoughts) is int
+    named = all(isinstance(name, str) for name in (c.text, c.reason, *c.left_out))
+    return counted and named
 
 
 def _line(r: int, i: int, completions: list[Completion]) -> dict:
