@@ -1,21 +1,25 @@
-"""A trainer's frozen linear layers run as `frozen_linears` makes them."""
+"""A trainer whose frozen linear layers run as `frozen_linears` makes them."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models.frozen_linears import fast_frozen_linears
 
 
 class FastProducts:
-    """A trainer whose frozen linear layers run as `frozen_linears` makes them, from `train` to the end of `evaluate`.
+    """For a trainer of transformers: frozen linear layers are fast in training, evaluation and references.
 
-    So do those of a `ref_model`, which is frozen. With FSDP or DeepSpeed they run as before: no process has a whole
-    layer.
+    So are those of a `ref_model`, which is frozen meanwhile. With FSDP or DeepSpeed they run as before: no process has
+    a whole layer.
     """
 
     bfloat16_products = False
 
-    def fast_products(self):
+    @contextmanager
+    def fast_products(self) -> Iterator[None]:
         """The context; another one within it changes nothing.
 
         Raises:
@@ -24,14 +28,15 @@ class FastProducts:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             if self.bfloat16_products:
                 raise InputError("bfloat16_products: FSDP and DeepSpeed divide the weights; leave the option out")
-            return nullcontext()
-        models = [self.model]
-        reference = getattr(self, "ref_model", None)
+            yield
+            return
+        models, reference = [self.model], getattr(self, "ref_model", None)
         if reference is not None and not self.args.sync_ref_model:
-            models.append(reference.requires_grad_(False))
+            models.append(reference)
         elif reference is not None and self.bfloat16_products:
             raise InputError("bfloat16_products: a reference that changes is not frozen; leave out sync_ref_model")
-        return fast_frozen_linears(*models, bfloat16=self.bfloat16_products)
+        with frozen(*models[1:]), fast_frozen_linears(*models, bfloat16=self.bfloat16_products):
+            yield
 
     def train(self, *args, **kwargs):
         with self.fast_products():
@@ -40,3 +45,16 @@ class FastProducts:
     def evaluation_loop(self, *args, **kwargs):
         with self.fast_products():
             return super().evaluation_loop(*args, **kwargs)
+
+
+@contextmanager
+def frozen(*models: nn.Module) -> Iterator[None]:
+    """A context in which no parameter of the models is trained."""
+    parameters = [parameter for model in models for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
