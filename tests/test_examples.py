@@ -1,15 +1,20 @@
-"""The Python examples of README and of the pages run as they stand."""
+"""The Python examples of README, of the pages and of docstrings run as they stand, without settings for a CPU."""
 
+import ast
+import importlib
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import WORDS, tiny_model, tiny_pairs, tiny_tokenizer
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "book").glob("*.md"))]
+LIBRARY = PROJECT / "ddpo_lib"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 
@@ -45,3 +50,47 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, given):
         assert given["pairs"]["weight"].std() > 0
         given["chart"].selected = [0, 1]
         assert len(given["chart"].selection) == 2
+
+
+def python_in_docstring(text: str) -> list[str]:
+    """The indented blocks of a docstring that are statements of Python, and not a table or a list of arguments."""
+    blocks = re.findall(r"\n\n((?: {4}.*\n)+)", text + "\n")
+    examples = []
+    for block in blocks:
+        try:
+            statements = ast.parse(textwrap.dedent(block)).body
+        except SyntaxError:
+            continue
+        if all(isinstance(statement, (ast.Assign, ast.Import, ast.ImportFrom)) for statement in statements):
+            examples.append(textwrap.dedent(block))
+    return examples
+
+
+def docstring_examples() -> dict[str, list[str]]:
+    """By module, the examples of its docstrings."""
+    found = {}
+    for path in sorted(LIBRARY.rglob("*.py")):
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+        examples = [each for node in nodes for each in python_in_docstring(ast.get_docstring(node) or "")]
+        if examples:
+            found[".".join(path.relative_to(PROJECT).with_suffix("").parts)] = examples
+    return found
+
+
+def test_the_examples_of_docstrings_run(given):
+    examples = docstring_examples()
+    assert examples.keys() == {"ddpo_lib.training.trainer"}, "say below what the examples of another module are given"
+    given |= vars(importlib.import_module("ddpo_lib.training.trainer")) | {"pairs": given["rows"]}
+    for example in examples["ddpo_lib.training.trainer"]:
+        exec(compile(example, "trainer.py", "exec"), given)
+    assert given["trainer"].train().training_loss > 0
+
+
+def test_the_trainer_runs_on_a_laptop_without_any_settings(given):
+    from ddpo_lib import DeviationTrainer
+
+    options = {"train_dataset": given["rows"], "processing_class": given["tokenizer"]}
+    trainer = DeviationTrainer(given["model"], **options)
+    assert trainer.args.bf16 == torch.cuda.is_available()
+    assert trainer.train().training_loss > 0
