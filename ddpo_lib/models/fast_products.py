@@ -38,9 +38,9 @@ class FastProducts:
         with frozen(*models[1:]), fast_frozen_linears(*models, bfloat16=self.bfloat16_products):
             yield
 
-    def train(self, *args, **kwargs):
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         with self.fast_products():
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def evaluation_loop(self, *args, **kwargs):
         with self.fast_products():
