@@ -1,4 +1,4 @@
-# Weights of a corpus that is too large for one machine: shards of its prompts in parallel, then one table.
+# Weights of a corpus that is too large for one machine: divided once, its shards in parallel, then one table.
 #
 #     snakemake --snakefile workflow/weights.smk --cores 8 --config source=stories.parquet out=weights.parquet shards=64
 #
@@ -26,12 +26,23 @@ rule whole:
         "{sys.executable:q} -m ddpo_lib.cli merge {output:q} {input:q}"
 
 
-rule shard:
+rule divide:
     input:
         [source] if Path(source).exists() else [], # a data set of the hub is not a file
+    output:
+        temp(directory(f"{out}.parts")),
+    params:
+        reddit=["--reddit"] if "--reddit" in options else [],
+    shell:
+        "{sys.executable:q} -m ddpo_lib.cli divide {source:q} {output:q} --parts {shards} {params.reddit:q}"
+
+
+rule shard:
+    input:
+        f"{out}.parts",
     output:
         temp(f"{out}.shards/{{k}}-of-{shards}.parquet"),
     params:
         options=lambda wildcards: options,
     shell:
-        "{sys.executable:q} -m ddpo_lib.cli weights {source:q} {output:q} --shard {wildcards.k}/{shards} {params.options:q}"
+        "{sys.executable:q} -m ddpo_lib.cli weights {input:q} {output:q} --shard {wildcards.k}/{shards} {params.options:q}"

@@ -101,6 +101,21 @@ def weights(
         typer.echo(weights_table.describe_weights(out, table))
 
 
+@app.command(
+    epilog=examples("ddpo divide mine.jsonl parts --parts 64", "ddpo weights parts part1.parquet --shard 1/64")
+)
+def divide(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make; a corpus for `ddpo weights`.")],
+    parts: Annotated[int, typer.Option(help="Number of parts: the N of `ddpo weights --shard K/N`.")] = 64,
+    reddit: Annotated[bool, typer.Option("--reddit", help="As for `ddpo weights`, which needs the same.")] = False,
+) -> None:
+    """Read a large corpus once and write it in parts, so that each shard of weights reads its own part only."""
+    from ddpo_lib.data import formats
+
+    typer.echo(f"{out}: {formats.divide(source, out, parts, reddit=reddit)} records in {parts} parts")
+
+
 @app.command(epilog=examples("ddpo merge weights.parquet part1.parquet part2.parquet"))
 def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write, as `ddpo weights` writes it.")],

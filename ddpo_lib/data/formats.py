@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.data import reddit
+from ddpo_lib.data import divided, reddit
 from ddpo_lib.data.files import file_records
 from ddpo_lib.data.values import fields, flag_of, has_half, kind, list_of, score_of, text_of, whole
 
@@ -121,12 +121,8 @@ def parse_prompts(source: str | Path, reading: Reading, shard: tuple[int, int] |
         InputError: the source cannot be read, or a record is malformed; names file, row and field.
     """
     seen: set[str] = set()  # the prompts of a table with a row per response
-    for number, (where, line) in enumerate(_records(source)):
-        if not isinstance(line, dict):
-            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {kind(line)}")
-        record = _Record(line, number, where, reading)
-        prompt = record.prompt()
-        if shard is not None and not _belongs(prompt.text if prompt else where, *shard):
+    for record, prompt in _read(source, reading, shard):
+        if shard is not None and _part(record, prompt, shard[1]) != shard[0]:
             continue
         for count, *what in record.notes:
             count(*what)
@@ -138,15 +134,49 @@ def parse_prompts(source: str | Path, reading: Reading, shard: tuple[int, int] |
             yield prompt
 
 
-def _belongs(text: str, k: int, n: int) -> bool:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % n == k - 1
+def divide(source: str | Path, folder: Path, parts: int, *, reddit: bool) -> int:
+    """Read a source once, and write its records to parts, so that a shard need not read all of it.
+
+    Args:
+        source: as in `parse_prompts`.
+        folder: the folder to make. As a source, it gives the prompts of the whole source, or of one shard of `parts`.
+        parts: number of parts.
+        reddit: as in `Reading`.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        InputError: as `parse_prompts` and `divided.write_parts`.
+    """
+    read = _read(source, Reading(lone=True, reddit=reddit), None)
+    rows = ((_part(record, prompt, parts), record.number, record.where, record.line) for record, prompt in read)
+    return divided.write_parts(rows, folder, parts, {"reddit": reddit})
 
 
-def _records(source: str | Path) -> Iterator[tuple[str, dict]]:
-    """Each record, with the words that say where it is."""
-    if not Path(source).exists() and is_hub_name(str(source)):
-        return _hub_records(str(source))
-    return file_records(Path(source))
+def _read(
+    source: str | Path, reading: Reading, shard: tuple[int, int] | None
+) -> Iterator[tuple["_Record", Prompt | None]]:
+    for number, where, line in _records(source, reading, shard):
+        if not isinstance(line, dict):
+            raise InputError(f"{where}: expected an object with `prompt` and `responses`, got {kind(line)}")
+        record = _Record(line, number, where, reading)
+        yield record, record.prompt()
+
+
+def _part(record: "_Record", prompt: Prompt | None, n: int) -> int:
+    """The part, 1 to n, of a record: its prompt's text decides, or its place if it has none."""
+    text = prompt.text if prompt else record.where
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % n + 1
+
+
+def _records(source: str | Path, reading: Reading, shard: tuple[int, int] | None) -> Iterator[tuple[int, str, dict]]:
+    """Each record that may belong to the shard: its number, the words that say where it is, and itself."""
+    if divided.is_divided(Path(source)):
+        return divided.read_parts(Path(source), shard, {"reddit": reading.reddit})
+    on_hub = not Path(source).exists() and is_hub_name(str(source))
+    records = _hub_records(str(source)) if on_hub else file_records(Path(source))
+    return ((number, where, line) for number, (where, line) in enumerate(records))
 
 
 def _hub_records(source: str) -> Iterator[tuple[str, dict]]:
