@@ -273,7 +273,7 @@ class _Record:
         response = {
             "text": text or EMPTY,
             "score": self._score(entry.get("score"), f"{at}, field `score`"),
-            "source": "" if source is None else str(source),
+            "source": "" if source is None else whole(str(source)),
             "finished": entry.get("finished"),
         }
         for flag in self.reading.flags:
