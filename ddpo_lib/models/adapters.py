@@ -146,11 +146,16 @@ def number_of_layers(model) -> int:
 
 def linear_names(model) -> list[str]:
     """The names of a model's linear layers besides its head, each once: what `lora_targets` can choose from."""
-    import torch
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
-    layers = ((name, module) for name, module in model.named_modules() if module is not head)
-    plain = (name for name, module in layers if isinstance(module, torch.nn.Linear) and "lora_" not in name)
+    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+    plain = (
+        name
+        for name, module in layers
+        if module is not head and "lora_" not in name and "Router" not in type(module).__name__  # it gives a tuple
+    )
     return sorted({name.removesuffix(".base_layer").rsplit(".", 1)[-1] for name in plain})
 
 

@@ -105,6 +105,7 @@ class Trunk:
     @torch.no_grad()
     def _run(self, packed: Packed) -> torch.Tensor:
         """The states that the lowest upper layer would get, (1, T, d)."""
+        states = None
         with self.whole(), at_rest(self._model):
             hook = self.layers[-1].register_forward_hook(_stop)
             try:
@@ -114,7 +115,7 @@ class Trunk:
             finally:
                 hook.remove()
         if not isinstance(states, torch.Tensor) or states.shape[:-1] != packed.tokens.shape:
-            raise ValueError(f"{type(self._model).__name__}: its layers give more than hidden states")
+            raise ValueError(f"{type(self._model).__name__}: its layers do not give hidden states alone")
         return states
 
     @torch.no_grad()
