@@ -16,10 +16,18 @@ HALF = re.compile("[\ud800-\udfff]")  # half of a character
 def text_of(value, where: str) -> str:
     """A text without the white space around it; bytes, as Parquet without its text mark gives, are UTF-8.
 
-    None gives an empty text. Half a character, left where a tool cut a text, becomes U+FFFD.
+    None gives an empty text. Half a character, left where a tool cut a text, becomes U+FFFD. A list of one message, as
+    in data for chat models, gives the message's text; the profile's `template` says how a model is addressed.
     """
     if value is None:
         return ""
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "content" in each for each in value):
+        if len(value) > 1:
+            raise InputError(
+                f"{where}: {len(value)} messages; a corpus has one text per prompt and response. Join them to a text, "
+                "or give pairs of messages to `DeviationTrainer`"
+            )
+        return text_of(value[0]["content"], f"{where}, message")
     if isinstance(value, bytes):
         try:
             value = value.decode("utf-8")

@@ -285,3 +285,19 @@ def test_the_hub_is_not_asked_for_a_missing_file():
     for name in ("data/stories.pq", "data/stories.jsonl.gz", "data/stories.ARROW"):
         with pytest.raises(InputError, match="no such file"):
             read_corpus(name)
+
+
+def test_a_list_of_one_message_is_its_text_and_more_are_refused(tmp_path):
+    def message(role: str, content: str) -> dict:
+        return {"role": role, "content": content}
+
+    path = tmp_path / "chat.jsonl"
+    answers = [{"text": [message("assistant", text)], "score": i} for i, text in enumerate(("Blue.", "Green."))]
+    path.write_text(json.dumps({"prompt": [message("user", "Sea")], "responses": answers}) + "\n")
+    table = read_corpus(path, held_out=0.0)
+    assert table["prompt"].unique().tolist() == ["Sea"]
+    assert table["text"].tolist() == ["Blue.", "Green."]
+    turns = [message("system", "Be brief."), message("user", "Sea")]
+    path.write_text(json.dumps({"prompt": turns, "responses": answers}) + "\n")
+    with pytest.raises(InputError, match=r"line 1, field `prompt`: 2 messages; a corpus has one text per prompt"):
+        read_corpus(path, held_out=0.0)
