@@ -1,6 +1,7 @@
 """The files that Potato writes for a study, and the study's key -> answers by arm, and items as annotators see them."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.people import potato
 from ddpo_lib.people.human_eval import SHOWN, SIDES, STORIES
 from ddpo_lib.people.potato import BEST, DIVERSE, HARD, LEFT, RIGHT
+from ddpo_lib.people.potato_files import Record, answer_files, read_records
 
 COLUMNS = {
     "item": "str",
@@ -39,7 +41,8 @@ class Answers:
             different stories was chosen as the more diverse one.
         counts: `annotators`, `items` and `answers` without attention checks; `unfinished` (only one question is
             answered; not in the table), `duplicates` (one annotator answered an item again; the last answer is kept),
-            `attention_failed`.
+            `uncertain` (which answer is the last is not known; not in the table), `attention_failed`, and
+            `several_files` (annotators whose answers come from more than one file).
         key: the key that `prepare` wrote.
     """
 
@@ -49,10 +52,28 @@ class Answers:
 
 
 @dataclass
-class _Tally:
-    rows: list[dict] = field(default_factory=list)
-    unfinished: int = 0
-    repeated: int = 0
+class _Given:
+    """What an annotator answered to an item, over all files."""
+
+    records: list[Record] = field(default_factory=list)
+
+    def again(self) -> bool:
+        changed = any(answer.revised for record in self.records for answer in record.answers.values())
+        return changed or sum(bool(record.answers) for record in self.records) > 1
+
+    def last(self, question: str) -> tuple[str, ...]:
+        """The last answer to a question; several if it is not known which; empty if there is none."""
+        given = [record.answers[question] for record in self.records if question in record.answers]
+        timed = [answer for answer in given if answer.saved is not None]
+        if given and len(timed) == len(given):
+            latest = max(answer.saved for answer in given)
+            given = [answer for answer in given if answer.saved == latest]
+        return tuple(dict.fromkeys(option for answer in given for option in answer.options))
+
+    def seconds(self) -> float:
+        """The time of the record with the last answer."""
+        saved = [max((a.saved or 0.0 for a in record.answers.values()), default=0.0) for record in self.records]
+        return self.records[max(range(len(saved)), key=saved.__getitem__)].seconds
 
 
 def read_answers(folder: str | Path) -> Answers:
@@ -67,21 +88,34 @@ def read_answers(folder: str | Path) -> Answers:
     """
     folder = Path(folder)
     key = _read_key(folder)
-    tally = _Tally()
-    for path in sorted(potato.answer_files(folder / potato.STUDY)):
-        _read_annotator(path, key["items"], tally)
-    table = pd.DataFrame(tally.rows, columns=["saved", *COLUMNS]).sort_values("saved", kind="stable")
-    again = int(table.duplicated(["annotator", "item"]).sum())
-    table = table.drop_duplicates(["annotator", "item"], keep="last").sort_values(["annotator", "item"])
-    table = table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    given: dict[tuple[str, str], _Given] = {}
+    for path in answer_files(folder / potato.STUDY):
+        for record in read_records(path):
+            _check(record, key["items"])
+            given.setdefault((record.annotator, record.item), _Given()).records.append(record)
+    rows, found = [], Counter()
+    for (annotator, item), one in sorted(given.items()):
+        best, diverse = one.last(BEST), one.last(DIVERSE)
+        found["duplicates"] += one.again()
+        if len(best) > 1 or len(diverse) > 1:
+            found["uncertain"] += 1
+        elif best and diverse:
+            told = {"item": item, "annotator": annotator, "seconds": one.seconds()}
+            rows.append(told | _row(key["items"][item], best[0], diverse[0]))
+        else:
+            found["unfinished"] += bool(best or diverse)
+    files: dict[str, set] = {}
+    for (annotator, _), one in given.items():
+        files.setdefault(annotator, set()).update(record.path for record in one.records if record.answers)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     real = table[~table["attention"]]
     counts = {
         "annotators": int(real["annotator"].nunique()),
         "items": int(real["item"].nunique()),
         "answers": len(real),
-        "unfinished": tally.unfinished,
-        "duplicates": tally.repeated + again,
+        **{name: found[name] for name in ("unfinished", "duplicates", "uncertain")},
         "attention_failed": int((table["passed"] == False).sum()),  # noqa: E712, missing is neither
+        "several_files": sum(len(paths) > 1 for paths in files.values()),
     }
     return Answers(table, counts, key)
 
@@ -142,32 +176,18 @@ def _read_key(folder: Path) -> dict:
     return key
 
 
-def _read_annotator(path: Path, items: dict, tally: _Tally) -> None:
-    """Add the rows of one annotator's file to the tally."""
-    for record in potato.read_answers(path):
-        where = f"{path}, item {record.item}"
-        if record.item not in items:
-            raise InputError(f"{where}: the key has no such item; check that the file belongs to this study")
-        best, diverse = (_last(record.answers, question, where) for question in (BEST, DIVERSE))
-        tally.repeated += any(len(values) > 1 for values in record.answers.values())
-        if best is None and diverse is None:
-            continue
-        if best is None or diverse is None:
-            tally.unfinished += 1
-            continue
-        tally.rows.append({"saved": record.saved, **_row(record, items[record.item], best, diverse)})
+def _check(record: Record, items: dict) -> None:
+    where = f"{record.path}, item {record.item}"
+    if record.item not in items:
+        raise InputError(f"{where}: the key has no such item; check that the file belongs to this study")
+    for question, choices in potato.CHOICES.items():
+        for option in record.answers[question].options if question in record.answers else ():
+            if option not in choices:
+                raise InputError(f"{where}, field `{question}`: unknown answer {option!r}")
 
 
-def _last(answers: dict[str, list[str]], question: str, where: str) -> str | None:
-    """The last answer to a question, if any."""
-    given = answers.get(question, [])
-    for answer in given:
-        if answer not in potato.CHOICES[question]:
-            raise InputError(f"{where}, field `{question}`: unknown answer {answer!r}")
-    return given[-1] if given else None
-
-
-def _row(record: potato.Record, item: dict, best: str, diverse: str) -> dict:
+def _row(item: dict, best: str, diverse: str) -> dict:
+    """The fields of a row that the answers and the key decide."""
     story = None if best == HARD else int(best)
     quality_side = "tie" if story is None else SIDES[story > STORIES]
     diversity_side = {LEFT: "left", RIGHT: "right", HARD: "tie"}[diverse]
@@ -177,16 +197,13 @@ def _row(record: potato.Record, item: dict, best: str, diverse: str) -> dict:
         return "tie" if attention or side == "tie" else "first" if side == item["first_side"] else "second"
 
     return {
-        "item": record.item,
         "prompt_id": item["prompt_id"],
-        "annotator": record.annotator,
         "first_side": item["first_side"],
         "quality": arm(quality_side),
         "quality_side": quality_side,
         "story": story,
         "diversity": arm(diversity_side),
         "diversity_side": diversity_side,
-        "seconds": record.seconds,
         "attention": attention,
         "passed": diversity_side == item["first_side"] if attention else None,
     }

@@ -1,4 +1,4 @@
-"""Potato, the annotation tool of the paper's study: its project folder, its server, and the answers that it writes.
+"""Potato, the annotation tool of the paper's study: its project folder and its server. See `potato_files` for answers.
 
 Potato (PyPI `potato-annotation`, GPL) runs as a separate program, started from its command line and never imported. Its
 pages load nothing from other machines than the one that serves them.
@@ -17,8 +17,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -209,64 +207,3 @@ def serve_until_stopped(server: subprocess.Popen) -> int:
         signal.signal(number, stop)
     status = server.wait()
     return 0 if status in (-signal.SIGTERM, -signal.SIGINT) else status
-
-
-# Its answers
-
-
-@dataclass(frozen=True)
-class Record:
-    """An annotator's answers to an item. `answers`: by question, all values in the order in which they were given."""
-
-    annotator: str
-    item: str
-    answers: dict[str, list[str]]
-    seconds: float  # with the item on screen, without pauses; NaN if Potato does not report it
-    saved: float  # seconds since 1970
-
-
-def answer_files(study: Path) -> Iterator[Path]:
-    """The files of all annotators so far."""
-    return (study / OUTPUT).glob("*/user_state.json")
-
-
-def read_answers(path: Path) -> Iterator[Record]:
-    """The records of an annotator's file.
-
-    Raises:
-        InputError: the file cannot be read or lacks a field (names file and field).
-    """
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
-    annotator = _field(state, "user_id", str, path)
-    items = _field(state, "instance_id_to_label_to_value", dict, path)
-    behaviour = _field(state, "instance_id_to_behavioral_data", dict, path)
-    for item, labels in items.items():
-        answers: dict[str, list[str]] = {}
-        try:
-            for label, _ in labels:
-                answers.setdefault(label["schema"], []).append(label["name"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(
-                f"{path}, item {item}, field `instance_id_to_label_to_value`: expected a list of labels with "
-                "`schema` and `name`"
-            ) from None
-        try:
-            timing = behaviour.get(item) or {}
-            milliseconds = float(timing.get("total_time_ms") or "nan")
-            saved = float(timing.get("session_end") or path.stat().st_mtime)
-        except (AttributeError, TypeError, ValueError, OverflowError):
-            raise InputError(
-                f"{path}, item {item}, field `instance_id_to_behavioral_data`: expected `total_time_ms` and "
-                "`session_end` as numbers"
-            ) from None
-        yield Record(annotator, item, answers, milliseconds / 1000, saved)
-
-
-def _field(state, name: str, kind: type, path: Path):
-    value = state.get(name) if isinstance(state, dict) else None
-    if not isinstance(value, kind):
-        raise InputError(f"{path}, field `{name}`: missing, or not as Potato writes it")
-    return value

@@ -405,7 +405,9 @@ def test_the_answers_are_those_that_were_clicked(study):
         "answers": real,
         "unfinished": 1,
         "duplicates": 0,
+        "uncertain": 0,
         "attention_failed": failed,
+        "several_files": 0,
     }
 
 
@@ -515,8 +517,9 @@ def test_second_answers_and_second_files_are_counted_and_the_last_is_kept(prepar
     write_answers(prepared, "ann", {items[0]: both("7", "Set B")}, place="copy", seconds=3)
     write_answers(prepared, "bob", {items[0]: [("quality", "1"), ("quality", "6"), ("diversity", "Set A")]})
     answers = read_answers(prepared)
-    assert answers.table["story"].tolist() == [1, 2, 6]
-    assert (answers.counts["duplicates"], answers.counts["answers"], answers.counts["annotators"]) == (2, 3, 2)
+    assert answers.table["story"].tolist() == [1, 2]
+    assert (answers.counts["duplicates"], answers.counts["answers"], answers.counts["annotators"]) == (2, 2, 1)
+    assert (answers.counts["uncertain"], answers.counts["several_files"]) == (1, 1)  # nothing tells bob's last click
 
 
 def test_who_answered_a_check_alone_is_no_annotator_of_the_study(prepared):
