@@ -101,9 +101,7 @@ def weights(
         typer.echo(weights_table.describe_weights(out, table))
 
 
-@app.command(
-    epilog=examples("ddpo divide mine.jsonl parts --parts 64", "ddpo weights parts part1.parquet --shard 1/64")
-)
+@app.command()
 def divide(
     source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make; a corpus for `ddpo weights`.")],
