@@ -21,6 +21,9 @@ VLLM_AT_ONCE = 1024  # conversations per call; a kill loses at most those
 class VLLM:
     """A model in vLLM, with a LoRA adapter if one is given. It follows vLLM's documentation and has not been run.
 
+    An adapter is handed over with each request. vLLM adds its output to that of the base weights and does not merge it,
+    so in bfloat16 no part of it is rounded away.
+
     vLLM's repetition penalty also counts the prompt's tokens and end tokens. If the template contains an end token,
     texts are therefore longer than those of `Local`; a penalty of 1 avoids this.
 
