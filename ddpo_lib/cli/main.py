@@ -101,7 +101,7 @@ def weights(
         typer.echo(weights_table.describe_weights(out, table))
 
 
-@app.command()
+@app.command(epilog=examples("ddpo divide mine.jsonl parts --parts 64"))
 def divide(
     source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make; a corpus for `ddpo weights`.")],
