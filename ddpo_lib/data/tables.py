@@ -43,6 +43,11 @@ def _rows(batches, name: str, kind: str) -> Iterator[tuple[str, dict]]:
     number = 0
     try:
         for batch in batches():
+            if not _is_sound(batch):
+                raise InputError(
+                    f"{name}, near row {number + 1}: not UTF-8, or damaged; save the text as UTF-8, or get the file "
+                    "again"
+                )
             for start in range(0, batch.num_rows, ROWS):
                 for record in batch.slice(start, ROWS).to_pylist():
                     number += 1
@@ -52,6 +57,17 @@ def _rows(batches, name: str, kind: str) -> Iterator[tuple[str, dict]]:
     except (ArrowException, OSError) as error:
         words = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name}: not {kind} that can be read ({words}); get the file again") from None
+
+
+def _is_sound(batch) -> bool:
+    """Whether what a batch says of its own memory is true; reading a damaged one can end the process."""
+    from pyarrow import ArrowException
+
+    try:
+        batch.validate(full=True)
+    except (ArrowException, UnicodeDecodeError):
+        return False
+    return True
 
 
 def separator(head: bytes) -> str | None:

@@ -6,6 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -41,6 +42,16 @@ def zipped(*names: str) -> bytes:
         for name in names:
             archive.writestr(name, GOOD)
     return sink.getvalue()
+
+
+def arrow_with_wrong_offsets() -> bytes:
+    """A stream whose first text says that it ends far behind the memory; reading it would end the process."""
+    sink, table = io.BytesIO(), pa.table({"prompt": ["abc", "d"], "text": ["e", "f"]})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    offsets, wrong = (np.array(each, dtype="<i4").tobytes() for each in ([0, 3, 4], [0, 2**31 - 1, 4]))
+    assert sink.getvalue().count(offsets) == 1
+    return sink.getvalue().replace(offsets, wrong)
 
 
 NOT_TEXT = pa.array([b"\xff\xfe"], pa.binary())
@@ -83,6 +94,7 @@ DATA = {
     "cut Parquet": (TABLE[:-40], "not Parquet that can be read"),
     "damaged Parquet": (TABLE[:4] + b"\xff" * 40 + TABLE[44:], "not Parquet that can be read"),
     "cut Arrow": (b"ARROW1\0\0" + bytes(30), "not Arrow that can be read"),
+    "Arrow that would be read behind its end": (arrow_with_wrong_offsets(), "near row 1: not UTF-8, or damaged"),
     "not UTF-8": (lines() + "é".encode("latin-1") + b'{"prompt": 1}', "line 2: not UTF-8 at byte 0"),
     "not UTF-8 after a letter of two bytes": (lines()[:-1] + "é".encode() + b"\xff\n", "line 1: not UTF-8 at byte"),
     "Parquet that is not UTF-8": (

@@ -15,7 +15,7 @@ PROFILES = {
     "UTF-16": ("extends: smoke\n".encode("utf-16"), "not YAML"),
     "a day that is none": (b"extends: smoke\nwhat: 2026-02-31\n", "not YAML (day is out of range"),
     "an object of Python": (b"extends: smoke\nwhat: !!python/object/apply:os.getcwd []\n", "not YAML"),
-    "nested lists": (b"what: " + b"[" * 5000, "nested too deeply"),
+    "nested lists": (b"what: " + b"[" * 2000, "nested too deeply"),
     "a knob misspelt": (b"extends: smoke\nsampling: {sample: 3}\n", "field `sampling.sample`: unknown knob"),
     "a text for a number": (b"extends: smoke\nseeds: many\n", "field `seeds`: "),
     "a share above 1": (b"extends: smoke\ndata: {held_out: 1.5}\n", "field `data.held_out`: "),
