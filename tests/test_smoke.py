@@ -1,7 +1,10 @@
 """The whole job with the `smoke` profile, by the commands that a user types, in a copy of the checkout."""
 
+import base64
+import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from browser import Watched, drawn, hovered, shown
 from test_human_eval import SIZES, write_answers, write_run
@@ -29,9 +33,22 @@ SWEPT = ("sft", "dpo", "ddpo-both", "dorpo-both")
 UNTRAINED = ("samples-instruct", "samples-instruct-iter")
 
 
+PRIVATE = {  # in the environment of each command; nothing that it writes may contain any of it
+    "OPENAI_API_KEY": "sk-canary-0c1d",
+    "HF_TOKEN": "hf_canaryAbCd",
+    "AWS_SECRET_ACCESS_KEY": "canary/secret/7e",
+    "USER": "canary-user",
+    "LOGNAME": "canary-login",
+    "HOSTNAME": "canary-host",
+}
+HOME = "canary-home"
+
+
 def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ddpo_lib.cli", *words]
-    environment = {**os.environ, "PYTHONPATH": str(place)}
+    home = place.parent / HOME
+    home.mkdir(exist_ok=True)
+    environment = {**os.environ, **PRIVATE, "HOME": str(home), "PYTHONPATH": str(place)}
     return subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, timeout=1800, check=False
     )
@@ -104,6 +121,26 @@ def test_weights_reach_the_weighted_arms_alone(built, checkout):
     assert means["dpo"] == means["orpo"] == {1.0}
     assert len(means["ddpo-both"]) > 1
     assert len(means["dorpo-both"]) > 1
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes, unpacked where they are packed."""
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        return f"{table.schema.metadata} {table.to_pylist()}".encode()
+    data = path.read_bytes()
+    packed = re.findall(rb"base64[,>\"]+([A-Za-z0-9+/=]{40,})", data) if path.suffix in (".html", ".ipynb") else []
+    unpacked = [base64.b64decode(part + b"=" * (-len(part) % 4)) for part in packed]
+    unpacked += [gzip.decompress(part) for part in unpacked if part[:2] == b"\x1f\x8b"]
+    return b"\n".join([gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data, *unpacked])
+
+
+def test_nothing_that_was_written_contains_keys_tokens_users_or_homes(built, checkout):
+    files = [path for root in ("runs", "book/_build") for path in (checkout / root).rglob("*") if path.is_file()]
+    assert len(files) > 200
+    private = [word.encode() for word in (*PRIVATE.values(), HOME)]
+    found = {str(path.relative_to(checkout)): word for path in files for word in private if word in content(path)}
+    assert found == {}
 
 
 class _Page(HTMLParser):

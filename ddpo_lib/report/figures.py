@@ -6,6 +6,7 @@ The functions are for notebooks and display their result.
 import base64
 import html
 import io
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -35,6 +36,10 @@ ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"
 SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
 MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # for arms; circles are the corpus
 SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
+MARKUP = re.compile(  # signs of what `say` shows as it is written: it could load, run or include something
+    r"[$\\]|!(?=\[)|\](?=[(\[:])|`{3,}|~{3,}|:{3,}|\+{3,}|\{(?!doc\}`[\w/-]+`)(?=[\w+:-]{1,36}\}`)"
+    r"|(?<![^\n])%|(?<![^\n])\((?=[^)\n]*\)=)"
+)
 VECTOR_MARKS = 5_000  # more marks are drawn as pixels, since a browser draws many vector marks slowly
 
 
@@ -79,6 +84,7 @@ def use_style() -> None:
             "axes.titlelocation": "left",
             "legend.frameon": False,
             "figure.dpi": 100,
+            "text.parse_math": False,  # names in somebody's data may contain dollars
         }
     )
 
@@ -169,8 +175,18 @@ def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
 
 
 def say(text: str, place: DisplayHandle | None = None) -> None:
-    """Display a sentence as prose, here or in a `place` of `later`; for sentences whose numbers come from the run."""
-    _put(Markdown(text), place)
+    """Display a sentence as prose, here or in a `place` of `later`; for sentences whose numbers come from the run.
+
+    The text may contain emphasis, code, headings, lists and `{doc}` roles. All other markup is shown as it is written,
+    since it can come from the names in somebody's data: HTML, links, images, mathematics, directives and other roles.
+    """
+    _put(Markdown(inert(text)), place)
+
+
+def inert(text: str) -> str:
+    """Markdown in which all markup but that of `say` is escaped."""
+    text = MARKUP.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), text)
+    return html.escape(text, quote=False)
 
 
 def ends(values: dict) -> tuple[float, float]:

@@ -1,11 +1,16 @@
 """What models write around their answers, mark by mark, and what of it is the answer."""
 
+import pandas as pd
 import pytest
-from transformers import AddedToken, AutoTokenizer
+from tiny import tiny_model, tiny_tokenizer
+from transformers import AddedToken
 
-from ddpo_lib.models import models
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.sampling.completions import Completion
-from ddpo_lib.sampling.rendering import decode_marked
+from ddpo_lib.sampling.engines import Local
+from ddpo_lib.sampling.generate import generate
+from ddpo_lib.sampling.rendering import decode_marked, fill_template
 from ddpo_lib.sampling.thoughts import opens_thoughts, split_thoughts, take_off
 
 STORY = "It rained. Someone came back."
@@ -121,11 +126,17 @@ def test_a_prompt_that_begins_the_thoughts(prompt, opens):
 
 
 def test_marks_that_are_special_tokens_stay_until_thoughts_are_taken_off():
-    tokenizer = AutoTokenizer.from_pretrained(models.model_place("smollm2-135m-instruct"))
-    ids = tokenizer("<|im_start|>It rained.<|im_end|>").input_ids
-    assert decode_marked(tokenizer, ids) == "It rained."
+    tokenizer = tiny_tokenizer()
+    assert decode_marked(tokenizer, [*tokenizer("a king").input_ids, tokenizer.eos_token_id]) == "a king"
     marks = ["[THINK]", "[/THINK]", "<|end|>"]
     tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
-    ids = tokenizer("[THINK]A bench?[/THINK]It rained.<|end|><|im_end|>").input_ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "A bench?It rained."  # where the answer begins is lost
-    assert split_thoughts(decode_marked(tokenizer, ids)) == ("It rained.", "A bench?")
+    ids = [*tokenizer("[THINK] the cat [/THINK] a king <|end|>").input_ids, tokenizer.eos_token_id]
+    assert tokenizer.decode(ids, skip_special_tokens=True).split() == "the cat a king".split()  # the border is lost
+    assert split_thoughts(decode_marked(tokenizer, ids)) == ("a king", "the cat")
+
+
+def test_a_template_that_begins_the_thoughts_of_a_model_here():
+    engine = Local(tiny_model(), tiny_tokenizer(), fill_template("the {prompt} and <think>\n"))
+    prompts = pd.DataFrame({"prompt_id": ["p0"], "prompt": ["cat sat"]})
+    with pytest.raises(InputError, match=r"2 of 2 answers are only thoughts"):
+        generate(engine, prompts, Sampling(samples=2, max_new_tokens=6), 0)
