@@ -3,7 +3,18 @@
 import os
 from pathlib import Path
 
-from benchmarks import annotation, maps, measures, pairs, sampling, statistics, step_shares, training, weights
+from benchmarks import (
+    annotation,
+    book_shares,
+    maps,
+    measures,
+    pairs,
+    sampling,
+    statistics,
+    step_shares,
+    training,
+    weights,
+)
 from benchmarks.measure import table
 
 BENCHMARKS = {
@@ -16,6 +27,7 @@ BENCHMARKS = {
     "Sampling": sampling.rows,
     "Training": training.rows,
     "Where the time of a step goes": step_shares.rows,
+    "Where the time of `make book` goes": book_shares.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
