@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.examples import examples
-from ddpo_lib.cli.options import Sends, sent
+from ddpo_lib.cli.options import Sends, examples, sent
 
 app = typer.Typer(
     help="A study with people: prepare it, serve it, analyse its answers, and ask a model too.", no_args_is_help=True

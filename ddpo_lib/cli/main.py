@@ -16,10 +16,10 @@ from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate, maintain
 from ddpo_lib.cli.clean import clean
 from ddpo_lib.cli.doctor import doctor
-from ddpo_lib.cli.examples import examples
 from ddpo_lib.cli.options import (
     GPUS,
     HELD_OUT,
+    IS_MAIN,
     SPLIT_SEED,
     Corpus,
     HeldOut,
@@ -28,8 +28,10 @@ from ddpo_lib.cli.options import (
     Sends,
     SplitSeed,
     Tokens,
+    examples,
     sent,
 )
+from ddpo_lib.cli.weigh import divide, merge, weights
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -37,7 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(maintain.app)
@@ -72,58 +73,15 @@ def check_processes(context: typer.Context) -> None:
         raise InputError(f"{command}: started as several processes; only `train` and `weights` share their work")
 
 
-@app.command(
+app.command(
     epilog=examples(
         "ddpo weights mine.jsonl weights.parquet",
         "ddpo weights mine.jsonl weights.parquet --semantic lexical --held-out 0.2",
         "ddpo weights mine.jsonl part1.parquet --shard 1/2",
     )
-)
-def weights(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write: one row per response.")],
-    semantic: Annotated[str, typer.Option(help="Model of the semantic space.")] = "minilm",
-    style: Annotated[str, typer.Option(help="Model of the style space.")] = "stylometric",
-    scale: Annotated[str, typer.Option(help='"minmax" as released, or "ratio".')] = "minmax",
-    floor: Annotated[float, typer.Option(help="Least weight of a response, 0 to 1.")] = 0.0,
-    shard: Annotated[str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the prompts.")] = None,
-    windows: Annotated[bool, typer.Option("--windows", help="Embed long texts in windows, not cut.")] = False,
-    reddit: Annotated[bool, typer.Option("--reddit", help="Clean texts of Reddit in any form of file.")] = False,
-    held_out: HeldOut = HELD_OUT,
-    split_seed: SplitSeed = SPLIT_SEED,
-) -> None:
-    """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
-    from ddpo_lib.deviation import weights_table
-
-    table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed, windows, reddit)
-    if IS_MAIN:
-        _write_aside(out, table.to_parquet)
-        typer.echo(weights_table.describe_weights(out, table))
-
-
-@app.command(epilog=examples("ddpo divide mine.jsonl parts --parts 64"))
-def divide(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Corpus: a file, a folder or a hub data set.")],
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make; a corpus for `ddpo weights`.")],
-    parts: Annotated[int, typer.Option(help="Number of parts: the N of `ddpo weights --shard K/N`.")] = 64,
-    reddit: Annotated[bool, typer.Option("--reddit", help="As for `ddpo weights`, which needs the same.")] = False,
-) -> None:
-    """Read a large corpus once and write it in parts, so that each shard of weights reads its own part only."""
-    from ddpo_lib.data import formats
-
-    typer.echo(f"{out}: {formats.divide(source, out, parts, reddit=reddit)} records in {parts} parts")
-
-
-@app.command(epilog=examples("ddpo merge weights.parquet part1.parquet part2.parquet"))
-def merge(
-    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="Table to write, as `ddpo weights` writes it.")],
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Tables that `ddpo weights --shard` wrote.")],
-) -> None:
-    """Join the shards of a table of weights, without loading a whole shard into memory."""
-    from ddpo_lib.deviation import weight_shards
-
-    rows = _write_aside(out, lambda aside: weight_shards.merge(parts, aside))
-    typer.echo(f"{out}: {rows} responses from {len(parts)} shards")
+)(weights)
+app.command(epilog=examples("ddpo divide mine.jsonl parts --parts 64"))(divide)
+app.command(epilog=examples("ddpo merge weights.parquet part1.parquet part2.parquet"))(merge)
 
 
 @app.command(
@@ -212,12 +170,12 @@ def evaluate(
     The reward is fitted on the training prompts of --scored. If that is a corpus, --held-out and --split-seed split it.
     The first line says how many of the prompts the models and the reward have learned from.
     """
-    from ddpo_lib.base.files import write_json
+    from ddpo_lib.base.files import write_json, write_whole
     from ddpo_lib.cli import evaluate_samples
 
     result = evaluate_samples.evaluate(sources, scored, profile, held_out, split_seed)
     if out:
-        _write_aside(out, lambda aside: write_json(aside, result))
+        write_whole(out, lambda aside: write_json(aside, result))
     typer.echo(evaluate_samples.describe_evaluation(result))
 
 
@@ -326,17 +284,3 @@ def _give_memory_back() -> None:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "malloc_trim"):  # glibc alone; it keeps freed memory for itself
         libc.malloc_trim(0)
-
-
-def _write_aside(out: Path, write):
-    """Call `write` with a path beside `out` and move the file into place; returns what it returned."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    try:
-        result = write(aside)
-        aside.replace(out)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(out)) from error  # pyarrow leaves the name out
-    finally:
-        aside.unlink(missing_ok=True)
-    return result

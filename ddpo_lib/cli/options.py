@@ -1,11 +1,14 @@
-"""Options that several commands of `ddpo` share -> types with which a command annotates its arguments,
-so that an option has the same name, help and limits in each of them.
+"""What several commands of `ddpo` share: types with which a command annotates its arguments, so that an option has the
+same name, help and limits in each of them, and the form of the examples in `--help`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` started
 
 PROFILE = typer.Option(help="A profile of the package, such as embedded, smoke, small or paper, or a YAML file.")
 CORPUS = typer.Option(help="Corpus: a file, a folder or a hub data set; default: the profile's.")
@@ -34,3 +37,11 @@ def sent(names: str | None) -> list[str] | None:
     if names is None:
         return None
     return [name.strip() for name in names.split(",") if name.strip() not in ("", "none")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's `--help`, with shell lines as they are typed, one per line of at most 76 characters.
+
+    The command line joins the lines of a paragraph, so each line is a paragraph.
+    """
+    return "\n\n".join(["Examples:", *lines])
