@@ -5,7 +5,9 @@ from pathlib import Path
 
 from benchmarks import (
     annotation,
+    bfloat16_errors,
     book_shares,
+    decode_shares,
     maps,
     measures,
     pairs,
@@ -26,7 +28,9 @@ BENCHMARKS = {
     "Annotation": annotation.rows,
     "Sampling": sampling.rows,
     "Training": training.rows,
+    "Products in bfloat16": bfloat16_errors.rows,
     "Where the time of a step goes": step_shares.rows,
+    "Where the time of a decoding step goes": decode_shares.rows,
     "Where the time of `make book` goes": book_shares.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

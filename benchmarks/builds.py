@@ -22,6 +22,7 @@ from benchmarks.measure import Row, Sample, median_and_spread, take_turns
 from ddpo_lib.base.store import cache_folder
 
 EARLIER = "9895243"
+BATCH = 4  # pairs, the profile's
 PROJECT = Path(__file__).parents[1]
 
 # Both run in either build: its folder comes first on the path. The last line that they print is a JSON list: amount of
@@ -61,7 +62,7 @@ texts = [profile.model.template.replace("{{prompt}}", prompt) for prompt in pair
 tokenizer = load_tokenizer(profile.model.name)
 tokens = sum(len(tokenizer(text + answer).input_ids) + 1 for side in ("chosen", "rejected")
              for text, answer in zip(texts, pairs[side]))
-model = profile.model.model_copy(update={{"last_layers": {last_layers}}})
+model = profile.model.model_copy(update={{"last_layers": {last_layers}, **{changed}}})
 with tempfile.TemporaryDirectory() as folder:
     train_preferences(pairs, profile.arms["ddpo-both"], None, model, profile.preference, profile.data.max_tokens, 0,
                       Path(folder), callbacks=[clock])
@@ -106,14 +107,33 @@ def step_against_earlier(pairs: pd.DataFrame, last_layers: int | None, asked: fl
     Args:
         pairs: `prompt chosen rejected weight`; the second of two epochs over them is timed.
     """
-    batch = 4  # the profile's
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pairs.parquet"
-        pairs.to_parquet(file)
-        script = TRAINING.format(pairs=str(file), steps=-(-len(pairs) // batch), last_layers=last_layers)
-        layers = f"the last {last_layers} layers" if last_layers else "all layers"
-        what = f"a DDPO step of {batch} pairs, LoRA on {layers}, what is stored computed before"
-        return against_earlier(what, script, asked, repeats)
+        script = training_script(pairs, file, last_layers)
+        return against_earlier(name_of_step(last_layers), script, asked, repeats)
+
+
+def step_in_bfloat16(pairs: pd.DataFrame, last_layers: int | None, repeats: int) -> list[Row]:
+    """Rows of the same steps, products with frozen weights in bfloat16 against float32, both of today's build."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pairs.parquet"
+        scripts = {
+            name: training_script(pairs, file, last_layers, bfloat16_products=name == "bfloat16")
+            for name in ("bfloat16", "float32")
+        }
+        samples = take_turns({name: partial(run_in, PROJECT, script) for name, script in scripts.items()}, repeats)
+    return compared(f"{name_of_step(last_layers)}, products in bfloat16", "float32 of the same build", samples)
+
+
+def name_of_step(last_layers: int | None) -> str:
+    layers = f"the last {last_layers} layers" if last_layers else "all layers"
+    return f"a DDPO step of {BATCH} pairs, LoRA on {layers}, what is stored computed before"
+
+
+def training_script(pairs: pd.DataFrame, file: Path, last_layers: int | None, **changed) -> str:
+    """TRAINING for these pairs, written to the file; `changed` are settings of the profile's model."""
+    pairs.to_parquet(file)
+    return TRAINING.format(pairs=str(file), steps=-(-len(pairs) // BATCH), last_layers=last_layers, changed=changed)
 
 
 def against_earlier(what: str, script: str, asked: float, repeats: int, unit: str = "tokens/s") -> list[Row]:
@@ -124,13 +144,20 @@ def against_earlier(what: str, script: str, asked: float, repeats: int, unit: st
         samples = take_turns(
             {"now": partial(run_in, PROJECT, script), "then": partial(run_in, earlier, script)}, repeats
         )
-    rates = {name: [sample.result / sample.seconds for sample in runs] for name, runs in samples.items()}
-    ratios = [now / then for now, then in zip(rates["now"], rates["then"], strict=True)]
+    return compared(what, f"the build of commit {EARLIER}", samples, asked, unit)
+
+
+def compared(
+    what: str, against: str, samples: dict[str, list[Sample]], asked: float | None = None, unit: str = "tokens/s"
+) -> list[Row]:
+    """Rows: how many times as fast as the second contender the first is, and the peak memory of both."""
+    rates = [[sample.result / sample.seconds for sample in runs] for runs in samples.values()]
+    ratios = [ours / theirs for ours, theirs in zip(*rates, strict=True)]
     measured, spread = median_and_spread(ratios, "{:.2f}x")
-    measured += f" ({statistics.median(rates['now']):.0f} against {statistics.median(rates['then']):.0f} {unit})"
-    peak = {name: max(sample.peak for sample in runs) / 2**30 for name, runs in samples.items()}
-    against = f"the build of commit {EARLIER}"
+    measured += " ({:.0f} against {:.0f} {})".format(*map(statistics.median, rates), unit)
+    peaks = [max(sample.peak for sample in runs) / 2**30 for runs in samples.values()]
+    met = None if asked is None else statistics.median(ratios) >= asked
     return [
-        Row(what, against, f"{asked:g}x {unit}", measured, spread, statistics.median(ratios) >= asked),
-        Row(what, against, "", f"peak memory {peak['now']:.2f} against {peak['then']:.2f} GiB", "", None),
+        Row(what, against, "" if asked is None else f"{asked:g}x {unit}", measured, spread, met),
+        Row(what, against, "", "peak memory {:.2f} against {:.2f} GiB".format(*peaks), "", None),
     ]

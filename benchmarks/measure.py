@@ -61,6 +61,20 @@ def timed(work: Callable[[], Any]) -> Sample:
     return Sample(seconds, peak, peak - before, result)
 
 
+def bfloat16_works() -> bool:
+    """Whether this processor multiplies in bfloat16; where it does not, rows on it are left out."""
+    from torch import nn
+
+    from ddpo_lib.base.errors import InputError
+    from ddpo_lib.models.frozen_linears import check_bfloat16
+
+    try:
+        check_bfloat16(nn.Linear(1, 1).requires_grad_(False))
+    except InputError:
+        return False
+    return True
+
+
 def forget_peak() -> None:
     import torch
 

@@ -7,8 +7,8 @@ contenders write the same number of tokens. The prompts are those of the package
 import statistics
 from functools import partial
 
-from benchmarks.builds import SAMPLING, against_earlier
-from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
+from benchmarks.builds import SAMPLING, against_earlier, compared
+from benchmarks.measure import Row, Sample, bfloat16_works, median_and_spread, table, take_turns, timed
 
 MODEL = "smollm2-135m-instruct"
 SAMPLES = 4
@@ -19,6 +19,7 @@ IN_TURN = 8  # prompts that are taken one at a time
 def rows(prompts: int = 64, new_tokens: int = 64, repeats: int = 3) -> list[Row]:
     """The table: ours against one prompt at a time, and against batches of 64 sequences."""
     methods = {"ours": ours, "in turn": in_turn, "in batches": in_batches}
+    methods |= {"bfloat16": partial(ours, bfloat16=True)} if bfloat16_works() else {}
     samples = take_turns({name: partial(method, prompts, new_tokens) for name, method in methods.items()}, repeats)
     rates = {name: [sample.result / sample.seconds for sample in runs] for name, runs in samples.items()}
 
@@ -34,18 +35,24 @@ def rows(prompts: int = 64, new_tokens: int = 64, repeats: int = 3) -> list[Row]
     note = (
         f"Of the {prompts} prompts, stock `generate` takes the first {taken} one at a time, or one batch, to be short."
     )
+    rounded = {name: samples[name] for name in ("bfloat16", "ours") if name in samples}
     return [
         against("in turn", f"stock `generate`, one prompt at a time, {SAMPLES} sequences", 3),
         against("in batches", f"stock `generate`, {IN_BATCH * SAMPLES} sequences at a time", None),
+        *(
+            compared(f"{what}, products in bfloat16", "float32 of the same build", rounded)
+            if rounded.get("bfloat16")
+            else ()
+        ),
         *against_earlier(what, SAMPLING.format(prompts=prompts, new_tokens=new_tokens), 2, repeats),
     ]
 
 
-def ours(prompts: int, new_tokens: int) -> Sample:
-    return by_engine(*prepare(prompts, new_tokens), settings(new_tokens))
+def ours(prompts: int, new_tokens: int, bfloat16: bool = False) -> Sample:
+    return by_engine(*prepare(prompts, new_tokens), settings(new_tokens), bfloat16)
 
 
-def by_engine(model, tokenizer, template: str, texts: list[str], chosen) -> Sample:
+def by_engine(model, tokenizer, template: str, texts: list[str], chosen, bfloat16: bool = False) -> Sample:
     """By `generate.generate`, the engine ready; `result` is the number of new tokens."""
     import pandas as pd
 
@@ -53,7 +60,7 @@ def by_engine(model, tokenizer, template: str, texts: list[str], chosen) -> Samp
     from ddpo_lib.sampling.generate import generate
     from ddpo_lib.sampling.rendering import fill_template
 
-    engine = Local(model, tokenizer, fill_template(template))
+    engine = Local(model, tokenizer, fill_template(template), bfloat16=bfloat16)
     table = pd.DataFrame({"prompt_id": range(len(texts)), "prompt": texts})
     return timed(lambda: int(generate(engine, table, chosen, 0)["tokens"].sum()))
 

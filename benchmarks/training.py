@@ -12,8 +12,8 @@ import tempfile
 import time
 from functools import partial
 
-from benchmarks.builds import step_against_earlier
-from benchmarks.measure import Row, Sample, median_and_spread, table, take_turns, timed
+from benchmarks.builds import compared, step_against_earlier, step_in_bfloat16
+from benchmarks.measure import Row, Sample, bfloat16_works, median_and_spread, table, take_turns, timed
 
 AGREE = 1e-4  # most by which the losses of two contenders may differ at any step
 MODEL = "smollm2-135m-instruct"
@@ -48,20 +48,23 @@ def rows(steps: int = 20, batch_size: int = 4, repeats: int = 2) -> list[Row]:
     what = "the reference's work for four arms that start from one model"
     return [
         *against_stock(samples, steps, batch_size),
+        *(in_bfloat16(samples) if "bfloat16" in samples else ()),
         Row("weighting itself", "a step of ours; the same loss without weights", "under 1%", measured, spread, cheap),
         Row(what, "one arm's", "done once", f"{share:.2f}x", "", share == 1),
         Row("the same, stock TRL DPOTrainer", "one arm's", "", f"{theirs:.2f}x", "", None),
         *step_against_earlier(weighted_stories(12 * batch_size), 8, 2, repeats),
         *step_against_earlier(weighted_stories(5 * batch_size), None, 1, repeats),
+        *(step_in_bfloat16(weighted_stories(12 * batch_size), 8, repeats) if "bfloat16" in samples else ()),
     ]
 
 
 def contenders(steps: int, batch_size: int) -> dict:
+    rounded = partial(contender, "ours", "sequential", steps, batch_size, bfloat16_products=True)
     return {
         "stock": partial(contender, "stock", "sequential", steps, batch_size),
         "ours": partial(contender, "ours", "sequential", steps, batch_size),
         "by length": partial(contender, "ours", "group_by_length", steps, batch_size),
-    }
+    } | ({"bfloat16": rounded} if bfloat16_works() else {})
 
 
 def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int) -> list[Row]:
@@ -95,12 +98,28 @@ def against_stock(samples: dict[str, list[Sample]], steps: int, batch_size: int)
     ]
 
 
-def contender(kind: str, strategy: str, steps: int, batch_size: int) -> Sample:
+def in_bfloat16(samples: dict[str, list[Sample]]) -> list[Row]:
+    """What products with frozen weights in bfloat16 gain, against float32 and stock, and how far losses move."""
+    runs = {
+        name: [Sample(s.result["seconds"], s.peak, s.grown, s.result["tokens"]) for s in samples[name]]
+        for name in ("bfloat16", "ours", "stock")
+    }
+    losses = [[sample.result["losses"] for sample in samples[name]] for name in ("bfloat16", "ours")]
+    apart = max(abs(a - b) for one, other in zip(*losses, strict=True) for a, b in zip(one, other, strict=True))
+    what, against = "the same step, products with frozen weights in bfloat16", "float32 of the same build"
+    return [
+        *compared(what, against, {name: runs[name] for name in ("bfloat16", "ours")}),
+        Row(what, against, "", f"losses {apart:.1g} apart at most", "", None),
+        *compared(what, "stock TRL DPOTrainer, the same batches", {name: runs[name] for name in ("bfloat16", "stock")}),
+    ]
+
+
+def contender(kind: str, strategy: str, steps: int, batch_size: int, **changed) -> Sample:
     """Train. Its result: that of `train_clocked`."""
     from ddpo_lib.models.models import load_tokenizer
 
     columns, _ = stories(steps * batch_size)
-    options = {**SETTINGS, "train_sampling_strategy": strategy}
+    options = {**SETTINGS, "train_sampling_strategy": strategy, **changed}
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(kind, policy(), load_tokenizer(MODEL), columns, folder, batch_size, **options)
         return train_clocked(trainer)

@@ -5,9 +5,20 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import annotation, measure, measures, sampling, statistics, training, weights
-from benchmarks.measure import Row, median_and_spread, table, take_turns, timed
+from benchmarks import (
+    annotation,
+    bfloat16_errors,
+    decode_shares,
+    measure,
+    measures,
+    sampling,
+    statistics,
+    training,
+    weights,
+)
+from benchmarks.measure import Row, Sample, bfloat16_works, median_and_spread, table, take_turns, timed
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -69,13 +80,72 @@ def test_a_table_says_what_was_met_and_why_not():
 
 def test_the_training_benchmark_compares_like_with_like():
     """Two steps of the real model: equal losses, and tokens that are counted alike."""
-    samples = {name: [one()] for name, one in training.contenders(2, 2).items() if name != "by length"}
+    samples = {name: [one()] for name, one in training.contenders(2, 2).items() if name in ("ours", "stock")}
     samples["by length"] = samples["ours"]
     rows = training.against_stock(samples, 2, 2)
     assert [row.asked for row in rows][::2] == ["4.5x tokens/s", "half the peak memory"]
     assert rows[-1].met
     assert samples["ours"][0].result["tokens"] == samples["stock"][0].result["tokens"] > 0
     assert samples["ours"][0].result["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
+
+
+@pytest.mark.skipif(not bfloat16_works(), reason="the processor has no bfloat16 products")
+def test_rows_on_bfloat16_compare_it_with_float32_and_stock():
+    def step(tokens: int, seconds: float, peak: int, losses: list[float]) -> Sample:
+        return Sample(9.0, peak * 2**30, 0, {"tokens": tokens, "seconds": seconds, "losses": losses})
+
+    samples = {
+        "ours": [step(100, 2.0, 4, [0.5, 0.25])],
+        "stock": [step(100, 4.0, 8, [])],
+        "bfloat16": [step(100, 1.0, 2, [0.5, 0.375])],
+    }
+    assert [row.measured for row in training.in_bfloat16(samples)] == [
+        "2.00x (100 against 50 tokens/s)",
+        "peak memory 2.00 against 4.00 GiB",
+        "losses 0.1 apart at most",
+        "4.00x (100 against 25 tokens/s)",
+        "peak memory 2.00 against 8.00 GiB",
+    ]
+
+
+def test_the_parts_of_a_decoding_step_are_all_of_it():
+    """Two tokens of the real model; with 64 sequences, its products take longest."""
+    found = decode_shares.shares(2).result
+    parts = {part: found[part] for part in decode_shares.PARTS}
+    assert sum(parts.values()) == pytest.approx(1)
+    assert min(parts.values()) > 0 and max(parts, key=parts.get) == "layers"
+    assert found["flop"] == pytest.approx(2 * 64 * 134.5e6 / 1e9, rel=0.01)
+    assert found["bytes"] == pytest.approx(4 * 134.5e6 / 1e9, rel=0.01)
+    assert 0 < found["arithmetic"] < 1
+
+
+def test_errors_of_bfloat16_are_measured_against_float32_in_nats():
+    """Two tokens, of which the first is the prompt's; worked numbers."""
+    exact = {
+        "all": torch.tensor([[[0.5, 0.5]]]).log(),
+        "tokens": torch.tensor([[0.5]]).log(),
+        "sums": torch.tensor([-2.0]),
+    }
+    exact |= {"margin": 1.0, "gradient": torch.tensor([3.0, 4.0])}
+    rounded = {"all": torch.tensor([[[0.25, 0.75]]]).log(), "tokens": torch.tensor([[0.25]]).log()}
+    rounded |= {"sums": torch.tensor([-2.5]), "margin": 0.5, "gradient": torch.tensor([6.0, 8.0])}
+    found = bfloat16_errors.compare([exact], [rounded], [torch.tensor([[False, True]])])
+    assert found == pytest.approx(
+        {
+            "tokens": 0.5,
+            "mean": math.log(0.5),
+            "token": math.log(2),
+            "largest": math.log(2),
+            "bias": -math.log(2),
+            "story": -2,
+            "stories": 0.5,
+            "margin": 1,
+            "margins": 0.5,
+            "cosine": 1,
+            "norm": 1,
+            "divergence": 0.5 * math.log(2) + 0.5 * math.log(2 / 3),
+        }
+    )
 
 
 def test_the_benchmark_of_measures_has_a_row_for_every_number_asked():
