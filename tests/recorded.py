@@ -594,7 +594,10 @@ SETTINGS = [
         ["top_p"],
     ),
     Row(
-        "transformers serve", Sent(422, {"detail": "Unexpected keys in the request: {'top_k'}"}), "left out", ["top_k"]
+        "transformers serve",
+        Sent(422, {"detail": "Unexpected fields in the request: {'top_k'}"}),
+        "left out",
+        ["top_k"],
     ),
     Row(
         "a schema",
@@ -794,6 +797,12 @@ STOPS = [
         Sent(400, openai("Something is wrong with it")),
         "fails",
         r"refuses the request \(400\).*Something",
+    ),
+    Row(
+        "400, transformers serve: another model",
+        Sent(400, {"detail": "Server is pinned to '/models/m'; requested 'other'."}),
+        "fails",
+        r"refuses the request \(400\).*pinned to",
     ),
     Row(
         "400, too long",

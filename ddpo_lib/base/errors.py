@@ -1,4 +1,6 @@
-"""The one error that a user's input raises: it says where the fault is and what to do."""
+"""The one error that a user's input raises: where the fault is and what to do; and messages that a terminal only shows."""
+
+import logging
 
 
 class InputError(ValueError):
@@ -6,3 +8,18 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """A text without characters that control a terminal; they are written as `\\x1b`.
+
+    Messages quote what servers and files contain, which could otherwise move the cursor, change colours or a title.
+    """
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text)
+
+
+class Printable(logging.Formatter):
+    """Formats log lines for a terminal, see `printable`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

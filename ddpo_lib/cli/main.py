@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.errors import InputError, Printable, printable
 from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate, maintain
 from ddpo_lib.cli.clean import clean
@@ -46,13 +46,15 @@ app.add_typer(maintain.app)
 
 def main() -> None:
     """Entry point: turns errors that a user can fix into one line and status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(Printable("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[terminal])
     logging.getLogger("ddpo_lib").setLevel(logging.INFO if IS_MAIN else logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except (InputError, MissingPackage) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in NO_SPACE:
