@@ -1,4 +1,4 @@
-"""The one error that a user's input raises: where the fault is and what to do; and messages that a terminal only shows."""
+"""The one error that a user's input raises, with where the fault is and what to do; how a terminal shows messages."""
 
 import logging
 
