@@ -234,15 +234,20 @@ def plan(
     profile: Profile = "embedded",
     corpus: Corpus = None,
     runs: Runs = Path("runs"),
-    gpu: Annotated[str, typer.Option(help="GPU that the hours are for: A100, H100, H200, L40S or 4090.")] = "H100",
+    gpu: Annotated[str, typer.Option(help="GPU whose memory must do: A100, H100, H200, L40S or 4090.")] = "H100",
 ) -> None:
-    """Estimate what a run needs: names, licences, steps, disk, memory and hours. Uses no network."""
+    """Say what a run needs: names, licences, steps, disk and memory. Uses no network.
+
+    Hours are added if `python -m benchmarks.gpu` has measured the speed of your GPU.
+    """
     from ddpo_lib.profiles.profile import load_profile
     from ddpo_lib.runs import plan as planning
-    from ddpo_lib.runs.pipeline import open_run, source_of
+    from ddpo_lib.runs.costs import read_speed
+    from ddpo_lib.runs.pipeline import PROJECT, open_run, source_of
 
     settings, opened = load_profile(profile), open_run(profile, corpus, runs, ask=False)
-    typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu)))
+    speed = read_speed(PROJECT / "results" / "gpu" / "speed.json")
+    typer.echo(planning.describe(planning.make_plan(settings, opened, source_of(settings, corpus), gpu, speed)))
 
 
 @app.command(

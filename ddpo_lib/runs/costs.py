@@ -1,34 +1,41 @@
-"""Sizes of a model and a GPU -> memory and hours of training and sampling, by the formulas below."""
+"""Sizes of a model, and the speed of a GPU as measured -> memory and hours of training and sampling.
 
+The formulas below say how the work grows with the sizes. The speed is that of `python -m benchmarks.gpu`.
+"""
+
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.profiles.settings import Optimiser
+from ddpo_lib.profiles.settings import Optimiser, Sampling
 
-TRAINING_SHARE = 0.3  # assumed share of the peak arithmetic that training, scoring and embedding reach
-SAMPLING_SHARE = 0.2  # assumed share of the peak bandwidth in sampling, where every new token reads all weights
+MEASURED = "llama-8b"  # the shape whose speed tells that of other models; `tiny` tells nothing
+TRAINED, SAMPLED = "+ packed without padding", "ours, batches filled to a budget"  # measurements of our own code
 CONTEXT = 1.5e9  # bytes that a process uses on a GPU besides those counted here
 BYTES = {"float32": 4, "bfloat16": 2}
 ADAPTER_BYTES = 16  # per trained parameter, in float32: the parameter, its gradient and Adam's two moments
 
 
+GPUS = {"A100": 80e9, "H100": 80e9, "H200": 141e9, "L40S": 48e9, "4090": 24e9}  # bytes of memory
+
+
 @dataclass(frozen=True)
-class GPU:
-    """The manufacturer's figures: `flops` per second in dense bfloat16, `memory` in bytes, `bandwidth` in bytes/s."""
+class Speed:
+    """What a GPU reached, as measured.
 
+    Attributes:
+        gpu: its name.
+        made: the date.
+        flops: operations a second in training, counted as `training_hours` counts them.
+        bandwidth: bytes a second in sampling, counted as `sampling_hours` counts them.
+    """
+
+    gpu: str
+    made: str
     flops: float
-    memory: float
     bandwidth: float
-
-
-GPUS = {
-    "A100": GPU(312e12, 80e9, 2.0e12),
-    "H100": GPU(989e12, 80e9, 3.35e12),
-    "H200": GPU(989e12, 141e9, 4.8e12),
-    "L40S": GPU(362e12, 48e9, 0.864e12),
-    "4090": GPU(165e12, 24e9, 1.008e12),
-}
 
 
 @dataclass(frozen=True)
@@ -111,19 +118,48 @@ def training_memory(shape: Shape, dtype: str, trained: int, whole: bool, sequenc
     return weights + trained * ADAPTER_BYTES + sequences * tokens * (kept + at_work) * BYTES[dtype] + CONTEXT
 
 
-def training_hours(shape: Shape, tokens: float, context: float, passes: int, gpu: GPU) -> float:
-    """Hours of training on `tokens` tokens, in texts of `context` tokens.
+def training_flops(shape: Shape, tokens: float, context: float, passes: int) -> float:
+    """Operations of training on `tokens` tokens, in texts of `context` tokens.
 
     `passes` counts in forward passes: 1 forward, 1 recomputed, and 1 backward, or 2 if all parameters are trained.
     """
-    return tokens * passes * shape.forward_flops(context) / (gpu.flops * TRAINING_SHARE) / 3600
+    return tokens * passes * shape.forward_flops(context)
 
 
-def sampling_hours(shape: Shape, sequences: int, prompt: float, new: int, at_once: int, gpu: GPU) -> float:
-    """Hours of sampling `sequences` sequences of `new` tokens after `prompt` tokens, with `at_once` tokens per batch.
+def sampling_bytes(shape: Shape, sequences: int, prompt: float, new: int, at_once: int) -> float:
+    """Bytes read to sample `sequences` sequences of `new` tokens after `prompt` tokens, in batches of `at_once` tokens.
 
     Every step of a batch reads the weights and the keys and values so far, on average those of half of the new tokens.
     """
     batch = max(1, min(sequences, int(at_once / (prompt + new))))
     read = 2 * shape.parameters() + batch * (prompt + new / 2) * shape.cache_bytes()
-    return math.ceil(sequences / batch) * new * read / (gpu.bandwidth * SAMPLING_SHARE) / 3600
+    return math.ceil(sequences / batch) * new * read
+
+
+def read_speed(file: Path) -> Speed | None:
+    """The speed that `python -m benchmarks.gpu` measured; None if it measured none on a GPU.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        measured, gpu = content["measured"], content["hardware"]["gpu"]
+        trained, sampled = (measured.get(name, {}).get("tokens_per_second") for name in (TRAINED, SAMPLED))
+        if content["shape"] != MEASURED or not (gpu and trained and sampled):
+            return None
+        sizes = (content[name] for name in ("layers", "width", "inner", "heads", "kv_heads"))
+        shape = Shape(*sizes, content["width"] // content["heads"], content["vocabulary"], tied=False)
+        context, prompt, new = content["prompt"] + content["story"], content["prompt"], content["new_tokens"]
+        sequences = content["asked"] * Sampling().samples
+        read = sampling_bytes(shape, sequences, prompt, new, content["batch_tokens"])
+        return Speed(
+            gpu,
+            content["made"],
+            flops=training_flops(shape, trained, context, 3),
+            bandwidth=read / (sequences * new) * sampled,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not what `python -m benchmarks.gpu` writes ({error}); run it again") from None

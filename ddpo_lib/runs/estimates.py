@@ -1,7 +1,8 @@
 """A profile and the sizes of its models and corpus -> what each step costs, and the disk. Uses no network.
 
-All numbers are estimates, by the formulas of `costs.py` and of this file, from the sizes in the models' configurations.
-Nothing is measured. Start-up, padding, the evaluation, the small models of the worlds and the book are left out.
+Steps, memory and disk follow from the sizes in the models' configurations, by the formulas of `costs.py` and of this
+file. Hours follow from the speed that was measured on the user's GPU; without a measurement there are none. Start-up,
+padding, the evaluation, the small models of the worlds and the book are left out.
 """
 
 import math
@@ -21,13 +22,12 @@ from ddpo_lib.profiles.settings import Arm, DivPO, Sampling
 from ddpo_lib.runs.artifacts import prompts_to_sample
 from ddpo_lib.runs.costs import (
     CONTEXT,
-    GPU,
-    TRAINING_SHARE,
     Cost,
     Shape,
+    Speed,
     optimiser_steps,
-    sampling_hours,
-    training_hours,
+    sampling_bytes,
+    training_flops,
     training_memory,
 )
 
@@ -78,11 +78,11 @@ def most_pairs(arm: Arm, counts: Counts) -> int | None:
     return _least(counts.pairs, by_prompt or None, arm.pairs)
 
 
-def estimate_costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
+def estimate_costs(p: Profile, counts: Counts, speed: Speed | None) -> list[Cost]:
     """The costs of the steps that run a model, for one seed of the profile; each further seed costs the same."""
-    costs = [_embedding(p, counts, gpu)]
+    costs = [_embedding(p, counts, speed)]
     if p.quality.kind == "reward-model":
-        costs.append(_reward(p, counts, gpu))
+        costs.append(_reward(p, counts, speed))
     shape = shape_of(p.model.name)
     if not p.arms or shape is None:
         return costs
@@ -95,9 +95,10 @@ def estimate_costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         if examples is None:
             return Cost(step, None, memory, None)
         tokens = examples * texts * counts.tokens
-        hours = training_hours(shape, tokens * epochs, counts.tokens, passes, gpu)
-        hours += training_hours(shape, tokens, counts.tokens, 1, gpu) if reference else 0
-        return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours / optimiser.devices)
+        work = training_flops(shape, tokens * epochs, counts.tokens, passes)
+        work += training_flops(shape, tokens, counts.tokens, 1) if reference else 0
+        hours = _hours(work / optimiser.devices, speed)
+        return Cost(step, optimiser_steps(examples, optimiser, epochs), memory, hours)
 
     costs.append(training("sft", counts.responses, 1, p.sft, p.sft.epochs, reference=False))
     for name, arm in p.arms.items():
@@ -108,20 +109,24 @@ def estimate_costs(p: Profile, counts: Counts, gpu: GPU) -> list[Cost]:
         costs.append(training(f"arm-{name}", pairs, 2, optimiser, epochs, reference=arm.loss == "dpo"))
     for name in ("sft", *p.arms):
         costs.append(
-            _sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, gpu)
+            _sampling(p.sampling, shape, f"samples-{name}", 1, _least(counts.asked, prompts_of(p, name)), counts, speed)
         )
     for name in swept(p):
         times, prompts = len(p.evaluation.temperatures), _least(counts.asked, prompts_of(p, "sweep"))
-        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, gpu))
+        costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, speed))
     for name, baseline in p.baselines.items():
         other = shape_of(baseline.model or p.model.name) if baseline.engine != "server" else None
         s = baseline.limited(p.sampling)
         step, prompts = f"samples-{name}", _least(counts.asked, prompts_of(p, name))
-        costs.append(_sampling(s, other, step, 1, prompts, counts, gpu) if other else Cost(step))
+        costs.append(_sampling(s, other, step, 1, prompts, counts, speed) if other else Cost(step))
     return costs
 
 
-def _embedding(p: Profile, counts: Counts, gpu: GPU) -> Cost:
+def _hours(flops: float, speed: Speed | None) -> float | None:
+    return flops / speed.flops / 3600 if speed else None
+
+
+def _embedding(p: Profile, counts: Counts, speed: Speed | None) -> Cost:
     encoders = [hub()["encoders"].get(choice.model) for choice in p.spaces.choices().values()]
     encoders = [encoder for encoder in encoders if encoder]
     memory = max((4 * (e["body"] + e["table"]) for e in encoders), default=0) + CONTEXT
@@ -129,10 +134,10 @@ def _embedding(p: Profile, counts: Counts, gpu: GPU) -> Cost:
         return Cost("vectors", memory=memory)
     tokens = (counts.responses + (counts.held_out or 0)) * counts.tokens
     flops = sum(2 * encoder["body"] * tokens for encoder in encoders)
-    return Cost("vectors", memory=memory, hours=flops / (gpu.flops * TRAINING_SHARE) / 3600)
+    return Cost("vectors", memory=memory, hours=_hours(flops, speed))
 
 
-def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
+def _reward(p: Profile, counts: Counts, speed: Speed | None) -> Cost:
     """The reward model's training over all of its epochs; early stopping may make it shorter."""
     q, shape = p.quality, shape_of(p.quality.base)
     if shape is None:
@@ -144,16 +149,18 @@ def _reward(p: Profile, counts: Counts, gpu: GPU) -> Cost:
     examples = round(counts.responses * (1 - q.dev))
     steps = math.ceil(q.epochs * math.ceil(examples / q.batch_size))
     tokens = examples * counts.tokens * q.epochs
-    return Cost("quality", steps, memory, training_hours(shape, tokens, counts.tokens, 3, gpu))
+    return Cost("quality", steps, memory, _hours(training_flops(shape, tokens, counts.tokens, 3), speed))
 
 
-def _sampling(s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, gpu: GPU) -> Cost:
+def _sampling(
+    s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, speed: Speed | None
+) -> Cost:
     prompt = counts.tokens / 10
     memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
-    if counts.asked is None:
+    if counts.asked is None or speed is None:
         return Cost(step, memory=memory)
-    hours = sampling_hours(shape, prompts * s.samples, prompt, s.max_new_tokens, s.batch_tokens, gpu)
-    return Cost(step, memory=memory, hours=times * hours)
+    read = times * sampling_bytes(shape, prompts * s.samples, prompt, s.max_new_tokens, s.batch_tokens)
+    return Cost(step, memory=memory, hours=read / speed.bandwidth / 3600)
 
 
 def estimate_disk(p: Profile, counts: Counts) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""What a run will need, before any of it is made: models and data, steps, disk, memory and hours. Uses no network."""
+"""What a run will need, before any of it is made: models and data, steps, disk and memory; and hours, if the speed of
+the GPU was measured. Uses no network.
+"""
 
 import os
 from pathlib import Path
@@ -8,23 +10,24 @@ from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models import models
 from ddpo_lib.profiles.profile import Profile
-from ddpo_lib.runs.costs import GPUS, SAMPLING_SHARE, TRAINING_SHARE, Cost
+from ddpo_lib.runs.costs import GPUS, MEASURED, Cost, Speed
 from ddpo_lib.runs.estimates import count, estimate_costs, estimate_disk, hub, models_here, shape_of
 from ddpo_lib.spaces.embed import COUNTED
 
 
-def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
+def make_plan(profile: Profile, run: Run, source: str, gpu: str, speed: Speed | None) -> dict:
     """The plan of a run.
 
     Args:
         profile, run: as `pipeline.open_run` resolved them.
         source: the run's corpus.
-        gpu: a name of `GPUS`.
+        gpu: a name of `GPUS`, whose memory must be enough.
+        speed: as measured on the user's GPU; None: no hours.
 
     Returns:
         `names`, a list of (what, name, where it comes from); `settle`, sentences on what the user must do first;
         `counts`; `costs`, a list of `Cost`; `others`, the number of steps of each kind without a cost; `disk`, bytes by
-        kind; `gpu`.
+        kind; `gpu`; `speed`.
 
     Raises:
         InputError: the GPU is unknown, or the corpus file cannot be read.
@@ -32,7 +35,7 @@ def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
     if gpu not in GPUS:
         raise InputError(f"--gpu {gpu}: unknown; choose one of {', '.join(GPUS)}")
     counts = count(profile, source)
-    costs = estimate_costs(profile, counts, GPUS[gpu])
+    costs = estimate_costs(profile, counts, speed)
     told = {cost.step for cost in costs}
     return {
         "names": _names(profile, source),
@@ -42,6 +45,7 @@ def make_plan(profile: Profile, run: Run, source: str, gpu: str) -> dict:
         "others": _others([name for name in run.steps if name not in told]),
         "disk": estimate_disk(profile, counts),
         "gpu": gpu,
+        "speed": speed,
     }
 
 
@@ -109,8 +113,8 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
     for name, baseline in p.baselines.items():
         if baseline.key and not os.environ.get(baseline.key):
             said.append(f"baseline {name}: the environment variable {baseline.key} holds no key")
-    over = [cost for cost in costs if cost.memory and cost.memory > GPUS[gpu].memory]
-    said += [f"{c.step}: {c.memory / 1e9:.0f} GB expected, and a {gpu} has {GPUS[gpu].memory / 1e9:.0f}" for c in over]
+    over = [cost for cost in costs if cost.memory and cost.memory > GPUS[gpu]]
+    said += [f"{c.step}: {c.memory / 1e9:.0f} GB expected, and a {gpu} has {GPUS[gpu] / 1e9:.0f}" for c in over]
     unknown = [name for name in used if shape_of(name) is None]
     unknown += [choice.model for choice in p.spaces.choices().values() if choice.model not in known["encoders"]]
     return said + [f"{name}: its size is not known here, so nothing is estimated for it" for name in unknown]
@@ -134,20 +138,27 @@ def describe(plan: dict) -> str:
     told = {"responses": counts.responses, "pairs": counts.pairs, "held-out prompts": counts.asked}
     said = ", ".join(f"{'?' if n is None else f'{n:,}'} {what}" for what, n in told.items())
     lines += ["", f"data: at most {said}, {counts.tokens:.0f} tokens a response with its prompt", ""]
-    lines += [f"{'step':<28}{'optimiser steps':>16}{'GPU memory':>12}{'hours':>9}"]
+    speed = plan["speed"]
+    lines += [f"{'step':<28}{'optimiser steps':>16}{'GPU memory':>12}" + (f"{'hours':>9}" if speed else "")]
     for cost in plan["costs"]:
         steps = "" if cost.steps is None else f"{cost.steps:,}"
         memory = "" if cost.memory is None else f"{cost.memory / 1e9:.1f} GB"
         hours = "" if cost.hours is None else f"{cost.hours:.2f}"
-        lines.append(f"{cost.step:<28}{steps:>16}{memory:>12}{hours:>9}")
-    hours = sum(cost.hours or 0 for cost in plan["costs"])
-    lines.append(f"{'sum':<28}{'':>16}{'':>12}{hours:>9.2f}")
+        lines.append(f"{cost.step:<28}{steps:>16}{memory:>12}{hours:>9}".rstrip())
+    if speed:
+        hours = sum(cost.hours or 0 for cost in plan["costs"])
+        lines.append(f"{'sum':<28}{'':>16}{'':>12}{hours:>9.2f}")
     others = ", ".join(f"{number} {kind}" if number > 1 else kind for kind, number in plan["others"].items())
     disk = ", ".join(f"{what} {size / 1e9:.1f} GB" for what, size in plan["disk"].items())
-    lines += ["", f"and, not in the hours: {others}", f"disk: {disk}", ""]
-    lines.append(
-        f"Estimates for one {plan['gpu']}, not measured: {TRAINING_SHARE:.0%} of its peak bfloat16 arithmetic in "
-        f"training, {SAMPLING_SHARE:.0%} of its bandwidth in sampling; hours are of one GPU, "
-        "steps side by side divide them."
-    )
+    lines += ["", f"and, not in the table: {others}", f"disk: {disk}", ""]
+    lines.append("Steps, memory and disk follow from the sizes of the models and of the data.")
+    if speed:
+        lines.append(
+            f"Hours are of one {speed.gpu}, from its speed with {MEASURED}'s sizes as measured on {speed.made} "
+            "(results/gpu/speed.json); jobs side by side divide them."
+        )
+    else:
+        lines.append(
+            "For hours, measure your GPU in 8 minutes with `python -m benchmarks.gpu`, and run this command again."
+        )
     return "\n".join(lines)

@@ -2,18 +2,21 @@
 
 import json
 import socket
+from dataclasses import asdict
 
 import pytest
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from typer.testing import CliRunner
 
+import benchmarks.gpu
+from benchmarks.gpu_shapes import SHAPES
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.cli.main import app
 from ddpo_lib.data.corpus import PACKAGE_CORPUS
 from ddpo_lib.profiles.profile import load_profile, names
 from ddpo_lib.profiles.settings import Arm, Optimiser
 from ddpo_lib.runs import costs, estimates
-from ddpo_lib.runs.costs import GPUS, Shape, optimiser_steps
+from ddpo_lib.runs.costs import GPUS, Shape, Speed, optimiser_steps, read_speed
 from ddpo_lib.runs.estimates import Counts, count, most_pairs
 from ddpo_lib.runs.pipeline import open_run, source_of
 from ddpo_lib.runs.plan import describe, make_plan
@@ -36,9 +39,12 @@ def offline(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def planned(name: str, corpus: str | None = None, gpu: str = "H100") -> dict:
+SPEED = Speed("a GPU", "2026-11-29", flops=3e14, bandwidth=1e12)
+
+
+def planned(name: str, corpus: str | None = None, gpu: str = "H100", speed: Speed | None = SPEED) -> dict:
     profile = load_profile(name)
-    return make_plan(profile, open_run(name, corpus), source_of(profile, corpus), gpu)
+    return make_plan(profile, open_run(name, corpus), source_of(profile, corpus), gpu, speed)
 
 
 def hours(made: dict) -> dict[str, float]:
@@ -228,15 +234,13 @@ def test_pairs_of_an_arm_are_at_most_what_each_of_its_caps_lets_through():
     assert most(pairs=7, divpo={}) == 7
 
 
-def test_hours_and_bytes_of_worked_numbers():
-    shape, gpu = Shape(1, 2, 4, 1, 1, 2, 10, tied=True), costs.GPU(flops=1e3, memory=1e3, bandwidth=1e3)
+def test_work_and_bytes_of_worked_numbers():
+    shape = Shape(1, 2, 4, 1, 1, 2, 10, tied=True)
     assert shape.parameters() == 4 * 2 * 2 + 3 * 2 * 4 + 2 * 2 + 2 + 10 * 2  # attention, layer between, norms, table
     assert shape.forward_flops(100) == 2 * 66 + 2 * 1 * 2 * 100
-    seconds = 1000 * 3 * 532 / (1e3 * costs.TRAINING_SHARE)
-    assert costs.training_hours(shape, 1000, 100, 3, gpu) == pytest.approx(seconds / 3600)
+    assert costs.training_flops(shape, 1000, 100, 3) == 1000 * 3 * 532
     # 6 sequences, 4 at once: two batches of 10 steps, each reading the weights, and 4 x (5 + 5) tokens of 8 bytes
-    seconds = 2 * 10 * (2 * 66 + 4 * 10 * 8) / (1e3 * costs.SAMPLING_SHARE)
-    assert costs.sampling_hours(shape, 6, 5, 10, 60, gpu) == pytest.approx(seconds / 3600)
+    assert costs.sampling_bytes(shape, 6, 5, 10, 60) == 2 * 10 * (2 * 66 + 4 * 10 * 8)
     memory = costs.training_memory(shape, "bfloat16", 12, False, 2, 3)
     assert memory == 66 * 2 + 12 * 16 + 2 * 3 * (2 + 8 * 2 + 4 * 4) * 2 + costs.CONTEXT
     assert costs.training_memory(shape, "float32", 66, True, 2, 3) == 66 * 16 + 2 * 3 * 34 * 4 + costs.CONTEXT
@@ -273,7 +277,7 @@ def test_prompts_that_the_package_adds_are_counted():
 @pytest.mark.parametrize("name", names())
 def test_every_profile_has_a_plan(name):
     said = describe(planned(name))
-    assert "not measured" in said
+    assert "as measured on 2026-11-29" in said
     for choice in load_profile(name).spaces.choices().values():
         assert choice.model in said
 
@@ -313,7 +317,57 @@ def test_a_plan_counts_steps_and_hours_arm_by_arm():
     assert steps["arm-dorpo-both"] == 70_224
     # DPO: 3 epochs of 3 passes and the reference's one; ORPO: 4 epochs of 3 passes
     assert hours(made)["arm-dpo"] / hours(made)["arm-orpo"] == pytest.approx(10 / 12)
-    assert hours(made)["arm-dpo"] / hours(planned("paper", gpu="A100"))["arm-dpo"] == pytest.approx(312 / 989)
+    half = Speed("half", "2026-11-29", flops=SPEED.flops / 2, bandwidth=SPEED.bandwidth / 4)
+    slower = hours(planned("paper", speed=half))
+    assert slower["arm-dpo"] / hours(made)["arm-dpo"] == pytest.approx(2)
+    assert slower["samples-dpo"] / hours(made)["samples-dpo"] == pytest.approx(4)
+
+
+def test_without_a_measurement_there_are_no_hours():
+    made = planned("paper", speed=None)
+    assert set(hours(made).values()) == {None}
+    said = describe(made)
+    assert "hours" not in said.splitlines()[[line.startswith("step ") for line in said.splitlines()].index(True)]
+    assert "`python -m benchmarks.gpu`" in said
+    assert {cost.step: cost.memory for cost in made["costs"]} == {c.step: c.memory for c in planned("paper")["costs"]}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """What `python -m benchmarks.gpu` writes, with speeds that are easy to follow."""
+    content = {"shape": "llama-8b", **asdict(SHAPES["llama-8b"]), "made": "2026-11-29", "hardware": {"gpu": "a GPU"}}
+    content["measured"] = {costs.TRAINED: {"tokens_per_second": 1e4}, costs.SAMPLED: {"tokens_per_second": 2e3}}
+    file = tmp_path / "speed.json"
+
+    def write(**changed):
+        file.write_text(json.dumps(content | changed))
+        return file
+
+    return write
+
+
+def test_the_work_that_was_measured_takes_the_time_that_was_measured(measured):
+    speed, shape = read_speed(measured()), SHAPES["llama-8b"]
+    context = shape.prompt + shape.story
+    assert costs.training_flops(LLAMA, 1e4, context, 3) / speed.flops == pytest.approx(1)
+    sequences = 4 * shape.asked
+    read = costs.sampling_bytes(LLAMA, sequences, shape.prompt, shape.new_tokens, shape.batch_tokens)
+    assert read / speed.bandwidth == pytest.approx(sequences * shape.new_tokens / 2e3)
+    assert (speed.gpu, speed.made) == ("a GPU", "2026-11-29")
+
+
+def test_measurements_that_tell_nothing_give_no_speed(measured, tmp_path):
+    assert read_speed(tmp_path / "none.json") is None
+    assert read_speed(measured(shape="tiny")) is None
+    assert read_speed(measured(hardware={"gpu": None})) is None
+    assert read_speed(measured(measured={costs.TRAINED: {"failed": "out of memory"}})) is None
+    with pytest.raises(InputError, match=r"speed.json: not what `python -m benchmarks.gpu` writes"):
+        read_speed(measured(layers="many"))
+
+
+def test_the_names_of_the_measurements_are_those_of_the_benchmark():
+    assert {costs.TRAINED, costs.SAMPLED} <= set(benchmarks.gpu.names())
+    assert costs.MEASURED in SHAPES
 
 
 def test_a_baseline_with_a_limit_of_its_own_is_sampled_as_long(tmp_path):
