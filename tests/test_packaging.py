@@ -121,7 +121,7 @@ def test_every_layer_names_the_one_below(project):
         ("sampling.server", "train"),
         ("cli.commands", "train"),
         ("cli.evaluate_samples", "train"),
-        ("cli.weights_table", "train"),
+        ("deviation.weights_table", "train"),
         ("measures.diversity", "evaluate"),
         ("evaluation.compare_arms", "evaluate"),
         ("people.votes", "evaluate"),
