@@ -1,10 +1,12 @@
 """What the project says of itself holds: pins, files that ship, names."""
 
+import importlib
 import re
 import tomllib
 from itertools import chain
 from pathlib import Path
 
+import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[1]
@@ -52,3 +54,15 @@ def test_notebooks_are_sources_and_each_but_the_explorer_is_a_chapter_of_the_boo
     assert not list((PROJECT / "notebooks").glob("*.ipynb"))
     for stem in CHAPTERS:
         assert re.search(rf"(file|root): {stem}$", contents, re.M), stem
+
+
+API = re.findall(r"automodule:: (\S+)\n((?:   :.*\n)*)", (PROJECT / "book" / "api.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("module", "options"), API, ids=[module for module, _ in API])
+def test_what_the_page_of_the_library_names_is_there(module, options):
+    named = re.findall(r":(?:exclude-)?members: (.+)", options)
+    there = dir(importlib.import_module(module))
+    classes = [value for value in vars(importlib.import_module(module)).values() if isinstance(value, type)]
+    for name in (name.strip() for names in named for name in names.split(",")):
+        assert name in there or any(hasattr(one, name) for one in classes), name

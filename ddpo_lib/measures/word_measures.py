@@ -108,6 +108,7 @@ def self_bleu(
     """Mean BLEU of each text of a group against its other texts as references (Zhu et al. 2018, SIGIR, "Texygen").
 
     BLEU is sacrebleu's sentence score, divided by 100:
+
     - n-grams up to 4 of the tokens of its "13a" tokenizer (with "unicode": of words and marks in any script), cased,
       each clipped to the reference that contains it most;
     - exponential smoothing: the i-th n without a match counts as 2^-i of a match; 0 if no word matches;
