@@ -91,7 +91,7 @@ def compare(exact: list[dict], rounded: list[dict], responses: list) -> dict[str
     token = torch.cat([(b["tokens"] - a["tokens"])[own[:, 1:]] for a, b, own in both])
     known = torch.cat([a["tokens"][own[:, 1:]] for a, _, own in both])
     divergence = [(a["all"].exp() * (a["all"] - b["all"])).sum(-1)[own[:, 1:]] for a, b, own in both]
-    one, other = (sum(each["gradient"] for each in found) for found in (exact, rounded))
+    one, other = (sum(each["gradient"].double() for each in found) for found in (exact, rounded))
     return {
         "tokens": statistics.mean(float(own.sum()) / 2 for own in responses),
         "mean": known.mean().item(),
