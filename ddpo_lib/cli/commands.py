@@ -22,6 +22,7 @@ from ddpo_lib.data.corpus import EMPTY, read_prompts
 from ddpo_lib.deviation.equal_weights import describe_equal
 from ddpo_lib.deviation.weights_table import SPACES, read_weights, table_of_weights
 from ddpo_lib.models import models
+from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.profiles.profile import Profile, load_profile
 from ddpo_lib.profiles.settings import Arm, Baseline, Model, Sampling, Section
@@ -123,7 +124,8 @@ def generate(
         held_out, split_seed: share and seed of the split of a corpus; a table of weights is already split.
 
     Raises:
-        InputError: the split has no prompt, a held-out prompt that the adapter has seen in training, or no answer.
+        InputError: the split has no prompt, a held-out prompt that the adapter has seen in training, or no answer; the
+            adapter was trained on another model or with another template than the profile's.
     """
     from ddpo_lib.sampling.engines import open_engine
     from ddpo_lib.sampling.generate import generate as sample
@@ -136,6 +138,9 @@ def generate(
     given = {"temperature": temperature, "max_new_tokens": tokens}
     drawn = profile.sampling.model_dump() | {name: value for name, value in given.items() if value is not None}
     sampling = checked(Sampling, drawn).model_copy(update={"samples": samples} if samples else {})
+    if adapter is not None:
+        check_base(adapter, profile.model.name, profile.model.revision)
+        check_template(adapter, profile.model.template)
     table, split = _prompts_to_sample(prompts, split, held_out, split_seed, trained=adapter is not None)
     journal = out.with_name(f".{out.name}.journal")
     if adapter is None:
