@@ -145,7 +145,7 @@ def describe_evaluation(result: dict) -> str:
     from ddpo_lib.evaluation.compare_arms import HEADLINE
     from ddpo_lib.profiles.wording import interval, p_value
 
-    rows = [*_describe_seen(result["prompts"]), *_describe_unanswered(result["samples"])]
+    rows = [*_describe_seen(result["prompts"]), *describe_unanswered(result["samples"])]
     rows.append(f"{'arm':<20}" + "".join(f"{measure:>26}" for measure in HEADLINE))
     for arm, values in result["arms"].items():
         rows.append(f"{arm:<20}" + "".join(f"{interval(values[m]):>26}" for m in HEADLINE))
@@ -180,7 +180,7 @@ def _describe_seen(prompts: dict) -> list[str]:
     return lines
 
 
-def _describe_unanswered(samples: dict[str, dict]) -> list[str]:
+def describe_unanswered(samples: dict[str, dict]) -> list[str]:
     """A line for each arm with samples that no measure counts."""
     lines = []
     for arm, about in samples.items():
