@@ -51,42 +51,50 @@ ROWS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.fixture(autouse=True, scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("conversations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield folder
 
 
 def build(kind, settings, rows: list[dict], folder, chat: bool = True):
+    """A trainer whose reference is another model, so that losses tell which tokens they are of."""
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = TEMPLATE if chat else None
-    args = settings(str(folder), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True, **PRECOMPUTED)
-    return kind(tiny_model(), args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    plain = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True}
+    args = settings(str(folder), **plain, precompute_ref_log_probs=True)
+    return kind(
+        tiny_model(), tiny_model(seed=1), args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
 
 
-PRECOMPUTED = {"precompute_ref_log_probs": True}  # a model made in memory has no folder for TRL to load it from
+@pytest.fixture(scope="module")
+def trainers(folder) -> list:
+    """Ours and TRL's, built with rows of another form than most below."""
+    kinds = ((DeviationTrainer, DeviationConfig), (DPOTrainer, DPOConfig))
+    return [build(*kind, [ROWS["one turn"]], folder) for kind in kinds]
 
 
 @pytest.mark.parametrize("form", ROWS)
-def test_tokens_and_loss_are_those_of_stock_trl(form, tmp_path):
+def test_tokens_and_loss_are_those_of_stock_trl(form, trainers):
+    rows = Dataset.from_list([ROWS[form]] * 2)
     tokens, losses = [], []
-    for kind, settings in ((DeviationTrainer, DeviationConfig), (DPOTrainer, DPOConfig)):
-        trainer = build(kind, settings, [ROWS[form]] * 2, tmp_path)
-        tokens.append([trainer.train_dataset[0][name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")])
-        for parameter in trainer.model.parameters():
-            parameter.data *= 1.1  # the policy leaves the reference
-        batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
-        losses.append(trainer.compute_loss(trainer.model, batch).item())
+    for trainer in trainers:
+        made = trainer._prepare_dataset(rows, trainer.processing_class, trainer.args, "eval")[0]
+        tokens.append([made[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")])
+        losses.append(trainer.evaluate(rows)["eval_loss"])
     assert tokens[0] == tokens[1]
     assert all(tokens[0])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert losses[1] != pytest.approx(0.6931, abs=1e-3)
 
 
-def test_a_weight_goes_with_a_row_of_messages(tmp_path):
+def test_a_weight_goes_with_a_row_of_messages(trainers):
     rows = [ROWS["system"] | {"weight": weight} for weight in (0.0, 3.0)]
-    trainer = build(DeviationTrainer, DeviationConfig, rows, tmp_path)
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
-    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(1.5 * 0.693147, abs=1e-4)
+    plain = trainers[0].evaluate(Dataset.from_list([ROWS["system"]]))["eval_loss"]
+    assert trainers[0].evaluate(Dataset.from_list(rows))["eval_loss"] == pytest.approx(1.5 * plain, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -100,16 +108,16 @@ def test_a_weight_goes_with_a_row_of_messages(tmp_path):
         (ROWS["system"] | {"images": ["cat.png"]}, "images"),
     ],
 )
-def test_rows_that_are_no_pairs_are_named(row, message, tmp_path):
+def test_rows_that_are_no_pairs_are_named(row, message, folder):
     with pytest.raises(ValueError, match=message):
-        build(DeviationTrainer, DeviationConfig, [row], tmp_path)
+        build(DeviationTrainer, DeviationConfig, [row], folder)
 
 
-def test_an_empty_conversation_is_named_with_its_row(tmp_path):
+def test_an_empty_conversation_is_named_with_its_row(folder):
     with pytest.raises(ValueError, match=r"chosen: row 1 of the train data is empty"):
-        build(DeviationTrainer, DeviationConfig, [ROWS["system"], ROWS["system"] | {"chosen": []}], tmp_path)
+        build(DeviationTrainer, DeviationConfig, [ROWS["system"], ROWS["system"] | {"chosen": []}], folder)
 
 
-def test_messages_need_a_template(tmp_path):
+def test_messages_need_a_template(folder):
     with pytest.raises(ValueError, match="chat_template"):
-        build(DeviationTrainer, DeviationConfig, [ROWS["system"]], tmp_path, chat=False)
+        build(DeviationTrainer, DeviationConfig, [ROWS["system"]], folder, chat=False)

@@ -69,7 +69,7 @@ def make(saved, tmp_path):
             "report_to": "none",
             "disable_tqdm": True,
             "logging_steps": 1,
-            "max_steps": 3,
+            "max_steps": 2,
             "learning_rate": 0.05,
             "optim": "sgd",
             "per_device_train_batch_size": 2,
@@ -96,7 +96,7 @@ def history(trainer) -> dict[str, list[float]]:
 def check_same_history(ours, stock) -> None:
     found, expected = history(ours), history(stock)
     assert found.keys() >= expected.keys()
-    for name in expected.keys() - {"total_flos"}:
+    for name in expected.keys() - {"total_flos", "epoch"}:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
 
 
@@ -158,10 +158,16 @@ def test_an_option_of_other_losses_is_refused_with_its_reason(name, tmp_path):
     "options",
     [
         {},
-        {"precompute_ref_log_probs": False},
         {"precompute_ref_log_probs": False, "sync_ref_model": True, "ref_model_sync_steps": 1},
-        {"pad_to_multiple_of": 8, "disable_dropout": False, "max_length": None, "gradient_checkpointing": False},
-        {"gradient_accumulation_steps": 3, "weight_decay": 0.1, "max_grad_norm": 0.5, "warmup_steps": 2},
+        {
+            "pad_to_multiple_of": 8,
+            "disable_dropout": False,
+            "max_length": None,
+            "gradient_checkpointing": False,
+            "gradient_accumulation_steps": 3,
+            "weight_decay": 0.1,
+            "max_grad_norm": 0.5,
+        },
         {"pad_token": "<unknown>", "eval_strategy": "steps", "eval_steps": 1, "dataset_num_proc": 1},
     ],
     ids=lambda options: " ".join(options) or "plain",
@@ -215,11 +221,9 @@ def test_without_precomputing_the_reference_is_the_model_as_given_not_its_folder
     ("loss", "options", "kind"),
     [
         ("orpo", {}, "memory"),
-        ("orpo", {}, "adapter"),
         ("dpo", {}, "folder"),
         ("dpo", {}, "adapter"),
         ("dpo", {"precompute_ref_log_probs": False}, "memory"),
-        ("dpo", {"precompute_ref_log_probs": False}, "adapter"),
     ],
 )
 def test_a_new_set_after_training_is_measured_as_one_given_at_the_start(loss, options, kind, make, saved):
@@ -297,11 +301,13 @@ def test_callbacks_optimizers_and_models_by_name_are_used(make, saved):
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     before = model.lm_head.weight.detach().clone()
     make(model=model, arguments={"callbacks": [callback], "optimizers": (optimizer, scheduler)}).train()
-    assert callback.steps == 3
+    assert callback.steps == 2
     assert torch.equal(model.lm_head.weight, before), "not the given optimizer, which does not move"
     tiny_tokenizer().save_pretrained(saved[0])
-    named = make(model=str(saved[0]), model_init_kwargs={"dtype": "bfloat16"}, arguments={"processing_class": None})
-    assert named.model.dtype == torch.bfloat16
+    named = make(
+        model=str(saved[0]), model_init_kwargs={"attn_implementation": "eager"}, arguments={"processing_class": None}
+    )
+    assert named.model.config._attn_implementation == "eager"
 
 
 class Doubled(DataCollatorForPreference):
