@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 VOLATILE = ("seconds", "peak_memory_gb", "made", "commit", "hardware", "versions", "code")  # of a manifest
+SECRET = re.compile(rb"secret_key: .*")  # of a study, drawn at random
 TIMED = ("_runtime", "_per_second")  # fields of a log
 SUMMARY = "train_runtime"  # in the entry of a log that has the seconds and the mean loss of the last process alone
 
@@ -31,8 +33,9 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def _is_left(file: Path) -> bool:
-    inside = ".partial" in file.parts and file.name != ".partial"
-    return inside or file.name.endswith((".partial", ".lock", ".journal", ".other", ".old", ".twin"))
+    if file.name == ".partial":
+        return False
+    return ".partial" in file.parts or file.name.endswith((".partial", ".lock", ".journal", ".other", ".old", ".twin"))
 
 
 def _content(file: Path) -> object:
@@ -47,7 +50,8 @@ def _content(file: Path) -> object:
         return json.dumps([cell.get("outputs", []) for cell in cells])
     if file.suffix == ".json":
         return _settled(file.name, json.loads(file.read_text(encoding="utf-8")))
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    content = SECRET.sub(b"", file.read_bytes()) if file.name == "config.yaml" else file.read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _settled(name: str, content) -> object:

@@ -94,14 +94,11 @@ def write_world(world: Path) -> None:
 
 def make_inputs(profile: str, name: str, world: Path) -> None:
     """Make the artifacts that an artifact needs, in the current folder."""
-    run = _open(profile, world)
+    from ddpo_lib.runs.pipeline import open_run
+
+    run = open_run(str(world / f"{profile}.yaml"), str(world / "corpus.jsonl"), "runs")
     for needed in run.steps[name].inputs:
         run.path(needed)
-
-
-def make(profile: str, name: str, world: Path) -> None:
-    """Make an artifact in the current folder."""
-    _open(profile, world).path(name)
 
 
 def ddpo(commands: tuple[str, ...], world: Path) -> None:
@@ -123,15 +120,10 @@ class _Done(Exception):
     """A command ended well."""
 
 
-def _open(profile: str, world: Path):
-    from ddpo_lib.runs.pipeline import open_run
-
-    return open_run(str(world / f"{profile}.yaml"), str(world / "corpus.jsonl"), "runs")
-
-
 def _artifact(name: str, profile: str = "faults") -> Stage:
     title = name if profile == "faults" else f"{name}, {profile}"
-    return Stage(title, partial(make_inputs, profile, name), partial(make, profile, name), (f"runs/*/{name}",))
+    command = f"make {name} --profile {{world}}/{profile}.yaml --corpus {{world}}/corpus.jsonl --runs runs"
+    return Stage(title, partial(make_inputs, profile, name), partial(ddpo, (command,)), (f"runs/*/{name}",))
 
 
 def _command(title: str, before: tuple[str, ...], words: str, *results: str) -> Stage:

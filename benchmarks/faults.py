@@ -1,139 +1,88 @@
-"""Kills every stage of the work at random moments, and compares what the next call makes with an undisturbed run.
+"""Every stage of the work, disturbed: killed, on a full or a read-only disk, with the clock set back, twice at once.
 
-    python -m benchmarks.faults                              every stage, 20 kills each: about an hour on two cores
-    python -m benchmarks.faults --stages sft corpus --kills 3
+    python -m benchmarks.faults                              every stage and kind of fault: hours on two cores
+    python -m benchmarks.faults --stages sft corpus --kinds killed --times 3
 
-A stage is killed with SIGKILL, as a power failure or the kernel does when memory is short, in a process that has
-imported the libraries, so that the moments fall into the work. Then the same call runs to its end. Its results must
-equal those of an undisturbed run, and nothing that is half made may be left. `faults.json` has the counts, and
-`faults.md` is the table.
+A stage runs in a process that has imported the libraries, so that kills (SIGKILL, as the kernel sends when memory is
+short) fall into the work. Disks are file systems in memory, which only root can make. `faults.json` in results/faults
+has the counts and what went wrong, and `faults.md` is the table that the book shows.
 """
 
 import argparse
 import os
-import random
 import shutil
-import signal
-import sys
 import tempfile
-import time
-import traceback
 from pathlib import Path
 
-from benchmarks.fault_results import differences, leftovers, read_results
-from benchmarks.fault_stages import STAGES, Stage, write_world
+from benchmarks.fault_kinds import KINDS, ended, prepare, start
+from benchmarks.fault_stages import STAGES, write_world
 
 RESULTS = Path(__file__).parents[1] / "results" / "faults"
-KILLS = 20
-LONGEST = 600  # seconds that a stage may take
+ROOT_ONLY = ("disk full", "read-only")
 
 
 def main(arguments: list[str] | None = None) -> None:
+    from ddpo_lib.base.files import read_mapping, write_json
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--kills", type=int, default=KILLS, help="per stage")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--times", type=int, help="how often each fault is done; default: 20 kills, few of the others")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for faults.json and faults.md")
     parser.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
     chosen = parser.parse_args(arguments)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    found = read_mapping(chosen.out / "faults.json")
+    kinds = [kind for kind in chosen.kinds if os.geteuid() == 0 or kind not in ROOT_ONLY]
     with tempfile.TemporaryDirectory(dir=chosen.work) as place:
+        world = make_world(Path(place))
         for name in chosen.stages:
-            print(kill(STAGES[name], chosen.kills, chosen.seed, Path(place)), flush=True)
+            found[name] = found.get(name, {}) | disturb(name, kinds, chosen.times, chosen.seed, Path(place), world)
+            write_json(chosen.out / "faults.json", found)
+            (chosen.out / "faults.md").write_text(report(found), encoding="utf-8")
+    print(report(found))
 
 
-def kill(stage: Stage, kills: int, seed: int, place: Path) -> dict:
-    """Kill a stage that often, each time in a new folder, and count the results that equal an undisturbed run's."""
-    world, inputs = open_world(place), place / f"inputs of {stage.name}"
-    inputs.mkdir()
-    finish(start(stage.prepare, inputs, world), inputs)
-    whole = fresh(inputs, place / "whole")
-    seconds = finish(start(stage.work, whole, world), whole)
-    wanted = read_results(whole, stage.results)
-    moments, killed, equal, faults = random.Random(f"{seed} {stage.name}"), 0, 0, []
-    while killed < kills:
-        folder = fresh(inputs, place / "killed")
-        after = moments.uniform(0, seconds)
-        if not interrupt(start(stage.work, folder, world), after):
-            continue  # it had ended before
-        killed += 1
-        try:
-            finish(start(stage.work, folder, world), folder)
-        except RuntimeError as error:
-            faults.append(f"after {after:.2f} s: {error}")
-            continue
-        wrong = differences(read_results(folder, stage.results), wanted)
-        left = [name for name in leftovers(folder) if name not in leftovers(whole)]
-        equal += not wrong and not left
-        faults += [
-            f"after {after:.2f} s: {kind} {names}" for kind, names in (("differs", wrong), ("left", left)) if names
-        ]
-    shutil.rmtree(inputs)
-    return {"stage": stage.name, "seconds": round(seconds, 1), "kills": killed, "equal": equal, "faults": faults}
+def disturb(name: str, kinds: list[str], times: int | None, seed: int, place: Path, world: Path) -> dict:
+    """Do the faults to a stage; by kind how often, how often the results were the same, and what was wrong."""
+    trial, found = prepare(STAGES[name], place, world), {}
+    for kind in kinds:
+        fault, usual = KINDS[kind]
+        done = list(fault(trial, times or usual, seed))
+        wrong = [said for said in done if said]
+        found[kind] = {"times": len(done), "equal": len(done) - len(wrong), "wrong": wrong}
+        print(f"{name}, {kind}: {len(done) - len(wrong)} of {len(done)}", *wrong, sep="\n  ", flush=True)
+    return found
 
 
-def open_world(place: Path) -> Path:
+def make_world(place: Path) -> Path:
     world = place / "world"
-    if not world.exists():
-        world.mkdir()
-        finish(start(write_world, world, world), world)
+    shutil.rmtree(world, ignore_errors=True)
+    world.mkdir()
+    status, said = ended(start(write_world, world, world), world)
+    if status:
+        raise RuntimeError(said)
     return world
 
 
-def fresh(inputs: Path, folder: Path) -> Path:
-    """A new copy of the inputs."""
-    shutil.rmtree(folder, ignore_errors=True)
-    return Path(shutil.copytree(inputs, folder))
+def report(found: dict) -> str:
+    """The table: how often a stage was disturbed, and how often the results were those of an undisturbed run."""
+    from ddpo_lib.base.run_folder import surroundings
 
-
-def start(work, folder: Path, world: Path) -> int:
-    """Begin work in a process of its own, in a folder and with a cache of its own; returns the process's id."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 70
-    try:
-        os.setsid()
-        os.chdir(folder)
-        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-        with (folder.parent / f"{folder.name}.log").open("w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        work(world)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def interrupt(pid: int, after: float) -> bool:
-    """Kill a process and what it started after some seconds; returns whether it was still at work."""
-    until = time.monotonic() + after
-    while time.monotonic() < until:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return False
-        time.sleep(0.002)
-    os.killpg(pid, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
-def finish(pid: int, folder: Path) -> float:
-    """Wait until a process has ended; returns the seconds.
-
-    Raises:
-        RuntimeError: it failed; with the end of its output.
-    """
-    begun = time.monotonic()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status:
-        said = (folder.parent / f"{folder.name}.log").read_text(errors="replace")
-        raise RuntimeError(f"status {status}: {said[-2000:]}")
-    return time.monotonic() - begun
+    machine = surroundings()
+    lines = [
+        "## Faults\n",
+        "Each stage is disturbed and then called again. A number tells how often the results were then those of an "
+        "undisturbed run, with nothing half made left, and how often it was tried. `python -m benchmarks.faults` "
+        f"measures it; here with a model of two layers, {machine['made']}, commit {machine['commit']}.\n",
+        "| stage | " + " | ".join(KINDS) + " |",
+        "|---" * (len(KINDS) + 1) + "|",
+    ]
+    for name, kinds in found.items():
+        cells = [f"{kinds[kind]['equal']} of {kinds[kind]['times']}" if kind in kinds else "" for kind in KINDS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

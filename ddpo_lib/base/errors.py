@@ -10,6 +10,15 @@ class InputError(ValueError):
     """
 
 
+# what pandas and pyarrow raise for a damaged Parquet file; an OSError with a number is one of the disk
+DAMAGED_TABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind, if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def printable(text: str) -> str:
     """A text without characters that control a terminal; they are written as `\\x1b`.
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -37,24 +36,6 @@ def sync(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-
-
-def write_whole(out: Path, write: Callable):
-    """Call `write` with a path beside `out` and move the file into place; returns what `write` returned.
-
-    Raises:
-        OSError: the disk is full or fails; it names `out`, and nothing half made is left.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    try:
-        result = write(aside)
-        aside.replace(out)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(out)) from error  # pyarrow leaves the name out
-    finally:
-        aside.unlink(missing_ok=True)
-    return result
 
 
 def plain(value):

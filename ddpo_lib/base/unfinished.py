@@ -7,10 +7,12 @@ differs.
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import Timeout
 
@@ -21,6 +23,8 @@ from ddpo_lib.base.locks import lease
 log = logging.getLogger(__name__)
 
 BEGUN = "begun.json"
+
+Result = TypeVar("Result")
 
 
 def continue_or_begin(folder: Path, of: dict) -> None:
@@ -59,3 +63,24 @@ def held(path: Path) -> Iterator[None]:
         ) from None
     with acquired:
         yield
+
+
+def write_whole(path: Path, write: Callable[[Path], Result]) -> Result:
+    """Call `write` with a path beside a file, and move what it wrote into place whole; returns what it returned.
+
+    Raises:
+        InputError: another process writes the file.
+        OSError: the file cannot be written; the error names it.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    with held(path):
+        try:
+            result = write(aside)
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+            aside.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # pyarrow leaves it out
+        finally:
+            aside.unlink(missing_ok=True)
+    return result

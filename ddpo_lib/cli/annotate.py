@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.unfinished import write_whole
 from ddpo_lib.cli.options import Sends, examples, sent
 
 app = typer.Typer(
@@ -121,9 +122,8 @@ def analyse(
     resampling = {"draws": settings.evaluation.bootstrap, "confidence": settings.evaluation.confidence}
     found = votes.analyse(answers.table, **resampling, seed=settings.seed)
     if out:
-        aside = out.with_name(f".{out.name}.partial")
-        write_json(aside, {"arms": answers.key["arms"], "counts": answers.counts, **found})
-        aside.replace(out)
+        whole = {"arms": answers.key["arms"], "counts": answers.counts, **found}
+        write_whole(out, lambda aside: write_json(aside, whole))
     first, second = answers.key["arms"]
     counted = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in answers.counts.items())
     typer.echo(f"{folder}: first is {first}, second is {second}; {counted}\n{vote_report.describe(found)}")

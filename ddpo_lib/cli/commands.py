@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import sync
-from ddpo_lib.base.unfinished import held
+from ddpo_lib.base.unfinished import held, write_whole
 from ddpo_lib.data import seen_prompts
 from ddpo_lib.data.corpus import EMPTY, read_prompts
 from ddpo_lib.deviation.equal_weights import describe_equal
@@ -47,22 +47,31 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
     arm, column = _arm(name, start)
     if start is not None and not models.is_trained(start):
         raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")
+    aside = out.with_name(f".{out.name}.partial")
     with held(out) if os.environ.get("RANK", "0") == "0" else nullcontext():
         if out.exists():
-            shutil.rmtree(_aside(out), ignore_errors=True)  # of a training that was killed when it was done
+            shutil.rmtree(aside, ignore_errors=True)  # of a training that was killed when it was done
             raise InputError(f"{out}: exists already; name a new folder")
-        return _train_into(out, source, name, arm, column, start, profile)
+        trained_on = _train_into(aside, source, arm, column, start, profile)
+        from accelerate import PartialState  # takes seconds, which a wrong argument need not
+
+        processes = PartialState()
+        if processes.is_main_process:
+            (aside / "log.json").replace(aside / "trained" / "log.json")
+            sync(aside / "trained")
+            (aside / "trained").replace(out)
+            shutil.rmtree(aside)
+        processes.destroy_process_group()
+    return f"{out}: {name} trained on {trained_on}"
 
 
 def _train_into(
-    out: Path, source: Path, name: str, arm: Arm | None, column: str | None, start: Path | None, profile: Profile
+    aside: Path, source: Path, arm: Arm | None, column: str | None, start: Path | None, profile: Profile
 ) -> str:
-    from accelerate import PartialState
-
+    """Train in a folder; returns what it was trained on, in words."""
     from ddpo_lib.training.train import train_preferences, train_sft
 
     table = _fit(_training_rows(source, read_weights(source, column), start), profile)
-    aside = _aside(out)
     aside.mkdir(parents=True, exist_ok=True)
     if arm is None:
         train_sft(table, profile.model, profile.sft, profile.data.max_tokens, profile.seed, aside)
@@ -76,19 +85,7 @@ def _train_into(
         settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed
         train_preferences(pairs, arm, start, *settings, aside)
         trained_on = f"{len(pairs)} pairs"
-    processes = PartialState()
-    if processes.is_main_process:
-        (aside / "log.json").replace(aside / "trained" / "log.json")
-        sync(aside / "trained")
-        (aside / "trained").replace(out)
-        shutil.rmtree(aside)
-    processes.destroy_process_group()
-    return f"{out}: {name} trained on {trained_on} of {table['prompt_id'].nunique()} training prompts"
-
-
-def _aside(out: Path) -> Path:
-    """Where a result is made before it is moved into place whole."""
-    return out.with_name(f".{out.name}.partial")
+    return f"{trained_on} of {table['prompt_id'].nunique()} training prompts"
 
 
 def generate(
@@ -169,9 +166,7 @@ def generate(
         lines.append(json.dumps(line, ensure_ascii=False))
     if not lines:
         raise InputError(f"{name}: gave no answer in the form that --how {baseline.how} asks for; try --how plain")
-    aside = _aside(out)
-    aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    aside.replace(out)
+    write_whole(out, lambda aside: aside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
     remove_journal(journal)
     kind = {"test": "held-out prompts", "train": "training prompts", "all": "prompts"}[split]
     counts = made.attrs["answers"]

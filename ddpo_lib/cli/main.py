@@ -1,7 +1,6 @@
 """The `ddpo` command. Bad input ends with one clear line and status 2, and leaves no incomplete file."""
 
 import ctypes
-import errno
 import gc
 import logging
 import os
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ddpo_lib.base.disk_errors import describe_disk_error
 from ddpo_lib.base.errors import InputError, Printable, printable
 from ddpo_lib.base.extras import MissingPackage
 from ddpo_lib.cli import annotate, maintain
@@ -39,7 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(maintain.app)
 
@@ -56,14 +55,11 @@ def main() -> None:
     except (InputError, MissingPackage) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in NO_SPACE:
+    except Exception as error:
+        said = describe_disk_error(error)
+        if said is None:
             raise
-        print(
-            f"error: {error.filename or 'a file'}: no space left to write it; nothing half made is left. "
-            "Free some space and run the same command again",
-            file=sys.stderr,
-        )
+        print(f"error: {printable(said)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -172,7 +168,8 @@ def evaluate(
     The reward is fitted on the training prompts of --scored. If that is a corpus, --held-out and --split-seed split it.
     The first line says how many of the prompts the models and the reward have learned from.
     """
-    from ddpo_lib.base.files import write_json, write_whole
+    from ddpo_lib.base.files import write_json
+    from ddpo_lib.base.unfinished import write_whole
     from ddpo_lib.cli import evaluate_samples
 
     result = evaluate_samples.evaluate(sources, scored, profile, held_out, split_seed)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ddpo_lib.base.files import write_whole
+from ddpo_lib.base.unfinished import write_whole
 from ddpo_lib.cli.options import HELD_OUT, IS_MAIN, SPLIT_SEED, HeldOut, SplitSeed
 
 

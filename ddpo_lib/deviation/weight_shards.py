@@ -3,11 +3,13 @@
 import heapq
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 
+MOST = 1_000_000  # shards
 ROWS = 10_000  # rows that are read from all parts at once, and written at once
 
 
@@ -49,43 +51,74 @@ def _schema(parts: list[Path]):
 
     What pandas noted about one part's rows and drops is left out, since it is not true of the whole table.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     first, shards = None, {}
     for part in parts:
         try:
             schema = pq.read_schema(part)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{part}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
-        shard = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}")).get("shard")
-        if shard is None:
-            raise InputError(f"{part}: is no shard; give a file that `ddpo weights --shard` wrote")
-        first = first or (schema.remove_metadata(), shard)
-        same = schema.remove_metadata() == first[0] and (shard["n"], shard["of"]) == (first[1]["n"], first[1]["of"])
-        if not same:
+        except DAMAGED_TABLE as error:
+            raise InputError(f"{part}: not a Parquet file that can be read ({first_line(error)})") from None
+        k, n, of = _shard(schema, part)
+        first = first or (schema.remove_metadata(), n, of)
+        if (schema.remove_metadata(), n, of) != first:
             raise InputError(f"{part}: is of another corpus, number of shards or options than {parts[0]}; leave it out")
-        if shard["k"] in shards:
-            raise InputError(f"{part}: is shard {shard['k']}/{shard['n']}, and so is {shards[shard['k']]}; give one")
-        shards[shard["k"]] = part
-    missing = [str(k) for k in range(1, first[1]["n"] + 1) if k not in shards]
+        if k in shards:
+            raise InputError(f"{part}: is shard {k}/{n}, and so is {shards[k]}; give one")
+        shards[k] = part
+    missing = [str(k) for k in range(1, first[1] + 1) if k not in shards]
     if missing:
-        raise InputError(f"of {first[1]['n']} shards these are missing: {', '.join(missing)}; give them too")
+        raise InputError(f"of {first[1]} shards these are missing: {', '.join(missing)}; give them too")
     return first[0]
 
 
+def _shard(schema, part: Path) -> tuple[int, int, list]:
+    """The number of a shard, how many there are, and the options that they have in common."""
+    try:
+        shard = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))["shard"]
+        k, n, of = shard["k"], shard["n"], shard["of"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        k = n = of = None
+    whole = type(k) is int and type(n) is int and 1 <= k <= n <= MOST and "prompt_id" in schema.names
+    if not whole:
+        raise InputError(f"{part}: is no shard; give a file that `ddpo weights --shard` wrote")
+    return k, n, of
+
+
 def _prompts(part: Path, at_once: int) -> Iterator[tuple[int, "object"]]:
-    """Each prompt of a part: its number and its rows as a table."""
+    """Each prompt of a part: its number and its rows as a table.
+
+    Raises:
+        InputError: the part is damaged.
+    """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     held = None
-    for batch in pq.ParquetFile(part).iter_batches(at_once):
-        held = pa.concat_tables([held, pa.Table.from_batches([batch])]) if held else pa.Table.from_batches([batch])
+    for batch in _batches(part, at_once):
+        held = pa.concat_tables([held, batch]) if held else batch
         ids = held["prompt_id"].to_pylist()
         starts = [i for i, name in enumerate(ids) if i == 0 or name != ids[i - 1]]
         for start, end in itertools.pairwise(starts):
-            yield int(ids[start][1:]), held.slice(start, end - start)
+            yield _number(ids[start], part), held.slice(start, end - start)
         held = held.slice(starts[-1])
     if held:
-        yield int(held["prompt_id"][0].as_py()[1:]), held
+        yield _number(held["prompt_id"][0].as_py(), part), held
+
+
+def _batches(part: Path, at_once: int) -> Iterator["object"]:
+    """The rows of a part as tables, none of them empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(part).iter_batches(at_once):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+    except DAMAGED_TABLE as error:
+        raise InputError(f"{part}: cannot be read to its end ({first_line(error)}); compute this shard again") from None
+
+
+def _number(prompt_id, part: Path) -> int:
+    if not re.fullmatch(r"p\d{1,18}", str(prompt_id)):
+        raise InputError(f"{part}: {prompt_id!r} is no prompt id that `ddpo weights --shard` writes")
+    return int(prompt_id[1:])

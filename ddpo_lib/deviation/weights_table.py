@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.code_keys import code_key
-from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 from ddpo_lib.base.files import file_hash
 from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.data.files import folder_parts, is_parquet
@@ -98,8 +98,8 @@ def read_weights(source: Path, column: str | None) -> pd.DataFrame:
         raise InputError(f"{source}: no such file; `ddpo weights IN {source}` makes it")
     try:
         table = pd.read_parquet(source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
+    except DAMAGED_TABLE as error:
+        raise InputError(f"{source}: not a Parquet file that can be read ({first_line(error)})") from None
     if set(table.index.names) & {"prompt_id", "response_id"}:  # pandas' set_index moved them there
         table = table.reset_index()
     for needed in ("prompt_id", "response_id", "prompt", "text", "score", "split", *([column] if column else [])):
@@ -141,6 +141,6 @@ def table_of_weights(source: str) -> pd.DataFrame | None:
         return None
     try:
         columns = pq.read_schema(path).names
-    except (OSError, ValueError):
+    except DAMAGED_TABLE:
         return None
     return read_weights(path, None) if "response_id" in columns else None

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 from ddpo_lib.data.corpus import EMPTY
 from ddpo_lib.people import potato
 from ddpo_lib.sampling.completions import answered, count_unanswered
@@ -137,8 +137,8 @@ def read_stories(run: Path, arms: tuple[str, str]) -> pd.DataFrame:
             raise InputError(f"{run}: no samples of `{arm}` ({path.name}); {has}")
         try:
             table = answered(pd.read_parquet(path))[["prompt_id", "prompt", "sample", "text"]]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: the samples cannot be read ({str(error).splitlines()[0]})") from None
+        except DAMAGED_TABLE as error:
+            raise InputError(f"{path}: the samples cannot be read ({first_line(error)})") from None
         tables.append(table.sort_values(["prompt_id", "sample"]).groupby("prompt_id").head(STORIES).assign(arm=arm))
     both = pd.concat(tables, ignore_index=True)
     size = both.groupby("prompt_id")["text"].transform("size")

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 from ddpo_lib.base.store import content_key
+from ddpo_lib.base.unfinished import write_whole
 from ddpo_lib.people.answers import COLUMNS, read_items
 from ddpo_lib.people.human_eval import SIDES
 from ddpo_lib.people.votes import QUESTIONS
@@ -139,11 +140,9 @@ def judge_study(folder: str | Path, engine, *, name: str, seed: int, sampling: S
             )
         return read_judged(path)
     judged = judge(engine, items, name=name, seed=seed, sampling=sampling, journal=folder / f"judge-{safe}.jsonl")
-    aside = path.with_name(f".{path.name}.partial")
     table = judged.table.copy()
     table.attrs = {"counts": judged.counts, "judge": asked}
-    table.to_parquet(aside)
-    aside.replace(path)
+    write_whole(path, table.to_parquet)
     return judged
 
 
@@ -153,19 +152,28 @@ def read_judged(path: Path) -> Judged:
     Raises:
         InputError: the file cannot be read, or `judge_study` did not write it.
     """
-    facts = _facts(path)
-    table = pd.read_parquet(path)
-    if "name" not in facts or list(table) != list(COLUMNS):
+    table = _read(path)
+    facts, counts = table.attrs.get("judge"), table.attrs.get("counts")
+    if (
+        not isinstance(facts, dict)
+        or "name" not in facts
+        or list(table) != list(COLUMNS)
+        or not isinstance(counts, dict)
+    ):
         raise InputError(f"{path}: not a file that `ddpo annotate judge` writes")
-    return Judged(table, table.attrs["counts"])
+    return Judged(table, counts)
 
 
 def _facts(path: Path) -> dict:
     """The judge that wrote a file: its name, seed, sampling and engine."""
+    return _read(path, ["item"]).attrs.get("judge", {})
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path, columns=["item"]).attrs.get("judge", {})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not answers; the file cannot be read ({str(error).splitlines()[0]})") from None
+        return pd.read_parquet(path, columns=columns)
+    except DAMAGED_TABLE as error:
+        raise InputError(f"{path}: not answers; the file cannot be read ({first_line(error)})") from None
 
 
 def write_question(prompt: str, left: list[str], right: list[str]) -> str:

@@ -203,6 +203,8 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
         file = extended_by[-1].parent / name if extended_by else Path(name)
     else:
         file = Path(str(_folder() / f"{name}.yaml"))
+    if not _is_path(name):
+        raise InputError(f"{where}: a name that no file can have ({name[:40]!r} ...); name a profile or a YAML file")
     if not file.is_file():
         raise InputError(f"{where} {name}: no such profile; there are {', '.join(names())}, or give a YAML file")
     if file in extended_by:
@@ -246,6 +248,10 @@ def _with_absolute_paths(value, file: Path, field: tuple[str, ...] = ()):
     is_folder = any(_matches(field, pattern) for pattern in FOLDERS) and "/" in str(value)
     if not isinstance(value, str) or not (is_file or is_folder) or Path(value).is_absolute():
         return value
+    if not _is_path(value):
+        raise InputError(
+            f"{file}, field `{'.'.join(map(str, field))}`: a path that no file can have ({value[:40]!r} ...)"
+        )
     place, is_there = file.parent.resolve() / value, Path.is_file if is_file else Path.is_dir
     if not is_there(place) and is_there(Path(value)) and file.parent != Path(str(_folder())):
         raise InputError(
@@ -253,6 +259,15 @@ def _with_absolute_paths(value, file: Path, field: tuple[str, ...] = ()):
             f"begins at the folder of the profile, so write {os.path.relpath(value, file.parent)} or an absolute path"
         )
     return str(place) if is_there(place) else value
+
+
+def _is_path(name: str) -> bool:
+    """Whether the system can look for such a path."""
+    try:
+        parts = [os.fsencode(part) for part in Path(name).parts]
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return "\0" not in name and sum(map(len, parts)) < 3000 and all(len(part) < 250 for part in parts)
 
 
 def _matches(field: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -6,10 +6,12 @@ sizes, so a checkpoint that a kill, a full disk or a power failure left incomple
 
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
 
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import read_mapping, sync
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,8 @@ def _unfit(place: Path) -> str | None:
     if torn := _torn(place):
         return torn
     state = read_mapping(place / "trainer_state.json")
+    if not _is_state(state):
+        raise InputError(f"{place}: trainer_state.json is not as a trainer writes it; remove this folder")
     if best := state.get("best_model_checkpoint"):
         beside = place.parent / Path(best).name
         if Path(best).resolve() != beside.resolve() or _torn(beside):
@@ -134,11 +138,35 @@ def _torn(place: Path) -> str | None:
     files = read_mapping(place / FILE).get("files")
     if files is None:
         return f"is incomplete (no {FILE})"
+    if not _are_sizes(files):
+        raise InputError(f"{place}: {FILE} is not as a trainer writes it; remove this folder")
     for name, size in files.items():
         found = (place / name).stat().st_size if (place / name).is_file() else None
         if found != size:
             return f"is incomplete ({name} has {found} of {size} bytes)" if found is not None else f"has no {name}"
     return None
+
+
+def _are_sizes(files) -> bool:
+    return isinstance(files, dict) and all(map(_is_path, files))
+
+
+def _is_path(name: str) -> bool:
+    """Whether a system can look for such a path."""
+    try:
+        parts = [os.fsencode(part) for part in Path(name).parts]
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name and len(name) < 1000 and all(len(part) < 256 for part in parts)
+
+
+def _is_state(state: dict) -> bool:
+    """Whether a trainer's state has the fields that are read here, each of its kind."""
+    best, callbacks = state.get("best_model_checkpoint"), state.get("stateful_callbacks", {})
+    control = callbacks.get("TrainerControl", {}) if isinstance(callbacks, dict) else None
+    mapped = isinstance(control, dict) and isinstance(control.get("args", {}), dict)
+    counted = all(type(state.get(name)) is int for name in ("global_step", "max_steps"))
+    return mapped and counted and (best is None or (isinstance(best, str) and _is_path(best)))
 
 
 def _difference(there, here) -> str:

@@ -78,7 +78,7 @@ def test_another_version_of_a_package(tmp_path, monkeypatch):
 
 def test_another_file_that_the_code_names(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(code_keys, "_file_hash", lambda path, mtime: "0" * 16)
+        patch.setattr(code_keys, "file_hash", lambda path: "0" * 64)
         opened(tmp_path, make=with_file).path("pairs")
     assert state(tmp_path, make=with_file) == stale("files: published.yaml")
 
