@@ -66,7 +66,8 @@ IMPORTED = {
         "the main process's references: see torch.distributed",
     ),
     "accelerate.utils.parse_flag_from_env": (None, "FSDP and DeepSpeed (train.py): read the environment variable"),
-    "peft.tuners.lora": (None, "frozen layers under LoRA (frozen_linears.py): see PEFT's LoRA layers"),
+    "transformers.pytorch_utils.Conv1D": (None, "linear layers of GPT-2, in messages: see GPT-2's layers"),
+    "peft.tuners.lora.Linear": (None, "frozen layers under LoRA: see where PEFT keeps its LoRA layers"),
     "sentence_transformers.util.load_file_path": (
         None,
         "a model's files in a folder or on the hub (encoders._file): huggingface_hub.hf_hub_download does the same",
