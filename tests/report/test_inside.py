@@ -62,7 +62,7 @@ def test_the_arm_is_trained_sampled_and_compared_with_the_one_without_weights(pa
 def test_the_space_of_a_model_is_embedded_and_weighs_the_arm(page):
     assert page["shown"][1].model == "sentence-transformers/all-mpnet-base-v2"
     steps = open_run("spaces.yaml").steps
-    assert set(steps["vectors"].params["spaces"]["others"]) == {"mpnet"}
+    assert set(steps["vectors"].params["spaces"]) == {"semantic", "style", "mpnet"}
     assert "vectors" in steps["arm-ddpo-mpnet"].inputs
 
 
