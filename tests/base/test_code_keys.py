@@ -323,7 +323,8 @@ def before(embedded) -> dict[str, dict]:
 
 
 LOSSES, MARGIN = "training/losses.py", "    margin = (chosen - ref_chosen)"
-TRAINED = {"arm", "round", "row", "chapter"}
+# SFT and the worlds would train on as they do; that they count as well is coarser than it need be
+TRAINED = {"arm", "round", "row", "chapter", "sft", "world"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
 COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
@@ -337,8 +338,8 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
         (LOSSES, MARGIN, f"    if beta > 9:\n        raise ValueError(beta)\n{MARGIN}", set()),
         (LOSSES, MARGIN, f"    if (high := beta) > 9:\n        raise ValueError(high)\n{MARGIN}", TRAINED),
         (LOSSES, MARGIN, f"    if beta > 9:\n        beta = 9\n        raise ValueError(beta)\n{MARGIN}", TRAINED),
-        ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", {"arm", "round", "row"}),
-        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, {"arm", "round", "row", "chapter"}),
+        ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", TRAINED - {"chapter"}),
+        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED),
         (
             "profiles/settings.py",
             "class Evaluation(Section):",
