@@ -14,11 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import Timeout
-
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import read_mapping, write_json
-from ddpo_lib.base.locks import lease
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +51,10 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process does.
     """
+    from filelock import Timeout  # commands that write no file work without it
+
+    from ddpo_lib.base.locks import lease
+
     lock = lease(path.with_name(f".{path.name.removeprefix('.')}.lock"))
     try:
         acquired = lock.acquire(timeout=1)  # seconds; the lock of a process that was killed is taken at the second try
