@@ -1,4 +1,4 @@
-"""A training on several devices: `accelerate launch` starts a process per device, and each calls the same function."""
+"""A training on several devices: `accelerate launch` starts a process per device, and each runs `__main__.py`."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
-from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 
 REFUSED = "refused.txt"  # what the main process writes for an `InputError`
 
@@ -57,38 +56,10 @@ def launch(kind: str, table: pd.DataFrame, settings: dict, devices: int, folder:
         (orders / "settings.json").write_text(json.dumps({"kind": kind, "folder": str(folder), **settings}))
         (orders / "accelerate.json").write_text(json.dumps(config))
         command = ["-m", "accelerate.commands.launch", "--config_file", str(orders / "accelerate.json")]
-        command += ["--main_process_port", "0", "-m", "ddpo_lib.training.launch", str(orders)]
+        command += ["--main_process_port", "0", "-m", "ddpo_lib.training", str(orders)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run([sys.executable, *command], env=environment, check=False)
         if done.returncode:
             if (orders / REFUSED).exists():
                 raise InputError((orders / REFUSED).read_text())
             raise subprocess.CalledProcessError(done.returncode, done.args)
-
-
-def _obey(orders: Path) -> None:
-    """What each process does."""
-    from accelerate import PartialState
-
-    from ddpo_lib.training.train import train_preferences, train_sft
-
-    settings = json.loads((orders / "settings.json").read_text())
-    table = pd.read_parquet(orders / "table.parquet")
-    rest = {"model": Model(**settings["model"]), "max_tokens": settings["max_tokens"], "seed": settings["seed"]}
-    rest["folder"] = Path(settings["folder"])
-    try:
-        if settings["kind"] == "sft":
-            train_sft(table, optimiser=Optimiser(**settings["optimiser"]), **rest)
-        else:
-            arm, preference = Arm(**settings["arm"]), Preference(**settings["preference"])
-            start = settings["start"] and Path(settings["start"])
-            train_preferences(table, arm, start, preference=preference, **rest)
-    except InputError as error:
-        if PartialState().is_main_process:
-            (orders / REFUSED).write_text(str(error))
-        raise SystemExit(2) from None
-    PartialState().destroy_process_group()
-
-
-if __name__ == "__main__":
-    _obey(Path(sys.argv[1]))

@@ -323,8 +323,7 @@ def before(embedded) -> dict[str, dict]:
 
 
 LOSSES, MARGIN = "training/losses.py", "    margin = (chosen - ref_chosen)"
-# SFT and the worlds would train on as they do; that they count as well is coarser than it need be
-TRAINED = {"arm", "round", "row", "chapter", "sft", "world"}
+TRAINED = {"arm", "round", "row", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
 COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
