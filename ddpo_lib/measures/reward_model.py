@@ -31,6 +31,7 @@ from ddpo_lib.base.store import content_key
 from ddpo_lib.base.unfinished import continue_or_begin
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.models import models
+from ddpo_lib.models.adapters import name_base
 from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import check_version, exact_version
 from ddpo_lib.profiles.settings import Quality
@@ -87,6 +88,7 @@ class RewardModel(Reward):
 
     def save(self, folder: Path) -> None:
         self.policy.save_pretrained(folder / "adapter")
+        name_base(folder / "adapter", self.settings.base)
         kept = {"settings": self.settings.model_dump(), "facts": self.facts}
         version = exact_version(self.settings.base, self.settings.revision)
         write_json(folder / "reward.json", kept | {"version": version})

@@ -28,6 +28,22 @@ def write_base(folder: Path, name: str, revision: str | None, template: str) -> 
         template: with `{prompt}`.
     """
     write_json(folder / FILE, {"name": name, "version": exact_version(name, revision), "template": template})
+    name_base(folder, name)
+
+
+def name_base(folder: Path, name: str) -> None:
+    """In what PEFT wrote beside an adapter, call the base model by its name, not by its place on this machine.
+
+    The place of an embedded model is in the cache, which is in the user's home.
+
+    Args:
+        folder: of the adapter; a folder with a whole model has no such files.
+        name: of the base model.
+    """
+    for file in map(folder.joinpath, ("adapter_config.json", "README.md")):
+        if file.exists():
+            text = file.read_text(encoding="utf-8")
+            file.write_text(text.replace(str(model_place(name)), name), encoding="utf-8")
 
 
 def check_base(folder: Path, name: str, revision: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """What a trained folder was made from, and which modules of a model an adapter finds."""
 
+import json
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from transformers import Phi3Config, Phi3ForCausalLM
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.measures.surprisal import mean_surprisal
 from ddpo_lib.models.adapters import add_adapter, check_base, check_targets, check_template, layers_below, write_base
-from ddpo_lib.models.models import load_model
+from ddpo_lib.models.models import load_model, model_place
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.sampling.engines import open_trained
 
@@ -47,6 +48,18 @@ def test_an_adapter_is_refused_on_another_base_of_the_same_shapes(trained):
         with pytest.raises(InputError, match=said) as error:
             use()
         assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_an_embedded_model_says_nothing_of_this_machine(tmp_path):
+    model = Model(**settings("smollm2-135m-instruct").model_dump() | {"last_layers": 1})
+    policy = add_adapter(load_model(model.name), model)
+    policy.save_pretrained(tmp_path)
+    written = [tmp_path / "adapter_config.json", tmp_path / "README.md"]
+    assert all(str(model_place(model.name)) in file.read_text() for file in written)  # so does PEFT
+    write_base(tmp_path, model.name, None, TEMPLATE)
+    assert not any(str(model_place(model.name)) in file.read_text() for file in written)
+    assert json.loads(written[0].read_text())["base_model_name_or_path"] == model.name
+    load_model(model.name, tmp_path)
 
 
 def test_a_base_is_known_by_its_weights_and_not_by_its_place(trained, tmp_path):
