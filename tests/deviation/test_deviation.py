@@ -11,6 +11,7 @@ from ddpo_lib.deviation.distances import BLOCK, mean_distance
 from ddpo_lib.deviation.weighting import weights
 
 WIDE = BLOCK // 4  # vectors of which a block holds four
+FLOAT32 = 2e-7  # of distances between float32 vectors, which are accurate to about 1e-7 themselves
 
 
 def one_group_at_a_time(vectors, groups):
@@ -120,11 +121,19 @@ def test_equal_distances_all_weigh_one(scale, case, floor, spaces):
     np.testing.assert_allclose(weights(distances, groups, scale=scale, floor=floor), 1, rtol=1e-12)
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-8, 1.0, 1e8, 1e30])
+def test_float32_vectors_may_be_of_any_length(length):
+    vectors, groups = uneven_groups([40, 3, 2, 7, 7], 48)
+    vectors[groups == 0] *= length
+    expected = one_group_at_a_time(vectors.astype(np.float64), groups)
+    np.testing.assert_allclose(mean_distance(vectors, groups), expected, atol=FLOAT32)
+
+
 def test_identical_responses_all_weigh_one():
     groups = np.array([4, 4, 4, 4])
     vectors = np.tile(np.random.default_rng(0).normal(size=5).astype(np.float32), (4, 1))
     distance = mean_distance(vectors, groups)
-    np.testing.assert_allclose(distance, 0, atol=1e-12)
+    np.testing.assert_allclose(distance, 0, atol=FLOAT32)
     np.testing.assert_array_equal(weights(distance, groups), np.ones(4))
 
 
@@ -140,15 +149,18 @@ def uneven_groups(sizes, dims, seed=0):
 def test_a_group_may_span_blocks(sizes):
     vectors, groups = uneven_groups(sizes, WIDE)
     expected = one_group_at_a_time(vectors.astype(np.float64), groups)
-    np.testing.assert_allclose(mean_distance(vectors, groups), expected, atol=1e-12)
+    np.testing.assert_allclose(mean_distance(vectors, groups), expected, atol=FLOAT32)
+    np.testing.assert_allclose(mean_distance(vectors.astype(np.float64), groups), expected, atol=1e-12)
 
 
 def test_many_groups_of_uneven_size_equal_the_definition_sorted_or_not():
     vectors, groups = uneven_groups(np.random.default_rng(1).geometric(0.05, size=400) + 1, 96)
-    distance = mean_distance(vectors, groups)
-    np.testing.assert_allclose(distance, one_group_at_a_time(vectors.astype(np.float64), groups), atol=1e-12)
     order = np.argsort(groups, kind="stable")
-    np.testing.assert_allclose(mean_distance(vectors[order], groups[order]), distance[order], atol=1e-12)
+    for dtype, close in ((np.float32, FLOAT32), (np.float64, 1e-12)):
+        given = vectors.astype(dtype)
+        distance = mean_distance(given, groups)
+        np.testing.assert_allclose(distance, one_group_at_a_time(vectors.astype(np.float64), groups), atol=close)
+        np.testing.assert_allclose(mean_distance(given[order], groups[order]), distance[order], atol=close)
 
 
 def test_one_group_of_hundreds_of_thousands():
@@ -167,7 +179,7 @@ def test_memory_beyond_the_vectors_is_as_the_docstring_says():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 70 * len(groups) + 16e6 * os.cpu_count()
+    assert peak < 70 * len(groups) + 4e6 * 1.1 * os.cpu_count() + 1e6
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -176,7 +188,8 @@ def test_vectors_may_be_of_any_float_and_lie_in_a_file(dtype, tmp_path):
     vectors = vectors.astype(dtype)
     distance = mean_distance(vectors, groups)
     assert distance.dtype == np.float64
-    np.testing.assert_allclose(distance, one_group_at_a_time(vectors.astype(np.float64), groups), atol=1e-12)
+    close = 1e-12 if dtype == np.float64 else FLOAT32
+    np.testing.assert_allclose(distance, one_group_at_a_time(vectors.astype(np.float64), groups), atol=close)
     np.save(tmp_path / "vectors.npy", vectors)
     on_disk = np.load(tmp_path / "vectors.npy", mmap_mode="r")
     np.testing.assert_array_equal(mean_distance(on_disk, groups), distance)
