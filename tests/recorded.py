@@ -119,6 +119,7 @@ BUSY = [
     Row("429, seven minutes", Sent(429, openai("Limit 200 a day. Try again in 7m12.5s.")), "fails", "a pause of 432 s"),
     Row("429, an endless pause", Sent(429, openai("Limit"), {"Retry-After": "1e999"}), "again"),
     Row("500", Sent(500, openai("The server had an error", kind="server_error")), "again"),
+    Row("500, of a filter that failed", Sent(500, openai("The safety system is down", kind="server_error")), "again"),
     Row("500, plain", Sent(500, "Internal Server Error"), "again"),
     Row("502, HTML", Sent(502, HTML.format("502 Bad Gateway")), "again"),
     Row("503, model loading", Sent(503, openai("Loading model", "unavailable_error")), "again"),
@@ -801,8 +802,8 @@ STOPS = [
     Row(
         "400, transformers serve: another model",
         Sent(400, {"detail": "Server is pinned to '/models/m'; requested 'other'."}),
-        "fails",
-        r"refuses the request \(400\).*pinned to",
+        "ends",
+        r"no such model \(400\).*pinned to",
     ),
     Row(
         "400, too long",

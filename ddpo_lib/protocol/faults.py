@@ -82,6 +82,7 @@ KEY = re.compile(
 MODEL_CODES = {"model_not_found", "invalid_model", "model_not_available", "model_not_exist", "deploymentnotfound"}
 MODEL = re.compile(
     r"models?\b.{0,80}(?:not.?(?:exist|found|available)|does.?n.t exist|unknown|invalid|decommissioned|deprecated)"
+    r"|pinned to '[^']+'; requested"
     r"|(?:invalid|unknown|no such|unsupported) model|valid model|not a chat model|deployment.{0,40}does not exist",
     re.I,
 )
@@ -132,7 +133,8 @@ def read_fault(status: int | None, body: str, headers: Mapping[str, str], now: f
 
 
 def _kind(status: int, codes: set[str], words: str, is_json: bool, may_pass: bool) -> Kind:
-    refusal = status in (400, 403, 422, 451) or status >= 500
+    in_words = status in (400, 403, 422, 451)
+    refusal = in_words or status >= 500  # a server that failed tells many things: there only codes count for a filter
     filtered = is_json and (FILTERED.search(words) or BLOCKED.search(words))
     if (refusal and codes & FILTER_CODES) or (status == 403 and filtered):
         return "filtered"
@@ -148,7 +150,7 @@ def _kind(status: int, codes: set[str], words: str, is_json: bool, may_pass: boo
         return "model"
     if status == 413 or (refusal and is_json and LONG.search(words)):
         return "long"
-    if refusal and filtered:
+    if in_words and filtered:
         return "filtered"
     if status == 403:
         return "key"

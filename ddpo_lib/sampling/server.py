@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.protocol.answers import Choice, read_answer
+from ddpo_lib.protocol.explanations import LONGEST, explain
 from ddpo_lib.protocol.faults import AGAIN, ENDS, Fault, read_fault
 from ddpo_lib.protocol.forms import SETTINGS, Form, adapt, room
 from ddpo_lib.sampling.completions import Completion, Conversation
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 TIMEOUT = 600.0  # seconds that one request may take
 RETRIES = 8  # per request; with the pauses below about two minutes
 PAUSE = 0.5  # seconds before the first repetition; each further pause is twice as long
-LONGEST = 120.0  # seconds of a pause; if a server asks for a longer one, the command ends
 TIMEOUTS = 2  # repetitions after a time-out, each of which may take as long again
 EMPTIES = 3  # repetitions after an answer without choices
 FAILURES = 3  # prompts in a row that may fail
@@ -255,39 +255,7 @@ class Server:
 
     def _explain(self, fault: Fault, tries: int) -> str:
         """One sentence on what failed and what to do, without the key."""
-        name, quoted = self._name(), self._quote(fault)
-        status = f" ({fault.status})" if fault.status else ""
-        said = f"; it says: {quoted}" if quoted else ""
-        after = f", after {tries} retries"
-        match fault.kind:
-            case "key":
-                where = f"the key in ${self.key}" if self.key else "no key was sent: name its variable under `key`"
-                return f"{name}: refuses access{status}, {where}{said}"
-            case "quota":
-                return f"{name}: nothing is left to pay with{status}{said}; the same command goes on when there is"
-            case "model":
-                return f"{name}: no such model{status}{said}; check the model's name"
-            case "path":
-                if fault.status == 200:
-                    return f"{name}: the answer is no chat completion ({quoted}); does the URL end with /v1?"
-                return f"{name}: no such address{status}{said}; does the URL end with /v1?"
-            case "busy":
-                long = fault.pause is not None and fault.pause > LONGEST
-                wait = f"; it asks for a pause of {fault.pause:.0f} s: try again then" if long else ""
-                what = "too many requests" if fault.status == 429 else "is overloaded"
-                return f"{name}: {what}{status}{after}{said}{wait}"
-            case "slow":
-                return f"{name}: no answer within {self.timeout:g} s{after}; a profile's `timeout` allows more"
-            case "connection":
-                return f"{name}: cannot be reached, or cut the connection{after} ({quoted})"
-            case "broken" if fault.status != 200:
-                return f"{name}: fails{status}{after}{said}"
-            case "broken" | "empty":
-                return f"{name}: an answer that cannot be read, and no chat completion{after} ({quoted})"
-            case "long":
-                return f"{name}: a prompt is too long for the model{status}{said}; shorten it, or lower the token limit"
-        advice = "; leave what it does not take out of `sends` (`--sends`)"
-        return f"{name}: refuses the request{status}{said}{advice}"
+        return explain(fault, self._name(), self._quote(fault), tries, key=self.key, timeout=self.timeout)
 
     def _quote(self, fault: Fault) -> str:
         return self._hide(fault.message)[:WORDS]
