@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.data.formats import EMPTY, Prompt, Reading, parse_prompts
+from ddpo_lib.data.formats import parse_prompts
+from ddpo_lib.data.records import EMPTY, Prompt, Reading
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def read_corpus(
     what else is read or left out. Prompts without a response are skipped; `read_prompts` includes them.
 
     Args:
-        source: a file or folder in one of the forms of `formats` (JSON Lines, JSON, CSV, Parquet, Arrow, compressed or
+        source: a file or folder in one of the forms of `records` (JSON Lines, JSON, CSV, Parquet, Arrow, compressed or
             not; the first bytes say what it is), or the name of a hub data set, `owner/name` or `owner/name@revision`
             (needs a network).
         held_out: the share of prompts in the test split, 0 to 1; see `side`.

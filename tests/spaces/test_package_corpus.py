@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS, read_corpus
-from ddpo_lib.data.formats import LEADING_TAG
+from ddpo_lib.data.records import LEADING_TAG
 from ddpo_lib.spaces.counted import stylometric_vectors
 from ddpo_lib.spaces.embed import embed
 
@@ -248,7 +248,6 @@ def test_emoji_alone_have_a_direction():
     assert vectors[0] @ vectors[1] < 0.99
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=5))
 def test_rows_are_unit_vectors_of_their_text_alone(texts):
     vectors = stylometric_vectors(texts)
