@@ -7,6 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import browser, launch  # noqa: F401, fixtures for every test file
+from hypothesis import settings
+
+settings.register_profile("any-machine", deadline=None)  # a slow machine is no fault
+settings.load_profile("any-machine")
 
 SHARED = Path(__file__).parents[2] / "shared"
 LONG_FILES = [

@@ -338,7 +338,7 @@ def test_a_flag_that_is_no_truth_value_is_named(tmp_path):
         read_corpus(path, flags=("seen",))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     records=st.lists(st.tuples(st.sampled_from("pqrs"), st.lists(st.sampled_from("abcdef"), max_size=7)), min_size=1),
     prompts=st.none() | st.integers(1, 3),
@@ -505,7 +505,6 @@ def test_transform_worked_by_hand():
     assert transform_scores([4, 4], 4, 4).tolist() == [0.0, 0.0]
 
 
-@settings(deadline=None)
 @given(
     low=st.integers(-10_000, -2),
     steps=st.lists(st.integers(1, 5000), min_size=1, max_size=30),
@@ -520,7 +519,6 @@ def test_scores_below_zero_stay_finite_and_in_order(low, steps):
     assert transform_scores([scores[0] - 9, scores[-1] + 9], scores[0], scores[-1]).tolist() == made[[0, -1]].tolist()
 
 
-@settings(deadline=None)
 @given(shift=st.integers(-1000, 1000))
 def test_transform_does_not_depend_on_where_the_scores_start(shift):
     scores = np.array([1, 3, 10, 400, 2500])

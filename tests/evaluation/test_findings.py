@@ -336,7 +336,7 @@ def test_one_response_far_from_all_others_is_found_by_any_panel():
     assert row["r"] == pytest.approx(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_neither_the_order_of_rows_nor_other_prompts_change_what_is_drawn(seed):
     rng = np.random.default_rng(seed)

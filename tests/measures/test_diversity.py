@@ -88,7 +88,6 @@ def test_pairwise_distance_of_worked_groups():
 
 
 @given(vectors_away_from_zero, st.permutations(range(7)))
-@settings(deadline=None)
 def test_pairwise_distance_is_the_mean_over_pairs_in_any_order(vectors, order):
     ids, found = pairwise_distance(vectors[order], SEVEN[order])
     assert ids.tolist() == [1, 4]
@@ -125,7 +124,6 @@ def test_vendi_of_two_alike_and_one_at_right_angles(order, expected):
 
 
 @given(vectors_away_from_zero, st.permutations(range(7)))
-@settings(deadline=None)
 def test_vendi_counts_from_one_to_n_and_falls_with_the_order(vectors, order):
     orders = [0, 0.3, 1 - 1e-5, 1, 1 + 1e-5, 2, 5, math.inf]
     scores = np.array([vendi(vectors[order], SEVEN[order], q)[1] for q in orders])
@@ -216,7 +214,6 @@ def test_effective_diversity_of_worked_samples():
 
 
 @given(vectors_away_from_zero, arrays(np.float64, 7, elements=st.floats(-1, 1)), st.permutations(range(7)))
-@settings(deadline=None)
 def test_effective_diversity_starts_from_pairwise_distance_and_falls_as_the_bar_rises(vectors, scores, order):
     bars = [-math.inf, -0.5, 0.0, 0.5, 2.0]
     found = np.array([effective_diversity(vectors[order], scores[order], SEVEN[order], bar)[1] for bar in bars])
@@ -300,7 +297,6 @@ def test_the_order_of_texts_and_of_groups_changes_nothing(of, texts, order):
 
 
 @given(st.text().filter(str.strip), st.integers(2, 4))
-@settings(deadline=None)
 def test_identical_texts_overlap_in_full(text, times):
     texts = [text] * times
     assert one(rouge_l(texts, alone(texts))) == 1.0
@@ -315,7 +311,6 @@ def test_disjoint_texts_do_not_overlap():
 
 
 @given(short_texts)
-@settings(deadline=None)
 def test_copies_of_all_texts_halve_the_share_of_distinct_ngrams(texts):
     groups = alone(texts)
     twice = [*texts, *texts], np.zeros(12, dtype=int)
@@ -329,7 +324,6 @@ def scorer() -> RougeScorer:
 
 
 @given(one=st.text("ab c1.", min_size=1), two=st.text("ab c1.", min_size=1))
-@settings(deadline=None)
 def test_rouge_l_is_rouge_scores(scorer, one, two):
     _, found = rouge_l([one, two], np.zeros(2, dtype=int))
     if scorer._tokenizer.tokenize(one) or scorer._tokenizer.tokenize(two):

@@ -87,7 +87,7 @@ def varlen_before_grouping(*tensors, scale, window_size):
     return varlen_by_its_contract(*tensors, scale=scale, window_size=window_size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=batches(),
     heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]),

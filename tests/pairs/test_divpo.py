@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import SHARED, corpus
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpo_lib.base.errors import InputError
@@ -124,7 +124,6 @@ def test_a_product_of_zero_gives_equal_weights_and_a_pair_not_nan():
 # the rule
 
 
-@settings(deadline=None)
 @given(cases())
 def test_winners_are_of_the_best_losers_of_the_worst_and_nobody_is_used_twice(case):
     table, diversity, options = case
@@ -185,7 +184,6 @@ def test_a_larger_rho_reaches_for_diversity_at_the_price_of_the_score():
     assert chosen == [15, 13, 9]
 
 
-@settings(deadline=None)
 @given(cases(), st.randoms(use_true_random=False))
 def test_a_prompts_pairs_depend_neither_on_the_other_prompts_nor_on_the_order_of_rows(case, random):
     table, diversity, options = case
@@ -199,7 +197,6 @@ def test_a_prompts_pairs_depend_neither_on_the_other_prompts_nor_on_the_order_of
         pd.testing.assert_frame_equal(alone, mine.reset_index(drop=True))
 
 
-@settings(deadline=None)
 @given(cases(), st.sampled_from([-1000, -0.5, 7, 1e6]))
 def test_a_constant_on_all_scores_changes_nothing(case, shift):
     table, diversity, options = case

@@ -23,7 +23,6 @@ def corpora(draw) -> pd.DataFrame:
     return corpus([0, 20], *draw(st.lists(SCORES, max_size=4)))
 
 
-@settings(deadline=None)
 @given(corpora(), GAPS, st.integers(0, 99))
 def test_a_response_is_used_at_most_once_and_the_winner_scores_strictly_higher(table, gap, seed):
     pairs = make_pairs(table, gap, seed)
@@ -38,7 +37,6 @@ def test_a_response_is_used_at_most_once_and_the_winner_scores_strictly_higher(t
         assert pairs[f"{side}_score"].tolist() == row["score"].tolist()
 
 
-@settings(deadline=None)
 @given(corpora(), GAPS, st.integers(0, 99))
 def test_pairs_at_the_gap_come_first_and_then_all_that_can_be_made(table, gap, seed):
     """No two responses left over differ in score; none left over by the first round differ by the gap."""
@@ -67,7 +65,6 @@ def test_the_second_round_pairs_what_the_first_could_not():
     assert len(pairs) == 2
 
 
-@settings(deadline=None)
 @given(corpora(), GAPS, st.integers(0, 99), st.randoms(use_true_random=False))
 def test_a_prompts_pairs_depend_on_nothing_but_the_prompt_and_the_seed(table, gap, seed, random):
     pairs = make_pairs(table, gap, seed)

@@ -145,7 +145,7 @@ def test_wholes_that_make_no_ratio_are_refused(wholes):
         bootstrap_ratio([1, 2], wholes, **SETTINGS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(5, 20), st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.booleans())
 def test_a_resampled_p_is_below_the_level_where_the_interval_leaves_zero_out_and_nowhere_else(
     seed, n, confidence, whole
@@ -272,7 +272,7 @@ def test_differences_that_are_all_alike_have_no_error_and_a_p_of_nought_or_one()
     assert (same.low, same.high, same.p, same.error) == (0, 0, 1, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 20), st.integers(1, 4), st.sampled_from([0.5, 0.8, 0.95]))
 def test_p_is_below_the_level_where_the_interval_leaves_a_value_out_and_nowhere_else(seed, n, seeds, confidence):
     rng = np.random.default_rng(seed)

@@ -64,7 +64,7 @@ def check_against_padded(policies, rows: list[Row]) -> None:
     assert size({name: found[name] - known[name] for name in found}) < 1e-5 * max(1, size(known))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=batches().filter(lambda rows: any(prompt or len(response) > 1 for prompt, response in rows)))
 def test_log_probs_and_gradients_are_those_of_the_padded_forward(policies, rows):
     check_against_padded(policies, rows)
