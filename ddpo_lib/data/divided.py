@@ -4,6 +4,7 @@ A part is a Parquet file with one row per record: its number in the corpus, the 
 record as JSON. So a shard is what it would be if it were read from the whole corpus, bit for bit.
 """
 
+import hashlib
 import heapq
 import json
 import shutil
@@ -12,14 +13,21 @@ from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import read_mapping, write_json
+from ddpo_lib.data.values import has_half
 
 ABOUT = "parts.json"
 ROWS = 1000  # of a part that are held until they are written together
+HELD = 2**27  # characters of all parts that are held at most
 MOST = 1000  # parts; each is an open file while the corpus is divided
 
 
 def is_divided(source: Path) -> bool:
     return (source / ABOUT).is_file()
+
+
+def content_of(folder: Path) -> str | None:
+    """The hash of all records and the parts that they are in; None for a folder of an earlier version."""
+    return read_mapping(folder / ABOUT).get("content")
 
 
 def write_parts(records: Iterable[tuple[int, int, str, object]], folder: Path, parts: int, about: dict) -> int:
@@ -45,27 +53,32 @@ def write_parts(records: Iterable[tuple[int, int, str, object]], folder: Path, p
     if folder.exists():
         raise InputError(f"{folder}: exists already; name a new folder")
     schema = pa.schema({"number": pa.int64(), "where": pa.string(), "record": pa.large_string()})
-    aside, count = folder.with_name(f".{folder.name}.partial"), 0
+    aside, count, content = folder.with_name(f".{folder.name}.partial"), 0, hashlib.sha256()
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     writers = [pq.ParquetWriter(aside / _name(k), schema, compression="zstd") for k in range(1, parts + 1)]
     waiting: list[list[dict]] = [[] for _ in writers]
+    held = [0] * parts
 
     def write(place: int) -> None:
         writers[place].write_table(pa.Table.from_pylist(waiting[place], schema))
-        waiting[place] = []
+        waiting[place], held[place] = [], 0
 
     try:
         for part, number, where, record in records:
             text = json.dumps(record, ensure_ascii=False, default=str)
+            if has_half(text):  # no file can hold it as UTF-8
+                text = json.dumps(record, default=str)
             waiting[part - 1].append({"number": number, "where": where, "record": text})
+            content.update(f"{part} {number} {len(text)} {text}".encode())
+            held[part - 1] += len(text)
             count += 1
-            if len(waiting[part - 1]) >= ROWS:
+            if len(waiting[part - 1]) >= ROWS or held[part - 1] * parts >= HELD:
                 write(part - 1)
         for place in range(parts):
             write(place)
             writers[place].close()
-        write_json(aside / ABOUT, about | {"parts": parts, "records": count})
+        write_json(aside / ABOUT, about | {"parts": parts, "records": count, "content": content.hexdigest()})
         aside.replace(folder)
     finally:
         for writer in writers:

@@ -3,9 +3,11 @@
 import json
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.data import divided
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, read_corpus
 from ddpo_lib.data.formats import divide
 
@@ -77,3 +79,36 @@ def test_a_folder_that_exists_is_not_replaced(table, tmp_path):
     with pytest.raises(InputError, match="exists already"):
         divide(table, tmp_path / "parts", N, reddit=False)
     assert (tmp_path / "parts" / "mine").read_text() == "mine"
+
+
+def test_half_a_character_is_read_as_in_the_corpus_itself(tmp_path):
+    source = tmp_path / "cut.jsonl"
+    source.write_text('{"prompt": "a", "responses": [{"text": "cut \\ud83d"}, {"text": "whole \\ud83d\\ude00"}]}\n')
+    divide(source, tmp_path / "parts", N, reddit=False)
+    again = read_corpus(tmp_path / "parts")
+    pd.testing.assert_frame_equal(again, read_corpus(source))
+    assert again["text"].tolist() == ["cut \ufffd", "whole \U0001f600"]
+
+
+def test_what_is_held_in_memory_does_not_grow_with_the_parts(table, tmp_path, monkeypatch):
+    """Rows of more than 40 characters: a part that holds 50 or more is written, so at the second row at the latest."""
+    monkeypatch.setattr(divided, "HELD", N * 50)
+    divide(table, tmp_path / "parts", N, reddit=False)
+    pd.testing.assert_frame_equal(read_corpus(tmp_path / "parts"), read_corpus(table))
+    for part in (tmp_path / "parts").glob("*.parquet"):
+        with pq.ParquetFile(part) as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        assert len(sizes) > 5 and max(sizes) <= 2
+
+
+def test_the_content_of_a_division_is_its_records_and_parts(table, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(PACKAGE_CORPUS.read_bytes())
+    divide(PACKAGE_CORPUS, tmp_path / "one", N, reddit=False)
+    divide(copy, tmp_path / "same", N, reddit=False)
+    divide(copy, tmp_path / "other", N - 1, reddit=False)
+    divide(table, tmp_path / "new", N, reddit=False)
+    one, same, other, new = (divided.content_of(tmp_path / folder) for folder in ("one", "same", "other", "new"))
+    assert one == same
+    assert len({one, other, new}) == 3
+    assert divided.content_of(table) is None
