@@ -5,6 +5,9 @@ instead, with the same defaults for all commands.
 """
 
 import logging
+import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +17,17 @@ from ddpo_lib.base.code_keys import code_key
 from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 from ddpo_lib.base.files import file_hash
 from ddpo_lib.data.corpus import read_corpus
+from ddpo_lib.data.divided import content_of
 from ddpo_lib.data.files import folder_parts, is_parquet
 from ddpo_lib.data.ids import told_apart
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.equal_weights import describe_equal
 from ddpo_lib.deviation.weighting import weights as deviation_weights
-from ddpo_lib.spaces.embed import Space, count_overlong, embed, version_of
+from ddpo_lib.spaces.embed import COUNTED, Space, count_overlong, embed, version_of
 
 log = logging.getLogger(__name__)
 
+COUNTED_AT_ONCE = 1024  # texts: 70 MB of float64 in the largest space
 SPACES = {"semantic": ["semantic"], "style": ["style"], "both": ["semantic", "style"]}
 
 
@@ -47,10 +52,11 @@ def weights(
     part = _parse_shard(shard)
     table = read_corpus(source, held_out=held_out, seed=split_seed, shard=part, reddit=reddit)
     groups = table["prompt_id"].astype("category").cat.codes.to_numpy()
-    for name, model in (("semantic", semantic), ("style", style)):
-        space = Space(model, windows=windows)
-        table[name] = mean_distance(embed(table["text"].tolist(), space), groups) if len(table) else 0.0
-        count_overlong(table["text"].tolist(), space)
+    distances = {
+        model: _distances(table["text"].tolist(), groups, model, windows, part)
+        for model in dict.fromkeys((semantic, style))
+    }
+    table["semantic"], table["style"] = distances[semantic], distances[style]
     for name, spaces in SPACES.items():
         distances = [table[s].to_numpy() for s in spaces]
         try:
@@ -71,9 +77,48 @@ def weights(
     return table
 
 
+def _distances(
+    texts: list[str], groups: np.ndarray, model: str, windows: bool, part: tuple[int, int] | None
+) -> np.ndarray:
+    """(n,) mean distance of each text to the others of its group, in the space of a model.
+
+    A shard of a counted space keeps no vectors. They are larger than the texts, and counting them anew costs little.
+    """
+    space = Space(model, windows=windows)
+    if not texts:
+        return np.zeros(0)
+    if part and model in COUNTED and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _counted_distances(texts, groups, COUNTED[model])
+    count_overlong(texts, space)
+    return mean_distance(embed(texts, space), groups)
+
+
+def _counted_distances(texts: list[str], groups: np.ndarray, count: Callable) -> np.ndarray:
+    """As `_distances`, a few groups at a time; the rows of a group are together."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    ends = [*starts[1:], len(texts)]
+    distance, first = np.empty(len(texts)), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one for each piece; the sum is told below
+        for end in ends:
+            if end - first >= COUNTED_AT_ONCE or end == len(texts):
+                pieces = range(first, end, COUNTED_AT_ONCE)
+                vectors = np.concatenate([count(texts[at : min(at + COUNTED_AT_ONCE, end)]) for at in pieces])
+                distance[first:end] = mean_distance(vectors, groups[first:end])
+                first = end
+    if alone := np.isnan(distance).sum():
+        log.warning("%d of %d responses are alone in their group: distance NaN", alone, len(texts))
+    return distance
+
+
 def _content(source: str) -> str | list[str]:
-    """What tells a corpus from others: the hashes of its files, wherever they are, or the name of a hub data set."""
+    """What tells a corpus from others: the hashes of its files, wherever they are, or the name of a hub data set.
+
+    A divided corpus has its hash written beside it, so that a shard need not read the other parts.
+    """
     path = Path(source)
+    if content := content_of(path):
+        return content
     files = folder_parts(path) if path.is_dir() else [path] if path.exists() else []
     return [file_hash(file) for file in files] or source
 

@@ -12,6 +12,7 @@ import pytest
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, Limits, read_corpus
+from ddpo_lib.data.formats import divide
 from ddpo_lib.deviation import weight_shards, weights_table
 
 WORKFLOW = Path(__file__).parents[2] / "workflow" / "weights.smk"
@@ -159,3 +160,19 @@ def test_a_shard_that_is_none_is_refused(corpus, shard):
 def test_a_shard_cannot_cap_prompts(corpus, limits):
     with pytest.raises(ValueError, match="compares all prompts"):
         read_corpus(corpus, limits=limits, shard=(1, 2))
+
+
+def test_a_shard_of_a_counted_space_keeps_no_vectors_and_counts_few_texts_at_once(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights_table, "COUNTED_AT_ONCE", 5)
+    alone = weigh(corpus, "1/1", semantic="lexical")
+    assert not (tmp_path / "cache").exists()
+    pd.testing.assert_frame_equal(alone, weigh(corpus, semantic="lexical"), check_exact=True)
+
+
+def test_a_shard_of_a_divided_corpus_reads_its_own_part_alone(corpus, tmp_path):
+    divide(corpus, tmp_path / "parts", N, reddit=False)
+    (tmp_path / "parts" / "part-0002.parquet").unlink()
+    for k in (1, 3, 4):
+        expected = weigh(corpus, f"{k}/{N}", semantic="lexical")
+        pd.testing.assert_frame_equal(weigh(tmp_path / "parts", f"{k}/{N}", semantic="lexical"), expected)
