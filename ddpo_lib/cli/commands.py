@@ -111,7 +111,8 @@ def generate(
             limit; `refused` or `only_thoughts` is true where there is no answer. Until `out` is written, answers are
             kept in a journal beside it, so the same command continues after an interruption.
         adapter: folder that `train` wrote; None: `asked` says which model is sampled.
-        asked: fields of `settings.Baseline` that the user gave.
+        asked: fields of `settings.Baseline` that the user gave; without `engine`, an adapter is sampled by the
+            profile's, and a model by transformers.
         samples: samples per prompt; None: the profile's number.
         temperature: sampling temperature; None: the profile's.
         tokens: most new tokens per sample, thoughts included; None: the profile's.
@@ -145,7 +146,8 @@ def generate(
         name = Path(baseline.model or profile.model.name).name + ("" if baseline.how == "plain" else f"-{baseline.how}")
     else:
         table = _mark_seen(table, adapter, prompts, split)
-        engine, talk = _open_adapter(adapter, baseline.engine, set(asked) - {"engine"}, profile.model), {}
+        chosen = asked.get("engine", profile.sampling.engine)
+        engine, talk = _open_adapter(adapter, chosen, set(asked) - {"engine"}, profile.model), {}
         name = adapter.name
     made = sample(engine, table, sampling, seed, journal=journal, **talk)
     seen = dict(zip(table["prompt_id"], table["seen"], strict=True)) if "seen" in table else {}

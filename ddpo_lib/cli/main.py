@@ -121,7 +121,9 @@ def generate(
     model: Annotated[str | None, typer.Option(help="Model without an adapter, here or at the server.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server, with /v1.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
-    engine: Annotated[str | None, typer.Option(help="transformers, vllm or server; default: by --url.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="transformers, vllm or server; default: by --url or profile.")
+    ] = None,
     how: Annotated[str | None, typer.Option(help="plain, iter or verbalized.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What to tell the model; contains {prompt}.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples per prompt; default: the profile's.")] = None,

@@ -29,6 +29,7 @@ from ddpo_lib.profiles.settings import (
     Sampling,
     Section,
     Spaces,
+    check_for_vllm,
 )
 from ddpo_lib.profiles.world_settings import Worlds
 
@@ -69,6 +70,10 @@ class Profile(Section):
         for name, arm in self.arms.items():
             if arm.against is not None and (arm.against == name or arm.against not in arms):
                 raise ValueError(f"arms.{name}.against: {arm.against} is no other arm; there are {', '.join(arms)}")
+        if self.arms and self.sampling.engine == "vllm":
+            check_for_vllm(self.model, adapter=self.model.lora_r is not None)
+        if any(baseline.engine == "vllm" for baseline in self.baselines.values()):
+            check_for_vllm(self.model, adapter=False)
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(
                 f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ddpo_lib.base.errors import InputError
+
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -82,6 +84,24 @@ class Model(Section):
             why = "lora_r: null trains all weights" if self.lora_r is None else "dtype: bfloat16 rounds all products"
             raise ValueError(f"bfloat16_products: {why}; leave it out")
         return self
+
+
+def check_for_vllm(model: Model, adapter: bool) -> None:
+    """Check that vLLM computes a model as this profile does.
+
+    Args:
+        model: the model that is sampled.
+        adapter: whether with an adapter.
+
+    Raises:
+        InputError: it has products or an adapter of a number format that vLLM does not have.
+    """
+    if model.bfloat16_products:
+        raise InputError("bfloat16_products: vLLM has its own products; use dtype: bfloat16, or leave the option out")
+    if adapter and model.dtype == "float32":
+        raise InputError(
+            "dtype: vLLM multiplies adapters in 16-bit formats only; use dtype: bfloat16, or the engine transformers"
+        )
 
 
 class Optimiser(Section):
@@ -188,7 +208,12 @@ class Sampling(Section):
     top_p: float = Field(default=0.95, gt=0, le=1)
     repetition_penalty: PositiveFloat = 1.1
     max_new_tokens: Positive = 2048
-    batch_tokens: Positive = 16_384  # prompt and new tokens of all sequences sampled at once
+    batch_tokens: Positive = 16_384  # prompt and new tokens of all sequences sampled at once; vLLM chooses for itself
+    # of arms; a baseline has its own, and small models of worlds are sampled by transformers. Manifests and journals
+    # name only the other one than the default
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers", exclude_if=lambda engine: engine == "transformers"
+    )
 
 
 class Baseline(Section):
@@ -223,8 +248,9 @@ class Baseline(Section):
         return self
 
     def limited(self, sampling: Sampling) -> Sampling:
-        """The profile's sampling, with this baseline's own limit if it has one."""
-        return sampling.model_copy(update={"max_new_tokens": self.max_new_tokens or sampling.max_new_tokens})
+        """The profile's sampling without the engine of arms, and with this baseline's own limit if it has one."""
+        limit = self.max_new_tokens or sampling.max_new_tokens
+        return sampling.model_copy(update={"max_new_tokens": limit, "engine": "transformers"})
 
 
 class Quality(Section):

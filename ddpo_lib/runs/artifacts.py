@@ -5,6 +5,7 @@ Large libraries are imported inside the functions, so that checking which artifa
 """
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +125,18 @@ def make_quality(profile: Profile, folder: Path, run: Run) -> None:
     write_json(folder / "report.json", report)
 
 
+def lacks_vllm(profile: Profile) -> bool:
+    """Whether vLLM samples arms or a baseline of the profile, and is not installed."""
+    engines = {profile.sampling.engine, *(baseline.engine for baseline in profile.baselines.values())}
+    return "vllm" in engines and find_spec("vllm") is None
+
+
 def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
+    from ddpo_lib.sampling.vllm_engine import MISSING
     from ddpo_lib.training.train import train_sft
 
+    if lacks_vllm(profile):  # said before hours of training
+        raise InputError(MISSING)
     corpus = run.table("corpus", "corpus.parquet")
     train = corpus[corpus["split"] == "train"]
     train_sft(train, profile.model, profile.sft, profile.data.max_tokens, profile.seed + seed, folder)
@@ -135,8 +145,11 @@ def make_sft(profile: Profile, seed: int, folder: Path, run: Run) -> None:
 def make_arm(profile: Profile, arm: Arm, seed: int, folder: Path, run: Run) -> None:
     from ddpo_lib.measures.surprisal import mean_surprisal
     from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
+    from ddpo_lib.sampling.vllm_engine import MISSING
     from ddpo_lib.training.train import train_preferences
 
+    if lacks_vllm(profile):
+        raise InputError(MISSING)
     corpus, data = run.table("corpus", "corpus.parquet"), profile.data
     rows = (corpus["split"] == "train").to_numpy()
     train = corpus[rows].reset_index(drop=True)
@@ -155,7 +168,7 @@ def make_samples(profile: Profile, name: str, trained: str, seed: int, folder: P
     from ddpo_lib.sampling.generate import generate
     from ddpo_lib.sampling.journal import remove_journal
 
-    engine = open_trained(profile.model, run.path(trained) / "trained")
+    engine = open_trained(profile.model, run.path(trained) / "trained", profile.sampling.engine)
     journal = folder / "journal.jsonl"
     samples = generate(
         engine,
@@ -173,7 +186,7 @@ def make_sweep(profile: Profile, trained: str, folder: Path, run: Run) -> None:
     from ddpo_lib.sampling.generate import generate
     from ddpo_lib.sampling.journal import remove_journal
 
-    engine = open_trained(profile.model, run.path(trained) / "trained")
+    engine = open_trained(profile.model, run.path(trained) / "trained", profile.sampling.engine)
     prompts, parts = held_out_prompts(profile, "sweep", run), []
     for temperature in profile.evaluation.temperatures:
         sampling = profile.sampling.model_copy(update={"temperature": temperature})

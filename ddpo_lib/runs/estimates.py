@@ -115,7 +115,7 @@ def estimate_costs(p: Profile, counts: Counts, speed: Speed | None) -> list[Cost
         times, prompts = len(p.evaluation.temperatures), _least(counts.asked, prompts_of(p, "sweep"))
         costs.append(_sampling(p.sampling, shape, f"sweep-{name}", times, prompts, counts, speed))
     for name, baseline in p.baselines.items():
-        other = shape_of(baseline.model or p.model.name) if baseline.engine != "server" else None
+        other = shape_of(baseline.model or p.model.name) if baseline.engine == "transformers" else None
         s = baseline.limited(p.sampling)
         step, prompts = f"samples-{name}", _least(counts.asked, prompts_of(p, name))
         costs.append(_sampling(s, other, step, 1, prompts, counts, speed) if other else Cost(step))
@@ -155,6 +155,8 @@ def _reward(p: Profile, counts: Counts, speed: Speed | None) -> Cost:
 def _sampling(
     s: Sampling, shape: Shape, step: str, times: int, prompts: int | None, counts: Counts, speed: Speed | None
 ) -> Cost:
+    if s.engine == "vllm":  # it takes most of a GPU, whatever the model; its speed was not measured
+        return Cost(step)
     prompt = counts.tokens / 10
     memory = 2 * shape.parameters() + s.batch_tokens * shape.cache_bytes() + CONTEXT
     if counts.asked is None or speed is None:

@@ -67,12 +67,13 @@ def make_pool(profile: Profile, online: Online, number: int, start: str, folder:
     from ddpo_lib.sampling.journal import remove_journal
 
     prompts = draw_prompts(run.table("corpus", "corpus.parquet"), online.prompts, number, profile.seed)
-    engine = open_trained(profile.model, run.path(start) / "trained")
+    engine = open_trained(profile.model, run.path(start) / "trained", profile.sampling.engine)
     limits = {"samples": online.samples, "max_new_tokens": online.max_new_tokens}
     journal = folder / "journal.jsonl"
     samples = generate(
         engine, prompts, profile.sampling.model_copy(update=limits), profile.seed + number, journal=journal
     )
+    del engine  # the reward needs memory too
     score_pool(samples, load_reward(profile, run.path("graders") / TEACHER)).to_parquet(folder / "pool.parquet")
     remove_journal(journal)
 

@@ -10,6 +10,7 @@ from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.models import models
 from ddpo_lib.profiles.profile import Profile
+from ddpo_lib.runs.artifacts import lacks_vllm
 from ddpo_lib.runs.costs import GPUS, MEASURED, Cost, Speed
 from ddpo_lib.runs.estimates import count, estimate_costs, estimate_disk, hub, models_here, shape_of
 from ddpo_lib.spaces.embed import COUNTED
@@ -113,6 +114,10 @@ def _to_settle(p: Profile, costs: list[Cost], gpu: str) -> list[str]:
     for name, baseline in p.baselines.items():
         if baseline.key and not os.environ.get(baseline.key):
             said.append(f"baseline {name}: the environment variable {baseline.key} holds no key")
+    if lacks_vllm(p):
+        from ddpo_lib.sampling.vllm_engine import MISSING  # imports torch
+
+        said.append(MISSING)
     over = [cost for cost in costs if cost.memory and cost.memory > GPUS[gpu]]
     said += [f"{c.step}: {c.memory / 1e9:.0f} GB expected, and a {gpu} has {GPUS[gpu] / 1e9:.0f}" for c in over]
     unknown = [name for name in used if shape_of(name) is None]

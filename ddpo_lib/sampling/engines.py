@@ -25,7 +25,7 @@ from ddpo_lib.models import models
 from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.models.versions import exact_version
-from ddpo_lib.profiles.settings import Baseline, Model, Sampling
+from ddpo_lib.profiles.settings import Baseline, Model, Sampling, check_for_vllm
 from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike, pad_left
 from ddpo_lib.sampling.completions import Completion, Conversation
 from ddpo_lib.sampling.decoding import Request, decode, takes_slots
@@ -59,7 +59,7 @@ def open_engine(baseline: Baseline, model: Model) -> "Local | VLLM | Server":
         return Server(baseline.url, baseline.model, baseline.key, baseline.sends, **waits)
     name, revision = (baseline.model, baseline.revision) if baseline.model else (model.name, model.revision)
     if baseline.engine == "vllm":
-        _refuse_bfloat16(model)
+        check_for_vllm(model, adapter=False)
         return VLLM(name, revision=revision, dtype=model.dtype)
     tokenizer = models.load_tokenizer(name, revision)
     loaded = models.load_model(name, revision=revision, dtype=model.dtype)
@@ -76,25 +76,21 @@ def open_trained(model: Model, trained: Path, engine: str = "transformers") -> "
         engine: "transformers" or "vllm".
 
     Raises:
-        InputError: the model cannot be loaded, vLLM is not installed, or the arm was trained from another model or with
-            another template.
+        InputError: the model cannot be loaded, vLLM is not installed or cannot sample the arm as it was trained, or the
+            arm was trained from another model or with another template.
     """
     check_base(trained, model.name, model.revision)
     check_template(trained, model.template)
     render = fill_template(model.template)
     if engine == "vllm":
-        _refuse_bfloat16(model)
-        place, adapter = (model.name, trained) if models.is_adapter(trained) else (str(trained), None)
-        return VLLM(place, adapter, render, revision=model.revision, dtype=model.dtype)
+        check_for_vllm(model, adapter=models.is_adapter(trained))
+        if not models.is_adapter(trained):
+            return VLLM(str(trained), render=render, dtype=model.dtype)
+        return VLLM(model.name, trained, render, revision=model.revision, dtype=model.dtype)
     loaded = models.load_model(model.name, trained, revision=model.revision, dtype=model.dtype)
     version = f"{exact_version(model.name, model.revision)}, trained to {exact_version(str(trained))}"
     tokenizer = models.load_tokenizer(model.name, model.revision)
     return Local(loaded, tokenizer, render, version=version, bfloat16=model.bfloat16_products)
-
-
-def _refuse_bfloat16(model: Model) -> None:
-    if model.bfloat16_products:
-        raise InputError("bfloat16_products: vLLM has its own products; use dtype: bfloat16, or leave the option out")
 
 
 class Local:
