@@ -1,4 +1,5 @@
 # make book    set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
+# make read    set up, and build the book from the maintainers' run, without training; `make book` replaces it
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
 # make book PROFILE=paper GPUS=0,1,2,3   one arm per GPU (default: all GPUs)
 # make book EXECUTOR=slurm JOBS=16   on a cluster
@@ -30,12 +31,15 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book book-full test bench lab lint setup clean
+.PHONY: book read book-full test bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
 	@$(BIN)ddpo run $(call option,PROFILE,--profile) --cores $(if $(value CORES),$(call quoted,CORES),$(ALL_CORES)) $(call option,CORPUS,--corpus) \
 		$(call option,GPUS,--gpus) $(call option,EXECUTOR,--executor) $(if $(value EXECUTOR),$(call option,JOBS,--jobs))
+
+read: setup
+	@$(BIN)ddpo read
 
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full

@@ -32,6 +32,7 @@ from ddpo_lib.cli.options import (
     sent,
 )
 from ddpo_lib.cli.weigh import divide, merge, weights
+from ddpo_lib.cli.workflow import read
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -280,6 +281,7 @@ def make(
             _give_memory_back()
 
 
+app.command(epilog=examples("ddpo read"))(read)
 app.command(epilog=examples("ddpo doctor", "ddpo doctor --profile smoke --runs runs"))(doctor)
 app.command(epilog=examples("ddpo clean", "ddpo clean --profile smoke --yes"))(clean)
 

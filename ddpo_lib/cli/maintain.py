@@ -19,12 +19,17 @@ def keep(
     data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first."""
-    from ddpo_lib.report import results
-    from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run, recipe
+    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first; for
+    `embedded`, `make book`."""
+    from ddpo_lib.report import kept_run, results
+    from ddpo_lib.runs.pipeline import KEPT, KEPT_RUN, PROJECT, open_run, recipe
 
+    if name == KEPT_RUN:
+        kept_run.keep(open_run(KEPT_RUN, folder=runs), PROJECT / "results" / name)
+        typer.echo(PROJECT / "results" / name)
+        return
     if name not in KEPT:
-        raise InputError(f"{name}: not kept; there are {', '.join(KEPT)}")
+        raise InputError(f"{name}: not kept; there are {', '.join((*KEPT, KEPT_RUN))}")
     profile, artifact, corpus = KEPT[name]
     if corpus and data is None:
         raise InputError(f"{name}: made from {corpus}; give the folder that holds it with --data")

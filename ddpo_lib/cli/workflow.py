@@ -1,4 +1,4 @@
-"""Processes that make a run's artifacts: one beside this one, or those of Snakemake, here or on a cluster."""
+"""Processes that make a run's artifacts: a few beside this one, or those of Snakemake, here or on a cluster."""
 
 import hashlib
 import importlib.util
@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import typer
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.extras import require
+from ddpo_lib.cli.options import Runs
 
 
 def make_apart(steps: Sequence[str], profile: str, corpus: str | None, runs: Path, gpus: list[str]) -> None:
@@ -69,6 +71,24 @@ def snakemake(
     status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
     if status:
         raise typer.Exit(1)
+
+
+def read(runs: Runs = Path("runs/kept")) -> None:
+    """Build the book from the maintainers' run, which is stored with the project: no training, a few minutes."""
+    from ddpo_lib.report import kept_run
+    from ddpo_lib.report.book import publish
+    from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
+
+    opened = open_run(KEPT_RUN, folder=runs)
+    if "book" not in opened.steps:
+        raise InputError("the pages are made in a checkout of the project, which contains the chapters; clone it")
+    kept_run.lay_out(PROJECT / "results" / KEPT_RUN, opened)
+    opened = open_run(KEPT_RUN, folder=runs)  # the pages now depend on whose run they show
+    chapters = [name for name in opened.steps if name.startswith("chapter-") and not opened.is_fresh(name)]
+    shares = list(filter(None, (chapters[part :: os.cpu_count() or 1] for part in range(os.cpu_count() or 1))))
+    with ThreadPoolExecutor(len(shares) or 1) as pool:
+        list(pool.map(lambda share: make_apart(share, KEPT_RUN, None, opened.folder.parent, []), shares))
+    typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
 
 
 def _write_settings(folder: Path, settings: dict) -> Path:

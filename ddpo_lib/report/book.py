@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from ddpo_lib.base.extras import require
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
@@ -58,13 +60,14 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     return executed
 
 
-def build(project: Path, executed: list[Path], folder: Path) -> None:
+def build(project: Path, executed: list[Path], folder: Path, announcement: str | None = None) -> None:
     """Build the HTML from prose pages and executed notebooks; any warning is an error.
 
     Args:
         project: the checkout, with `book/`, `_config.yml` and what `make bench` wrote.
         executed: executed notebooks, one per chapter.
         folder: the pages are written to its `_build/html`.
+        announcement: HTML that every page shows at its top.
 
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
@@ -88,7 +91,10 @@ def build(project: Path, executed: list[Path], folder: Path) -> None:
         "--warningiserror",
         "--keep-going",
     ]
-    command += ["--config", str(project / "_config.yml"), "--path-output", str(folder), "--quiet"]
+    config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
+    config["html"]["announcement"] = announcement or ""
+    (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command += ["--config", str(folder / "_config.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")

@@ -15,6 +15,7 @@ from ddpo_lib.data.files import NO_FILE
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.profiles.profile import SUFFIXES, Profile, absolute, load_profile
 from ddpo_lib.report.book import benchmark_files
+from ddpo_lib.report.kept_run import MARK
 from ddpo_lib.runs import artifacts
 from ddpo_lib.runs.pins import pin
 from ddpo_lib.runs.steps import make_steps
@@ -46,6 +47,7 @@ KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which 
     "measures-hanna": ("deviation", "ranking", "hanna.jsonl"),
     "worlds": ("full", "worlds", None),
 }
+KEPT_RUN = "embedded"  # the profile whose whole run is kept in results/, without weights
 ALONE = "01-deviation-analysis"  # the chapter that needs no training
 
 
@@ -74,7 +76,7 @@ def open_run(
     place = Path(folder).resolve() / _name(settings.name, profile, other, Path(folder).resolve())
     steps = make_steps(*pin(settings, source, place, ask=ask), hub)
     if (PROJECT / "notebooks").is_dir():
-        steps |= _book_steps(settings, profile, source, set(steps), annotations(place))
+        steps |= _book_steps(settings, profile, source, set(steps), annotations(place), place / MARK)
     return Run(place, steps)
 
 
@@ -156,9 +158,11 @@ def source_of(profile: Profile, corpus: str | None) -> str:
     return str(Path(source).resolve())
 
 
-def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: list[Path]) -> dict[str, Step]:
+def _book_steps(
+    p: Profile, named: str, source: str, made: set[str], annotated: list[Path], mark: Path
+) -> dict[str, Step]:
     """Executed chapters and the HTML; only in a checkout, which contains the notebooks. A chapter reads only artifacts
-    in `made`, since a profile may lack some, such as those of online arms."""
+    in `made`, since a profile may lack some, such as those of online arms. `mark` says that the run is the kept one."""
     steps = []
     corpus = None if source == source_of(p, None) else source
     read = {ANNOTATED: annotated, INSIDE: sorted(LIBRARY.rglob("*.py"))}
@@ -174,7 +178,7 @@ def _book_steps(p: Profile, named: str, source: str, made: set[str], annotated: 
         steps.append(Step(name, make, inputs, params, files, notebook))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
-        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT))
+        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT), *filter(Path.exists, [mark]))
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(
             Step(
@@ -198,5 +202,7 @@ def annotations(place: Path) -> list[Path]:
 
 
 def _kept_results() -> list[Path]:
-    """Results that are stored with the project and that chapters read; not those from which only README is made."""
-    return sorted(f for f in (PROJECT / "results").glob("*/**/*") if f.suffix in (".json", ".parquet"))
+    """Results that are stored with the project and that chapters read. Left out are those from which only README is
+    made, and the kept run, which chapters read as a run."""
+    found = sorted(f for f in (PROJECT / "results").glob("*/**/*") if f.suffix in (".json", ".parquet"))
+    return [f for f in found if not f.is_relative_to(PROJECT / "results" / KEPT_RUN)]

@@ -1,0 +1,95 @@
+"""The maintainers' finished run: kept in results/ without weights, and laid out again for who reads before training.
+
+Kept are the artifacts of a run, all but trained weights, each with its manifest. Laid out in a folder of runs, they are
+fresh as long as code, settings and packages are those that made them. So chapters and pages can be made from them, and
+nothing else needs to be.
+"""
+
+import html
+import shutil
+from pathlib import Path
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.files import read_mapping, write_json
+from ddpo_lib.base.run_folder import Run
+
+MARK = "kept.json"  # in a run folder: where its artifacts are from
+PAGES = ("chapter-", "book")
+MEGABYTES = 20  # of a kept run, at most
+
+
+def keep(run: Run, folder: Path) -> int:
+    """Copy the artifacts of a finished run, without the folders in them: these hold weights.
+
+    Args:
+        run: all its artifacts are fresh.
+        folder: to make anew.
+
+    Returns:
+        The bytes of what is kept.
+
+    Raises:
+        InputError: an artifact is missing or stale, or there is more than MEGABYTES.
+    """
+    names = artifacts(run)
+    if unmade := [name for name in names if not run.is_fresh(name)]:
+        raise InputError(f"{run.folder}: {_some(unmade)} missing or stale; finish the run first")
+    shutil.rmtree(folder, ignore_errors=True)
+    size = 0
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for file in filter(Path.is_file, (run.folder / name).iterdir()):
+            shutil.copy(file, folder / name)
+            size += file.stat().st_size
+    if size > MEGABYTES * 2**20:
+        raise InputError(f"{folder}: {size / 2**20:.0f} MB, and a kept run has at most {MEGABYTES}")
+    return size
+
+
+def lay_out(folder: Path, run: Run) -> None:
+    """Copy a kept run's artifacts to a run folder.
+
+    Args:
+        folder: what `keep` made.
+        run: of the same profile and corpus; its own artifacts with these names are replaced if they are stale.
+
+    Raises:
+        InputError: nothing is kept, or it was made by other code, settings or packages than these.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not there, so no run is kept; `make book` makes one of your own")
+    names = artifacts(run)
+    other = [name for name in names if read_mapping(folder / name / "manifest.json").get("key") != run.key(name)]
+    if other:
+        raise InputError(
+            f"{folder}: is not what this code, its settings and the installed packages make (other: {_some(other)}); "
+            "`make book` makes a run of your own"
+        )
+    for name in names:
+        if not run.is_fresh(name):
+            aside, place = run.folder / f".{name}.partial", run.folder / name
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(folder / name, aside)
+            shutil.rmtree(place, ignore_errors=True)
+            aside.replace(place)
+    write_json(run.folder / MARK, {"from": folder.name})
+
+
+def artifacts(run: Run) -> list[str]:
+    """The names of a run's artifacts, without chapters and pages."""
+    return [name for name in run.steps if not name.startswith(PAGES)]
+
+
+def announcement(run: Run) -> str | None:
+    """What every page of a kept run says, in HTML; None for a run of the reader's own."""
+    if not (run.folder / MARK).exists():
+        return None
+    made = run.manifest("evaluation")
+    machine = made["hardware"]["gpu"] or f"{made['hardware']['processor']}, {made['hardware']['cores']} cores"
+    told = f"These pages show the maintainers' run of {made['made']} (commit {made['commit']}, {machine})."
+    return f"{html.escape(told)} <code>make book</code> replaces it by your own."
+
+
+def _some(names: list[str]) -> str:
+    """The first name, and how many follow."""
+    return names[0] + (f" and {len(names) - 1} more" if names[1:] else "")

@@ -1,0 +1,88 @@
+"""A finished run that is kept without weights and laid out again for readers."""
+
+import json
+
+import pytest
+
+from ddpo_lib.base.errors import InputError
+from ddpo_lib.base.run_folder import Run, Step
+from ddpo_lib.report import kept_run
+from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
+
+
+def train(folder, run):
+    (folder / "trained").mkdir()
+    (folder / "trained" / "model.safetensors").write_bytes(b"0" * 2**20)
+    (folder / "log.json").write_text(json.dumps([{"loss": 0.5}]))
+
+
+def evaluate(folder, run):
+    loss = run.json("arm-dpo", "log.json")[-1]["loss"]
+    (folder / "results.json").write_text(json.dumps({"loss": loss}))
+
+
+def chapter(folder, run):
+    (folder / "page.txt").write_text(f"loss {run.json('evaluation', 'results.json')['loss']}")
+
+
+def a_run(folder, rate=0.1) -> Run:
+    steps = [
+        Step("arm-dpo", train, params={"rate": rate}),
+        Step("evaluation", evaluate, ("arm-dpo",)),
+        Step("chapter-one", chapter, ("evaluation",)),
+    ]
+    return Run(folder, {step.name: step for step in steps})
+
+
+@pytest.fixture
+def kept(tmp_path):
+    run = a_run(tmp_path / "runs" / "embedded")
+    run.path("evaluation")
+    kept_run.keep(run, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_weights_are_left_out_and_chapters_are_made_from_what_is_kept(kept, tmp_path):
+    assert sorted(str(file.relative_to(kept)) for file in kept.rglob("*") if file.is_file()) == [
+        "arm-dpo/log.json",
+        "arm-dpo/manifest.json",
+        "evaluation/manifest.json",
+        "evaluation/results.json",
+    ]
+    run = a_run(tmp_path / "elsewhere")
+    kept_run.lay_out(kept, run)
+    assert (run.path("chapter-one") / "page.txt").read_text() == "loss 0.5"
+    assert not (run.folder / "arm-dpo" / "trained").exists()  # nothing was trained again
+
+
+def test_every_page_says_whose_run_it_shows(kept, tmp_path):
+    run = a_run(tmp_path / "elsewhere")
+    kept_run.lay_out(kept, run)
+    made = json.loads((kept / "evaluation" / "manifest.json").read_text())
+    told = kept_run.announcement(run)
+    assert f"run of {made['made']} (commit {made['commit']}" in told
+    assert "<code>make book</code>" in told
+    assert kept_run.announcement(a_run(tmp_path / "own")) is None
+
+
+def test_a_run_of_other_settings_is_refused_and_what_is_there_stays(kept, tmp_path):
+    run = a_run(tmp_path / "elsewhere", rate=0.2)
+    run.path("evaluation")
+    with pytest.raises(InputError, match=r"results: is not what this code.*\(other: arm-dpo and 1 more\).*make book"):
+        kept_run.lay_out(kept, run)
+    assert run.is_fresh("evaluation")
+    with pytest.raises(InputError, match="nothing: is not there"):
+        kept_run.lay_out(tmp_path / "nothing", run)
+
+
+def test_an_unfinished_run_and_a_large_one_are_not_kept(kept, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="arm-dpo and 1 more missing or stale"):
+        kept_run.keep(a_run(tmp_path / "empty"), tmp_path / "more")
+    run = a_run(tmp_path / "runs" / "embedded")
+    monkeypatch.setattr(kept_run, "MEGABYTES", 0)
+    with pytest.raises(InputError, match="MB, and a kept run has at most 0"):
+        kept_run.keep(run, tmp_path / "more")
+
+
+def test_the_run_kept_with_the_project_is_of_this_code_and_these_settings(tmp_path):
+    kept_run.lay_out(PROJECT / "results" / KEPT_RUN, open_run(KEPT_RUN, folder=tmp_path))
