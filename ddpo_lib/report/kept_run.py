@@ -6,6 +6,7 @@ nothing else needs to be.
 """
 
 import html
+import math
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ddpo_lib.base.run_folder import Run
 
 MARK = "kept.json"  # in a run folder: where its artifacts are from
 PAGES = ("chapter-", "book")
+EQUAL = 1e-9  # two runs' means that are closer are the same number
 MEGABYTES = 20  # of a kept run, at most
 
 
@@ -75,6 +77,24 @@ def lay_out(folder: Path, run: Run) -> None:
     write_json(run.folder / MARK, {"from": folder.name})
 
 
+def is_own(run: Run) -> bool:
+    """Whether a run is the reader's own, not the kept one."""
+    return not (run.folder / MARK).exists()
+
+
+def beside(yours: dict, theirs: dict) -> str:
+    """How a difference of the reader's run compares with that of the kept run, in words that follow a number.
+
+    Args:
+        yours, theirs: mappings with `mean`, `low` and `high`; any of them may be None where it is not known.
+    """
+    if None in (yours["mean"], theirs["mean"], theirs["low"], theirs["high"]):
+        return "without a number in one run"
+    if math.isclose(yours["mean"], theirs["mean"], rel_tol=EQUAL, abs_tol=EQUAL):
+        return "equal"
+    return "inside the interval" if theirs["low"] <= yours["mean"] <= theirs["high"] else "outside the interval"
+
+
 def artifacts(run: Run) -> list[str]:
     """The names of a run's artifacts, without chapters and pages."""
     return [name for name in run.steps if not name.startswith(PAGES)]
@@ -82,7 +102,7 @@ def artifacts(run: Run) -> list[str]:
 
 def announcement(run: Run) -> str | None:
     """What every page of a kept run says, in HTML; None for a run of the reader's own."""
-    if not (run.folder / MARK).exists():
+    if is_own(run):
         return None
     made = run.manifest("evaluation")
     machine = made["hardware"]["gpu"] or f"{made['hardware']['processor']}, {made['hardware']['cores']} cores"

@@ -37,8 +37,10 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "05-human-eval": ("evaluation",),
     "06-released-code": ("vectors", "pairs"),
     "07-inside": (),
+    "08-yours-beside-ours": ("evaluation",),
 }
 ANNOTATED = "05-human-eval"  # the chapter that reads people's answers on a run's stories
+BESIDE = "08-yours-beside-ours"  # the chapter that reads the kept run
 INSIDE = "07-inside"  # the chapter that reads the library's source
 KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which it is made
     "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
@@ -166,6 +168,7 @@ def _book_steps(
     steps = []
     corpus = None if source == source_of(p, None) else source
     read = {ANNOTATED: annotated, INSIDE: sorted(LIBRARY.rglob("*.py"))}
+    read[BESIDE] = [*(PROJECT / "results" / KEPT_RUN / "evaluation").glob("*.json"), *filter(Path.exists, [mark])]
     chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
     outdated = [name for name in KEPT if not is_current(name)]  # pages show a warning for these
     for stem, inputs in chapters.items():

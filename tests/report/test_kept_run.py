@@ -7,7 +7,6 @@ import pytest
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.report import kept_run
-from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
 
 
 def train(folder, run):
@@ -75,6 +74,26 @@ def test_a_run_of_other_settings_is_refused_and_what_is_there_stays(kept, tmp_pa
         kept_run.lay_out(tmp_path / "nothing", run)
 
 
+def a_difference(mean, low=None, high=None) -> dict:
+    return {"mean": mean, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("mean", "expected"),
+    [
+        (0.02, "equal"),
+        (0.02 + 1e-12, "equal"),
+        (0.021, "inside the interval"),
+        (0.05, "inside the interval"),
+        (0.0501, "outside the interval"),
+        (-0.02, "outside the interval"),
+        (None, "without a number in one run"),
+    ],
+)
+def test_a_readers_number_beside_the_kept_one(mean, expected):
+    assert kept_run.beside(a_difference(mean), a_difference(0.02, -0.01, 0.05)) == expected
+
+
 def test_an_unfinished_run_and_a_large_one_are_not_kept(kept, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="arm-dpo and 1 more missing or stale"):
         kept_run.keep(a_run(tmp_path / "empty"), tmp_path / "more")
@@ -82,7 +101,3 @@ def test_an_unfinished_run_and_a_large_one_are_not_kept(kept, tmp_path, monkeypa
     monkeypatch.setattr(kept_run, "MEGABYTES", 0)
     with pytest.raises(InputError, match="MB, and a kept run has at most 0"):
         kept_run.keep(run, tmp_path / "more")
-
-
-def test_the_run_kept_with_the_project_is_of_this_code_and_these_settings(tmp_path):
-    kept_run.lay_out(PROJECT / "results" / KEPT_RUN, open_run(KEPT_RUN, folder=tmp_path))
