@@ -23,11 +23,12 @@ def weights(
     split_seed: SplitSeed = SPLIT_SEED,
 ) -> None:
     """Measure how far each response is from the others to its prompt, derive its weight, and hold out some prompts."""
-    from ddpo_lib.deviation import weights_table
+    from ddpo_lib.deviation import weight_shards, weights_table
 
     table = weights_table.weights(source, semantic, style, scale, floor, shard, held_out, split_seed, windows, reddit)
     if IS_MAIN:
-        write_whole(out, table.to_parquet)
+        options = {"row_group_size": weight_shards.GROUP} if shard else {}
+        write_whole(out, lambda aside: table.to_parquet(aside, **options))
         typer.echo(weights_table.describe_weights(out, table))
 
 

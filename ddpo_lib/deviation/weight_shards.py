@@ -10,7 +10,8 @@ from pathlib import Path
 from ddpo_lib.base.errors import DAMAGED_TABLE, InputError, first_line
 
 MOST = 1_000_000  # shards
-ROWS = 10_000  # rows that are read from all parts at once, and written at once
+ROWS = 65_536  # rows that are read from all parts at once, and written at once
+GROUP = 4000  # rows of a shard that a reader must hold: about 2 MB; smaller groups need more memory for their places
 
 
 def merge(parts: list[Path], out: Path) -> int:
@@ -111,9 +112,11 @@ def _batches(part: Path, at_once: int) -> Iterator["object"]:
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(part).iter_batches(at_once):
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
+        file = pq.ParquetFile(part)
+        for group in range(file.num_row_groups):  # given all groups, the reader would hold more and more of them
+            for batch in file.iter_batches(at_once, row_groups=[group]):
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
     except DAMAGED_TABLE as error:
         raise InputError(f"{part}: cannot be read to its end ({first_line(error)}); compute this shard again") from None
 
