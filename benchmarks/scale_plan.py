@@ -8,6 +8,7 @@ PLANNED = 1_000_000_000  # responses
 CORES = (64, 1000)  # of a cluster
 STEPS = ("divide", "weights", "merge")
 MILLION = 1_000_000
+ASKED = 10 * MILLION  # responses of the largest run that is asked for
 
 
 def plan(found: dict, responses: int) -> dict:
@@ -45,7 +46,7 @@ def plan(found: dict, responses: int) -> dict:
         steps[step] = {
             "processes": processes[step],
             "core_hours": round(hours, 1),
-            "hours": {str(cores): round(_elapsed(hours, processes[step], cores), 1) for cores in CORES},
+            "hours": {str(cores): round(_elapsed(hours, processes[step], cores), 2) for cores in CORES},
             "peak_mb": peaks[step],
             "bytes": round(times * cost["bytes"]),
         }
@@ -109,6 +110,8 @@ def report(found: dict) -> str:
             f"\nTables checked: {len(gaps)}. In each, every prompt has all its responses, and their weights sum to "
             f"their number within {max(gaps):.0e} of it."
         )
+    if max(one["responses"] for one in runs) < ASKED:
+        lines.append(f"\nNo run of {ASKED:,} responses is stored; `python -m benchmarks.scale {ASKED}` makes one.")
     return "\n".join(lines) + "\n"
 
 
@@ -120,7 +123,7 @@ def report_plan(found: dict) -> str:
     cores = [str(n) for n in CORES]
     lines = [
         f"For {planned['responses']:,} responses in {planned['parts']:,} parts, at the rates of the run of "
-        f"{planned['measured']} parts:\n",
+        f"{found['runs'][planned['measured']]['responses']:,} responses:\n",
         "| step | processes | core-hours | "
         + " | ".join(f"hours on {n} cores" for n in cores)
         + " | memory per process | written |",

@@ -65,6 +65,7 @@ def test_the_page_shows_what_was_stored(measured):
     assert text.startswith("above\n<!-- scale -->\nMeasured on ") and text.endswith("<!-- /plan -->\nbelow\n")
     assert scale_plan.report(found) in text and scale_plan.report_plan(found) in text
     assert "old" not in text
+    assert "No run of 10,000,000 responses is stored" in text
 
 
 def test_the_book_shows_what_is_stored():
