@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import LONG_FILES
 
 PROJECT = Path(__file__).parents[1]
 
@@ -54,6 +55,12 @@ def test_notebooks_are_sources_and_each_but_the_explorer_is_a_chapter_of_the_boo
     assert not list((PROJECT / "notebooks").glob("*.ipynb"))
     for stem in CHAPTERS:
         assert re.search(rf"(file|root): {stem}$", contents, re.M), stem
+
+
+def test_each_file_of_tests_that_starts_early_is_there_once():
+    """A file that was renamed would run last, and `make test` would wait for it with one core idle."""
+    names = [path.name for path in (PROJECT / "tests").rglob("test_*.py")]
+    assert [names.count(name) for name in LONG_FILES] == [1] * len(set(LONG_FILES))
 
 
 API = re.findall(r"automodule:: (\S+)\n((?:   :.*\n)*)", (PROJECT / "book" / "api.md").read_text(encoding="utf-8"))
