@@ -36,15 +36,14 @@ def keep(run: Run, folder: Path) -> int:
     names = artifacts(run)
     if unmade := [name for name in names if not run.is_fresh(name)]:
         raise InputError(f"{run.folder}: {_some(unmade)} missing or stale; finish the run first")
-    shutil.rmtree(folder, ignore_errors=True)
-    size = 0
-    for name in names:
-        (folder / name).mkdir(parents=True)
-        for file in filter(Path.is_file, (run.folder / name).iterdir()):
-            shutil.copy(file, folder / name)
-            size += file.stat().st_size
+    files = [file for name in names for file in (run.folder / name).iterdir() if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
     if size > MEGABYTES * 2**20:
-        raise InputError(f"{folder}: {size / 2**20:.0f} MB, and a kept run has at most {MEGABYTES}")
+        raise InputError(f"{run.folder}: {size / 2**20:.0f} MB, and a kept run has at most {MEGABYTES}")
+    shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / file.parent.name)
     return size
 
 
@@ -53,14 +52,17 @@ def lay_out(folder: Path, run: Run) -> None:
 
     Args:
         folder: what `keep` made.
-        run: of the same profile and corpus; its own artifacts with these names are replaced if they are stale.
+        run: of the same profile and corpus; what an earlier call laid out there is replaced where it is stale.
 
     Raises:
-        InputError: nothing is kept, or it was made by other code, settings or packages than these.
+        InputError: nothing is kept, or it was made by other code, settings or packages than these; or the run folder
+            holds a run of the reader's own.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not there, so no run is kept; `make book` makes one of your own")
     names = artifacts(run)
+    if is_own(run) and any(run.manifest(name) for name in names):
+        raise InputError(f"{run.folder}: holds a run of your own; give another folder with --runs")
     other = [name for name in names if read_mapping(folder / name / "manifest.json").get("key") != run.key(name)]
     if other:
         raise InputError(

@@ -64,12 +64,19 @@ def test_every_page_says_whose_run_it_shows(kept, tmp_path):
     assert kept_run.announcement(a_run(tmp_path / "own")) is None
 
 
-def test_a_run_of_other_settings_is_refused_and_what_is_there_stays(kept, tmp_path):
+def test_a_run_of_the_readers_own_is_never_replaced_or_named_the_maintainers(kept, tmp_path):
+    run = a_run(tmp_path / "own")
+    run.path("arm-dpo")
+    with pytest.raises(InputError, match="own: holds a run of your own; give another folder with --runs"):
+        kept_run.lay_out(kept, run)
+    assert kept_run.is_own(run)
+    assert not run.is_fresh("evaluation")
+
+
+def test_a_run_of_other_settings_is_refused(kept, tmp_path):
     run = a_run(tmp_path / "elsewhere", rate=0.2)
-    run.path("evaluation")
     with pytest.raises(InputError, match=r"results: is not what this code.*\(other: arm-dpo and 1 more\).*make book"):
         kept_run.lay_out(kept, run)
-    assert run.is_fresh("evaluation")
     with pytest.raises(InputError, match="nothing: is not there"):
         kept_run.lay_out(tmp_path / "nothing", run)
 
