@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from ddpo_lib.base.extras import require
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
@@ -72,6 +70,8 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
     """
+    import yaml
+
     from ddpo_lib.report.interactive import LOOK, assets
 
     require("jupyter_book")
