@@ -9,6 +9,8 @@ import pytest
 from browser import browser, launch  # noqa: F401, fixtures for every test file
 from hypothesis import settings
 
+from ddpo_lib.base.store import cache_folder
+
 settings.register_profile("any-machine", deadline=None)  # a slow machine is no fault
 settings.load_profile("any-machine")
 
@@ -33,6 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def golden() -> dict:
     """Numbers made by running the released data scripts."""
     return json.loads((Path(__file__).parent / "golden" / "released_code.json").read_text())
+
+
+def share_made_once(cache: Path) -> None:
+    """Link into a test's own cache what is the same for all: the converted model and UMAP's machine code.
+
+    Call it before the test sets XDG_CACHE_HOME or HOME.
+    """
+    for name in ("models", "umap"):
+        (cache_folder() / name).mkdir(parents=True, exist_ok=True)
+        (cache / "ddpo").mkdir(parents=True, exist_ok=True)
+        (cache / "ddpo" / name).symlink_to(cache_folder() / name)
 
 
 def corpus(*groups: list[float | None]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import share_made_once
 from tiny import WORDS, tiny_model, tiny_pairs, tiny_tokenizer
 
 PROJECT = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 def given(tmp_path, monkeypatch) -> dict:
     """What the examples take as given: a model and its tokenizer, rows of pairs, and a corpus, `mine.jsonl`."""
     monkeypatch.chdir(tmp_path)
+    share_made_once(tmp_path / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     lines = [

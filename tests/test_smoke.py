@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from browser import Watched, drawn, hovered, shown
+from conftest import share_made_once
 from test_human_eval import SIZES, write_answers, write_run
 from test_judge import Reader, longest_and_most_varied
 
@@ -46,9 +47,7 @@ HOME = "canary-home"
 
 def ddpo(place: Path, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ddpo_lib.cli", *words]
-    home = place.parent / HOME
-    home.mkdir(exist_ok=True)
-    environment = {**os.environ, **PRIVATE, "HOME": str(home), "PYTHONPATH": str(place)}
+    environment = {**os.environ, **PRIVATE, "HOME": str(place.parent / HOME), "PYTHONPATH": str(place)}
     return subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, timeout=1800, check=False
     )
@@ -60,6 +59,7 @@ def checkout(tmp_path_factory) -> Path:
     for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow", "results"):
         shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
     shutil.copy(PROJECT / "_config.yml", place)
+    share_made_once(place.parent / HOME / ".cache")
     return place
 
 
