@@ -31,6 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
+@pytest.fixture(autouse=True)
+def hub_as_it_is(monkeypatch):
+    """No test leaves HF_HUB_OFFLINE behind, which commands set."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+
+
 @pytest.fixture(scope="session")
 def golden() -> dict:
     """Numbers made by running the released data scripts."""

@@ -26,6 +26,7 @@ from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.pairs.rules import make_pairs
 from ddpo_lib.profiles.profile import Profile, load_profile
 from ddpo_lib.profiles.settings import Arm, Baseline, Model, Sampling, Section
+from ddpo_lib.runs.pins import stay_offline
 from ddpo_lib.sampling.completions import UNANSWERED
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
             train on.
     """
     profile = load_profile(profile_name)
+    stay_offline(profile, str(source))
     arm, column = _arm(name, start)
     if start is not None and not models.is_trained(start):
         raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")

@@ -268,9 +268,12 @@ def make(
 ) -> None:
     """Make artifacts of a run and their inputs, one after another. Fresh artifacts are not made again."""
     from ddpo_lib.base import gpus as devices
-    from ddpo_lib.runs.pipeline import open_run
+    from ddpo_lib.profiles.profile import load_profile
+    from ddpo_lib.runs.pins import stay_offline
+    from ddpo_lib.runs.pipeline import open_run, source_of
 
     opened = open_run(profile, corpus, runs)
+    stay_offline(load_profile(profile), source_of(load_profile(profile), corpus))
     for step in steps:
         if step not in opened.steps:
             raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")

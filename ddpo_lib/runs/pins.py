@@ -7,6 +7,7 @@ other machines too. To move a run to newer ones, delete the file, or name a `rev
 
 import json
 import logging
+import os
 from pathlib import Path
 
 from ddpo_lib.base.errors import InputError
@@ -61,6 +62,26 @@ def pin(profile: Profile, source: str, folder: Path, *, ask: bool = True) -> tup
     return fixed, source
 
 
+def stay_offline(profile: Profile, source: str) -> None:
+    """Tell the libraries below not to ask the hub, if a profile and its corpus name nothing there.
+
+    PEFT asks it for an adapter's base whenever the adapter is saved, also for an embedded model. This process and those
+    that it starts are told by HF_HUB_OFFLINE, unless the user has set it.
+    """
+    spaces, quality = profile.spaces, profile.quality
+    named = [profile.model.name, spaces.semantic.model, spaces.style.model]
+    named += [space.model for space in spaces.others.values()]
+    named += [quality.base] if quality.kind == "reward-model" else []
+    named += [b.model for b in profile.baselines.values() if b.engine != "server"]
+    if not is_hub_name(source) and all(_is_here(name) for name in named):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _is_here(name: str | None) -> bool:
+    """Whether a model is in the package, counted, or a folder; None is the profile's own."""
+    return name is None or name in WHEELS or name in COUNTED or Path(name).exists()
+
+
 class _Pins:
     """The commits that a run has resolved."""
 
@@ -72,7 +93,7 @@ class _Pins:
     def model(self, section, field: str = "name"):
         """A section of a profile that names a model in `field`, with a commit as its `revision`."""
         name = getattr(section, field)
-        if name is None or name in WHEELS or name in COUNTED or Path(name).exists():
+        if _is_here(name):
             return section
         commit = self.commit(name, section.revision, "model")
         return section.model_copy(update={"revision": commit}) if commit else section

@@ -1,6 +1,7 @@
 """A run keeps to the commits that it resolved, and becomes stale when a model is replaced in its folder."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from ddpo_lib.models.versions import COMMIT
 from ddpo_lib.profiles.profile import load_profile, names
-from ddpo_lib.runs.pins import FILE, pin
+from ddpo_lib.runs.pins import FILE, pin, stay_offline
 from ddpo_lib.runs.pipeline import open_run
 
 OLD, NEW = "0123456789" * 4, "abcdef0123" * 4
@@ -49,6 +50,31 @@ def test_every_model_of_the_hub_in_a_shipped_profile_is_pinned(tmp_path, hub):
     revisions |= {space.revision for space in paper.spaces.choices().values()}
     assert len(revisions) == 5
     assert all(COMMIT.fullmatch(revision) for revision in revisions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "offline"),
+    [
+        ({}, "stories.jsonl", True),
+        ({}, DATA, False),
+        ({"model": {"name": "owner/model"}}, "stories.jsonl", False),
+        ({"spaces": {"style": {"model": "owner/style"}}}, "stories.jsonl", False),
+        ({"spaces": {"others": {"more": {"model": "owner/more"}}}}, "stories.jsonl", False),
+        ({"quality": {"kind": "reward-model", "base": "owner/reward"}}, "stories.jsonl", False),
+        ({"baselines": {"other": {"model": "owner/other"}}}, "stories.jsonl", False),
+        ({"baselines": {"other": {"engine": "server", "url": "http://localhost/v1", "model": "m"}}}, "s.jsonl", True),
+    ],
+)
+def test_the_hub_is_asked_for_nothing_unless_a_profile_or_its_corpus_names_it(tmp_path, changes, source, offline):
+    """PEFT asks for an adapter's base at each save, whatever the base is."""
+    stay_offline(load_profile(write(tmp_path, **changes)), source)
+    assert os.environ.get("HF_HUB_OFFLINE") == ("1" if offline else None)
+
+
+def test_what_the_user_says_of_the_hub_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    stay_offline(load_profile("smoke"), "stories.jsonl")
+    assert os.environ["HF_HUB_OFFLINE"] == "0"
 
 
 def test_a_profile_that_names_another_model_does_not_take_over_the_revision(tmp_path):
