@@ -5,6 +5,7 @@ fresh as long as code, settings and packages are those that made them. So chapte
 nothing else needs to be.
 """
 
+import gzip
 import html
 import math
 import shutil
@@ -15,6 +16,7 @@ from ddpo_lib.base.files import read_mapping, write_json
 from ddpo_lib.base.run_folder import Run
 
 MARK = "kept.json"  # in a run folder: where its artifacts are from
+ARRAY = ".npy"  # kept compressed: vectors of counts are mostly zeros
 PAGES = ("chapter-", "book")
 EQUAL = 1e-9  # two runs' means that are closer are the same number
 MEGABYTES = 20  # of a kept run, at most
@@ -36,14 +38,21 @@ def keep(run: Run, folder: Path) -> int:
     names = artifacts(run)
     if unmade := [name for name in names if not run.is_fresh(name)]:
         raise InputError(f"{run.folder}: {_some(unmade)} missing or stale; finish the run first")
-    files = [file for name in names for file in (run.folder / name).iterdir() if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    for file in (file for name in names for file in (run.folder / name).iterdir() if file.is_file()):
+        place = aside / file.parent.name / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ARRAY:
+            place.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        else:
+            shutil.copy(file, place)
+    size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     if size > MEGABYTES * 2**20:
+        shutil.rmtree(aside)
         raise InputError(f"{run.folder}: {size / 2**20:.0f} MB, and a kept run has at most {MEGABYTES}")
     shutil.rmtree(folder, ignore_errors=True)
-    for file in files:
-        (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, folder / file.parent.name)
+    aside.replace(folder)
     return size
 
 
@@ -74,6 +83,9 @@ def lay_out(folder: Path, run: Run) -> None:
             aside, place = run.folder / f".{name}.partial", run.folder / name
             shutil.rmtree(aside, ignore_errors=True)
             shutil.copytree(folder / name, aside)
+            for packed in aside.glob(f"*{ARRAY}.gz"):
+                packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+                packed.unlink()
             shutil.rmtree(place, ignore_errors=True)
             aside.replace(place)
     write_json(run.folder / MARK, {"from": folder.name})
@@ -98,8 +110,13 @@ def beside(yours: dict, theirs: dict) -> str:
 
 
 def artifacts(run: Run) -> list[str]:
-    """The names of a run's artifacts, without chapters and pages."""
-    return [name for name in run.steps if not name.startswith(PAGES)]
+    """The names of the artifacts that the chapters of a run need, directly or through others, in the order of steps."""
+    needed, todo = set(), [name for name in run.steps if name.startswith(PAGES)]
+    while todo:
+        inputs = [name for name in run.steps[todo.pop()].inputs if name not in needed]
+        needed.update(inputs)
+        todo += inputs
+    return [name for name in run.steps if name in needed and not name.startswith(PAGES)]
 
 
 def announcement(run: Run) -> str | None:

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.report import kept_run
+from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
 
 
 def train(folder, run):
@@ -16,6 +18,7 @@ def train(folder, run):
 
 
 def evaluate(folder, run):
+    np.save(folder / "vectors.npy", np.eye(99))
     loss = run.json("arm-dpo", "log.json")[-1]["loss"]
     (folder / "results.json").write_text(json.dumps({"loss": loss}))
 
@@ -29,6 +32,7 @@ def a_run(folder, rate=0.1) -> Run:
         Step("arm-dpo", train, params={"rate": rate}),
         Step("evaluation", evaluate, ("arm-dpo",)),
         Step("chapter-one", chapter, ("evaluation",)),
+        Step("ranking", evaluate, ("arm-dpo",)),  # which no chapter reads
     ]
     return Run(folder, {step.name: step for step in steps})
 
@@ -47,10 +51,17 @@ def test_weights_are_left_out_and_chapters_are_made_from_what_is_kept(kept, tmp_
         "arm-dpo/manifest.json",
         "evaluation/manifest.json",
         "evaluation/results.json",
+        "evaluation/vectors.npy.gz",
     ]
     run = a_run(tmp_path / "elsewhere")
     kept_run.lay_out(kept, run)
     assert (run.path("chapter-one") / "page.txt").read_text() == "loss 0.5"
+    np.testing.assert_array_equal(np.load(run.path("evaluation") / "vectors.npy"), np.eye(99))
+    assert sorted(file.name for file in (run.folder / "evaluation").iterdir()) == [
+        "manifest.json",
+        "results.json",
+        "vectors.npy",
+    ]
     assert not (run.folder / "arm-dpo" / "trained").exists()  # nothing was trained again
 
 
@@ -108,3 +119,7 @@ def test_an_unfinished_run_and_a_large_one_are_not_kept(kept, tmp_path, monkeypa
     monkeypatch.setattr(kept_run, "MEGABYTES", 0)
     with pytest.raises(InputError, match="MB, and a kept run has at most 0"):
         kept_run.keep(run, tmp_path / "more")
+
+
+def test_the_run_kept_with_the_project_is_of_this_code_and_these_settings(tmp_path):
+    kept_run.lay_out(PROJECT / "results" / KEPT_RUN, open_run(KEPT_RUN, folder=tmp_path))
