@@ -39,7 +39,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for fuzz.json and fuzz.md")
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    found = read_mapping(chosen.out / "fuzz.json")
     bred = importlib.util.find_spec("atheris") is not None
     for name in chosen.readers:
         with TemporaryDirectory() as folder:
@@ -52,8 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
             noted = read_mapping(notes)
         if noted.get("files", 0) < chosen.files:
             noted["faults"] = noted.get("faults", {}) | {f"the process ended with status {process.exitcode}": 1}
-        found[name] = noted | {"by": "atheris" if bred else "random changes"}
-        print(name, found[name], flush=True)
+        noted["by"] = "atheris" if bred else "random changes"
+        print(name, noted, flush=True)
+        found = read_mapping(chosen.out / "fuzz.json") | {name: noted}  # another process may have added readers
         write_json(chosen.out / "fuzz.json", found)
         (chosen.out / "fuzz.md").write_text(report(found), encoding="utf-8")
 

@@ -1,5 +1,5 @@
-"""Finished runs and a checkout -> the parts of the project that are made from them: `results/` and README.
-These commands of `ddpo` are for maintainers, and `ddpo --help` does not list them.
+"""Finished runs -> whether they can be made again, and the parts of the project that are made from them: `results/` and
+README. `ddpo --help` lists only `verify`; the other commands are for maintainers.
 """
 
 from pathlib import Path
@@ -8,9 +8,35 @@ from typing import Annotated
 import typer
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.cli.options import Runs
+from ddpo_lib.cli.options import Corpus, Profile, Runs, examples
 
 app = typer.Typer()
+
+
+@app.command(epilog=examples("ddpo verify --profile smoke", "ddpo verify --corpus mine.jsonl --seconds 5"))
+def verify(
+    profile: Profile = "embedded",
+    corpus: Corpus = None,
+    runs: Runs = Path("runs"),
+    seconds: Annotated[float, typer.Option(min=0, help="Artifacts that took longer are not made again.")] = 30.0,
+) -> None:
+    """Make the cheap artifacts of a run again, aside, and compare: numbers must agree to 1e-5. Changes nothing.
+
+    One line per artifact. The status is 1 if one differs or is out of date. Artifacts that train or sample are not
+    made again.
+    """
+    from ddpo_lib.runs.pipeline import open_run
+    from ddpo_lib.runs.verify import verify as verified
+
+    run, passed = open_run(profile, corpus, runs, ask=False), []
+    for found in verified(run, seconds):
+        typer.echo(f"{found.name}: {found.said}")
+        passed.append(found.passed)
+    if True not in passed and False not in passed:
+        raise InputError(f"{run.folder}: nothing to verify; make the run with `ddpo run`, or raise --seconds")
+    typer.echo(f"{passed.count(True)} equal, {passed.count(False)} not, {passed.count(None)} not made again")
+    if False in passed:
+        raise typer.Exit(1)
 
 
 @app.command(hidden=True)

@@ -157,7 +157,7 @@ def _is_path(name: str) -> bool:
         parts = [os.fsencode(part) for part in Path(name).parts]
     except UnicodeEncodeError:
         return False
-    return "\0" not in name and len(name) < 1000 and all(len(part) < 256 for part in parts)
+    return "\0" not in name and len(os.fsencode(name)) < 1000 and all(len(part) < 256 for part in parts)
 
 
 def _is_state(state: dict) -> bool:

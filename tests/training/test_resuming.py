@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_pairs, tiny_tokenizer
 
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training import train
 from ddpo_lib.training.checkpoints import FILE, WholeCheckpoints, last_whole
@@ -241,6 +242,13 @@ def test_of_a_torn_checkpoint_and_the_one_before_it_the_latter_counts(tmp_path, 
     assert f"{torn}: " in caplog.text and "it is passed over" in caplog.text
     DAMAGE[damage](before)
     assert last_whole(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "ä" * 130, "/".join(["😀" * 60] * 16), "a\0b", "\ud800"], ids=ascii)
+def test_a_mark_with_a_name_that_no_system_has_ends_with_what_to_do(tmp_path, name):
+    (checkpoint(tmp_path, 9) / FILE).write_text(json.dumps({"files": {name: 1}}))
+    with pytest.raises(InputError, match=r"checkpoint-9: checkpoint\.json is not as a trainer writes it; remove"):
+        last_whole(tmp_path)
 
 
 def test_other_files_and_a_folder_without_checkpoints_are_no_checkpoints(tmp_path):
