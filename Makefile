@@ -3,6 +3,7 @@
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
 # make book PROFILE=paper GPUS=0,1,2,3   one arm per GPU (default: all GPUs)
 # make book EXECUTOR=slurm JOBS=16   on a cluster
+# make verify  set up, and compare the cheap artifacts of a run with new ones; PROFILE and CORPUS as for `make book`
 # make test    set up and run the tests; for one room: ROOM=training       make lab    JupyterLab on the chapters
 # make bench   set up, and compare speed and memory with the usual alternatives; writes benchmarks/RESULTS.md
 # ENV=active   use the active environment instead of making one
@@ -31,7 +32,7 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book read book-full test test-lowest bench lab lint setup clean
+.PHONY: book read book-full verify test test-lowest bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
@@ -43,6 +44,9 @@ read: setup
 
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full
+
+verify: setup
+	@$(BIN)ddpo verify $(call option,PROFILE,--profile) $(call option,CORPUS,--corpus)
 
 # Two processes of one thread each: most tests use one core. All tests of a file run in one process, so that its
 # fixtures are made once.

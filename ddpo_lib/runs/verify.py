@@ -84,7 +84,8 @@ def _make_again(run: Run, name: str) -> Verified:
             run.steps[name].make(Path(folder), run)
         except Exception as error:  # of any library: what it reads may be damaged, and the others are to be verified
             return Verified(name, False, f"cannot be made again: {first_line(error)}")
-        found = tuple(differences(run.folder / name, Path(folder)))
+        unknown = () if (run.folder / "sft" / "trained").is_dir() else ("seen",)  # a kept run has no weights
+        found = tuple(differences(run.folder / name, Path(folder), unknown))
     if not found:
         return Verified(name, True, "equal")
     others = len(found) - 1
@@ -94,8 +95,9 @@ def _make_again(run: Run, name: str) -> Verified:
     return Verified(name, False, said, found)
 
 
-def differences(kept: Path, made: Path) -> Iterator[Difference]:
-    """Of each file of an artifact that differs in two folders, the first difference. The manifests do not count."""
+def differences(kept: Path, made: Path, without: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Of each file of an artifact that differs in two folders, the first difference. The manifests do not count, nor do
+    the fields of JSON files that `without` names."""
     folders = (kept, made)
     names = {str(f.relative_to(top)) for top in folders for f in top.rglob("*") if f.is_file()} - {"manifest.json"}
     for name in sorted(names):
@@ -104,7 +106,8 @@ def differences(kept: Path, made: Path) -> Iterator[Difference]:
             there = ["a file" if file.is_file() else "nothing" for file in (one, other)]
             yield Difference(name, "the file", *there)
         elif one.read_bytes() != other.read_bytes():
-            for field, *values in islice(compare(_content(one), _content(other)), 1):
+            contents = [_less(_content(file), without) for file in (one, other)]
+            for field, *values in islice(compare(*contents), 1):
                 yield Difference(name, field or "the whole", *values)
 
 
@@ -190,6 +193,11 @@ def _content(file: Path):
         return read.get(file.suffix, Path.read_bytes)(file)
     except DAMAGED_TABLE as error:
         return f"{file.name} cannot be read: {first_line(error)}"
+
+
+def _less(content, without: tuple[str, ...]):
+    """A content less some fields, if it is a mapping."""
+    return {name: content[name] for name in content if name not in without} if isinstance(content, dict) else content
 
 
 def _table(file: Path) -> dict:

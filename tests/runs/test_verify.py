@@ -118,6 +118,15 @@ def test_a_missing_and_an_added_file_differ(run):
     )
 
 
+def test_prompts_that_weights_alone_would_tell_are_not_compared(run):
+    file = run.folder / "evaluation" / "results.json"
+    noted = json.loads(file.read_text())
+    file.write_text(json.dumps(noted | {"seen": {"dpo": 0}}))
+    assert said(run)["evaluation"] == (True, "equal")
+    (run.folder / "sft" / "trained").mkdir(parents=True)
+    assert said(run)["evaluation"][1] == "differs in results.json, seen: {'dpo': 0} is kept, nothing is made again"
+
+
 def test_a_damaged_file_differs_and_what_reads_it_cannot_be_made(run):
     os.truncate(run.folder / "corpus" / "corpus.parquet", 40)
     assert said(run)["corpus"][0] is False
