@@ -76,9 +76,10 @@ def breed(name: str, files: int, seed: int, notes: Path) -> None:
         (corpus / str(number)).write_bytes(content)
     quoted = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS if len(token) < 64)
     words.write_text("".join(f'"{token}"\n' for token in quoted))
-    options = [f"-artifact_prefix={notes.parent}/", f"-atheris_runs={files}", f"-seed={seed + 1}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}"]
+    options = [f"-atheris_runs={files}", f"-seed={seed + 1}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}"]
+    options += ["-timeout=60", "-verbosity=0"]
     read = _counted(name, files, notes)
-    atheris.Setup([sys.argv[0], str(corpus), f"-dict={words}", "-timeout=60", "-verbosity=0", *options], read)
+    atheris.Setup([sys.argv[0], str(corpus), f"-dict={words}", f"-artifact_prefix={notes.parent}/", *options], read)
     atheris.Fuzz()
 
 
