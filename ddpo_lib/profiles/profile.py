@@ -32,6 +32,7 @@ from ddpo_lib.profiles.settings import (
     check_for_vllm,
 )
 from ddpo_lib.profiles.world_settings import Worlds
+from ddpo_lib.profiles.yaml_text import PlainYaml
 
 
 class Profile(Section):
@@ -215,7 +216,7 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     if file in extended_by:
         raise InputError(f"{where}: {name} extends itself; name another profile")
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _Yaml)
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), PlainYaml)
     except RecursionError:
         raise InputError(f"{file}: not a profile: its lists or mappings are nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: not UTF-8, or a date that is none
@@ -227,17 +228,6 @@ def _resolve(name: str, extended_by: tuple[Path, ...] = ()) -> tuple[Path, dict]
     if base is None:
         return file, content
     return file, _merge(_resolve(str(base), (*extended_by, file))[1], content)
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML without a key that one mapping has twice; PyYAML keeps the last one without a word."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _with_absolute_paths(value, file: Path, field: tuple[str, ...] = ()):

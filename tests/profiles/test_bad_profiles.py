@@ -15,6 +15,12 @@ PROFILES = {
     "UTF-16": ("extends: smoke\n".encode("utf-16"), "not YAML"),
     "a day that is none": (b"extends: smoke\nwhat: 2026-02-31\n", "not YAML (day is out of range"),
     "an object of Python": (b"extends: smoke\nwhat: !!python/object/apply:os.getcwd []\n", "not YAML"),
+    "a mapping in itself": (b"extends: smoke\ndata: &a {gap: *a}\n", "or a value contains itself"),
+    "a list in itself": (b"extends: smoke\nname: &a [*a]\n", "or a value contains itself"),
+    "aliases of aliases": (
+        b"a0: &a0 {k: 1}\n" + b"".join(b"a%d: &a%d {k: *a%d, l: *a%d}\n" % (n, n, n - 1, n - 1) for n in range(1, 60)),
+        "more than 10,000 values",
+    ),
     "nested lists": (b"what: " + b"[" * 2000, "nested too deeply"),
     "a knob misspelt": (b"extends: smoke\nsampling: {sample: 3}\n", "field `sampling.sample`: unknown knob"),
     "a text for a number": (b"extends: smoke\nseeds: many\n", "field `seeds`: "),
