@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,10 +171,12 @@ def start(work: Callable[[Path], None], folder: Path, world: Path) -> int:
     sys.stdout.flush()
     pid = os.fork()
     if pid:
+        with suppress(OSError):  # the process may have done it, and may have ended
+            os.setpgid(pid, pid)
         return pid
     status = 70
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(folder)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         log = os.open(_log(folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
