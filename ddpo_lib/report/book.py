@@ -92,7 +92,7 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
         "--keep-going",
     ]
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
-    config["html"]["announcement"] = announcement or ""
+    config["sphinx"]["config"]["html_theme_options"]["announcement"] = announcement or ""  # it replaces that of `html`
     (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command += ["--config", str(folder / "_config.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})

@@ -126,7 +126,7 @@ def announcement(run: Run) -> str | None:
     made = run.manifest("evaluation")
     machine = made["hardware"]["gpu"] or f"{made['hardware']['processor']}, {made['hardware']['cores']} cores"
     told = f"These pages show the maintainers' run of {made['made']} (commit {made['commit']}, {machine})."
-    return f"{html.escape(told)} <code>make book</code> replaces it by your own."
+    return html.escape(f"{told} To replace it by your own, type “make book”.")
 
 
 def _some(names: list[str]) -> str:
