@@ -158,7 +158,7 @@ def other_arm(corpus, settings, tmp_path):
         (other_rate, "settings"),
         (other_seed, "seed"),
         (other_weights, "model"),
-        (other_arm, "data, settings"),
+        (other_arm, "data, settings, code"),
     ],
 )
 def test_another_call_begins_anew_and_says_what_differs(killed, corpus, settings, tmp_path, caplog, other, named):
