@@ -57,7 +57,7 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),
     *(
-        "notebooks/08-name.md",
+        "notebooks/09-name.md",
         "marks",
         '"marks": counted.marks_vectors',
         'found["openings"] = word_measures.distinct_openings(texts, groups)',

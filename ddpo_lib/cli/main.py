@@ -273,7 +273,8 @@ def make(
     from ddpo_lib.runs.pipeline import open_run, source_of
 
     opened = open_run(profile, corpus, runs)
-    stay_offline(load_profile(profile), source_of(load_profile(profile), corpus))
+    settings = load_profile(profile)
+    stay_offline(settings, source_of(settings, corpus))
     for step in steps:
         if step not in opened.steps:
             raise InputError(f"{step}: no such artifact; there are {', '.join(opened.steps)}")

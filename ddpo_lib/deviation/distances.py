@@ -24,7 +24,7 @@ def mean_distance(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
     4 MB per core besides the vectors, so `vectors` can be a `np.memmap`.
 
     Vectors of float16 and float32 are multiplied in float32 and their products are added up in float64 part by part,
-    which is accurate to about 1e-8. All other numbers, and lengths outside PLAIN, are treated in float64.
+    which is accurate to about 1e-7, as such vectors are. Other numbers and lengths outside PLAIN stay in float64.
 
     Args:
         vectors: (n, d) floats of any length but zero; rows are scaled to unit length here.

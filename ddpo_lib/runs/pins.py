@@ -68,9 +68,8 @@ def stay_offline(profile: Profile, source: str) -> None:
     PEFT asks it for an adapter's base whenever the adapter is saved, also for an embedded model. This process and those
     that it starts are told by HF_HUB_OFFLINE, unless the user has set it.
     """
-    spaces, quality = profile.spaces, profile.quality
-    named = [profile.model.name, spaces.semantic.model, spaces.style.model]
-    named += [space.model for space in spaces.others.values()]
+    quality = profile.quality
+    named = [profile.model.name, *(space.model for space in profile.spaces.choices().values())]
     named += [quality.base] if quality.kind == "reward-model" else []
     named += [b.model for b in profile.baselines.values() if b.engine != "server"]
     if not is_hub_name(source) and all(_is_here(name) for name in named):

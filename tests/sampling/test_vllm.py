@@ -5,6 +5,7 @@ No machine of this project runs vLLM. `vllm_interface` has the signatures of 0.3
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -156,7 +157,7 @@ def test_a_whole_model_may_be_float32_and_a_baseline_too(tmp_path):
     profile_of(tmp_path, "extends: embedded\nname: mine\nbaselines: {plain: {engine: vllm}}\n")
 
 
-@pytest.mark.skipif("vllm" in sys.modules, reason="vLLM is installed")
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 @pytest.mark.parametrize("text", [VLLM_PROFILE, "extends: small\nname: mine\nbaselines: {plain: {engine: vllm}}\n"])
 def test_without_vllm_no_training_begins_and_the_plan_says_so(tmp_path, text):
     profile = profile_of(tmp_path, text)
