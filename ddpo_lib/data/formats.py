@@ -82,8 +82,8 @@ def _read(
 
 
 def _part(record: Record, prompt: Prompt | None, n: int) -> int:
-    """The part, 1 to n, of a record: its prompt's text decides, or its place if it has none."""
-    text = prompt.text if prompt else record.where
+    """The part, 1 to n, of a record: its prompt's text decides, or its number if it has none."""
+    text = prompt.text if prompt else str(record.number)  # not its place, in which the name of the file is
     return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) % n + 1
 
 
