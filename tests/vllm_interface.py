@@ -24,6 +24,10 @@ from transformers import (
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
+class VLLMValidationError(Exception):
+    """vllm/exceptions.py; it is no ValueError."""
+
+
 @dataclass
 class SamplingParams:
     """vllm/sampling_params.py; the fields after those that the library sets are left out."""
@@ -86,7 +90,7 @@ class LLM:
         dtype: str = "auto",
         revision: str | None = None,
         seed: int = 0,
-        gpu_memory_utilization: float = 0.9,
+        gpu_memory_utilization: float = 0.92,
         enable_lora: bool = False,
         max_lora_rank: int = 16,
     ):
@@ -117,7 +121,7 @@ class LLM:
     def _answer(self, model, prompt: list[int], params: SamplingParams) -> RequestOutput:
         limit = self.model.config.max_position_embeddings
         if len(prompt) >= limit:
-            raise ValueError(f"The decoder prompt (length {len(prompt)}) is longer than the maximum of {limit}.")
+            raise VLLMValidationError(f"The prompt (length {len(prompt)}) is longer than the maximum of {limit}.")
         # a sample's seed is the request's plus its number (vllm/v1/engine/parallel_sampling.py)
         return RequestOutput(prompt, [self._draw(model, prompt, params, s) for s in range(params.n)])
 
@@ -138,8 +142,10 @@ class LLM:
 
 def modules() -> dict[str, ModuleType]:
     """Name -> module, to be put into `sys.modules`."""
-    vllm, lora, request = (ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request"))
-    for module in (vllm, lora, request):
+    names = ("vllm", "vllm.exceptions", "vllm.lora", "vllm.lora.request")
+    vllm, exceptions, lora, request = (ModuleType(name) for name in names)
+    for module in (vllm, exceptions, lora, request):
         module.__spec__ = ModuleSpec(module.__name__, None)
     vllm.LLM, vllm.SamplingParams, request.LoRARequest = LLM, SamplingParams, LoRARequest
-    return {module.__name__: module for module in (vllm, lora, request)}
+    exceptions.VLLMValidationError = VLLMValidationError
+    return {module.__name__: module for module in (vllm, exceptions, lora, request)}

@@ -25,7 +25,8 @@ from ddpo_lib.models import models
 from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.models.frozen_linears import use_onednn
 from ddpo_lib.models.versions import exact_version
-from ddpo_lib.profiles.settings import Baseline, Model, Sampling, check_for_vllm
+from ddpo_lib.profiles.evaluation_settings import Baseline
+from ddpo_lib.profiles.settings import Model, Sampling, check_for_vllm
 from ddpo_lib.sampling.batching import count_at_once, fill_batches, group_alike, pad_left
 from ddpo_lib.sampling.completions import Completion, Conversation
 from ddpo_lib.sampling.decoding import Request, decode, takes_slots

@@ -111,6 +111,7 @@ class VLLM:
             InputError: vLLM refuses a request, as one whose prompt is longer than the model's context.
         """
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMValidationError
 
         texts = [self.render(conversation) for conversation in conversations]
         keys = [key & 0x7FFFFFFF for (key,) in sample_keys(texts, 1, seed)]  # vLLM adds the number of the sample
@@ -132,7 +133,7 @@ class VLLM:
             prompts = [{"prompt_token_ids": encode(self.tokenizer, texts[i])} for i in part]
             try:
                 made = self.llm.generate(prompts, settings, lora_request=self.lora)
-            except ValueError as error:
+            except (ValueError, VLLMValidationError) as error:  # the second is no ValueError in vLLM 0.33
                 raise InputError(f"vLLM refuses a request ({_one_line(error)})") from error
             for i, request in zip(part, made, strict=True):
                 begun = OPENING if opens_thoughts(texts[i]) else ""

@@ -21,8 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.models import models
 from ddpo_lib.models.frozen_linears import use_onednn
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Baseline, Sampling
+from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.sampling import decoding, engines
 from ddpo_lib.sampling.batching import ALIKE, fill_batches, group_alike, pad_left
 from ddpo_lib.sampling.engines import Local, open_engine

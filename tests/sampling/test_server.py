@@ -18,8 +18,9 @@ from faulty import FaultyProxy
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.models import models
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Baseline, Sampling
+from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.runs import artifacts
 from ddpo_lib.sampling.engines import open_engine
 from ddpo_lib.sampling.generate import generate

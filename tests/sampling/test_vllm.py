@@ -132,7 +132,7 @@ def test_what_vllm_refuses_is_one_line(installed, trained, tmp_path):
     model, _ = trained
     engine = VLLM(model.name, render=fill_template(TEMPLATE), dtype="float32")
     long = pd.DataFrame({"prompt_id": ["a"], "prompt": ["cat " * 3000]})
-    with pytest.raises(InputError, match=r"vLLM refuses a request \(The decoder prompt \(length 3001\)") as error:
+    with pytest.raises(InputError, match=r"vLLM refuses a request \(The prompt \(length 3001\)") as error:
         generate(engine, long, GREEDY, 0)
     assert "\n" not in str(error.value)
 
