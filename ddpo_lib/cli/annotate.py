@@ -173,8 +173,8 @@ def _given(**asked: str | list[str] | None) -> dict:
 
 def _open_engine(given: dict, profile: str):
     from ddpo_lib.cli.commands import checked
+    from ddpo_lib.profiles.evaluation_settings import Baseline
     from ddpo_lib.profiles.profile import load_profile
-    from ddpo_lib.profiles.settings import Baseline
     from ddpo_lib.sampling.engines import open_engine
 
     return open_engine(checked(Baseline, given), load_profile(profile).model)

@@ -24,8 +24,9 @@ from ddpo_lib.deviation.weights_table import SPACES, read_weights, table_of_weig
 from ddpo_lib.models import models
 from ddpo_lib.models.adapters import check_base, check_template
 from ddpo_lib.pairs.rules import make_pairs
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import Profile, load_profile
-from ddpo_lib.profiles.settings import Arm, Baseline, Model, Sampling, Section
+from ddpo_lib.profiles.settings import Arm, Model, Sampling, Section
 from ddpo_lib.runs.pins import stay_offline
 from ddpo_lib.sampling.completions import UNANSWERED
 

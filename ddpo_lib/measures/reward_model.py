@@ -34,7 +34,7 @@ from ddpo_lib.models import models
 from ddpo_lib.models.adapters import name_base
 from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import check_version, exact_version
-from ddpo_lib.profiles.settings import Quality
+from ddpo_lib.profiles.evaluation_settings import Quality
 from ddpo_lib.training.batches import ByLength
 from ddpo_lib.training.checkpoints import WholeCheckpoints, last_whole
 from ddpo_lib.training.train import QuietProgress, stay_on_one_device

@@ -128,6 +128,21 @@ def add_adapter(base, model: Model, **options):
     return policy
 
 
+def continue_adapter(base, start: Path, model: Model, **options):
+    """The base with the adapter of a folder, to be trained on; `options` are those of `PeftModel.from_pretrained`.
+
+    Raises:
+        InputError: as `check_targets`.
+    """
+    from peft import PeftModel
+
+    policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, **options)
+    # its place on this machine, from which PEFT reads how large the vocabulary is; an embedded name is none of the hub
+    policy.peft_config["default"].base_model_name_or_path = str(model_place(model.name))
+    check_targets(policy)
+    return policy
+
+
 def check_targets(policy) -> None:
     """Check which modules a LoRA adapter has found: names or numbers of layers that match nothing are silent in PEFT.
 

@@ -10,6 +10,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.deviation.distances import mean_distance
 from ddpo_lib.deviation.weighting import weights
 from ddpo_lib.pairs.divpo import diversity_by_words, weights_within
+from ddpo_lib.pairs.redipo import make_redipo_pairs
 from ddpo_lib.pairs.rules import make_divpo_pairs, make_pairs
 from ddpo_lib.profiles.settings import Arm, DivPO, Optimiser
 
@@ -28,6 +29,10 @@ def training_pairs(
     weights sum to the number of its kept responses. A pair has the weight of its winner, so the pairs need not weigh 1
     on average (`sum_weights`). With `arm.rescale`, the weights of all pairs are divided by their mean.
 
+    With `arm.weight_of` "difference", a pair weighs the sum over spaces of how much more its winner deviates than its
+    loser, as mean cosine distances, and 0 where it deviates less. This is the weight of CrPO (Creative Preference
+    Optimization, 2025) with deviation as the measure and coefficients of 1.
+
     Args:
         corpus: the table of `corpus.read_corpus`, only its training prompts.
         vectors: name of a space -> (n, d), one row per row of the corpus; at least the arm's spaces.
@@ -38,7 +43,7 @@ def training_pairs(
 
     Returns:
         One row per pair, as in `pairs.make_pairs`; for a weighted arm also `weight`, the deviation weight of the
-        winner. For DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
+        winner, or CrPO's difference. For DivPO's rule `attrs["dropped"]` counts as in `pairs.make_divpo_pairs`.
 
     Raises:
         InputError: no pair can be made, or every winner has weight 0 and the arm rescales.
@@ -55,11 +60,13 @@ def training_pairs(
             )
         diversity = _diversity(kept, spaces, rule, None if surprisal is None else surprisal[rows])
         pairs = make_divpo_pairs(kept, diversity, rule.rho, rule.max_pairs, seed, threshold=rule.threshold)
+    elif arm.redipo is not None:
+        distance = np.mean([_distances(kept, spaces[name]) for name in arm.redipo.spaces], axis=0)
+        pairs = make_redipo_pairs(kept, distance, arm.redipo.band, arm.redipo.max_pairs, seed)
     elif pairs is None:
         pairs = make_pairs(kept, gap, seed)
     if arm.weights:
-        weight = _weights(kept, [spaces[name] for name in arm.weights], arm)
-        pairs["weight"] = pd.Series(weight, index=kept["response_id"]).loc[pairs["chosen_id"]].to_numpy()
+        pairs["weight"] = _pair_weights(kept, pairs, [spaces[name] for name in arm.weights], arm)
     most = _divpo_number(kept, seed) if arm.pairs == "divpo" else arm.pairs
     if most is not None and most < len(pairs):
         drawn = np.random.default_rng(seed).choice(len(pairs), most, replace=False)
@@ -156,10 +163,27 @@ def _with_mean_one(weight: pd.Series) -> pd.Series:
     return weight / weight.mean()
 
 
+def _pair_weights(kept: pd.DataFrame, pairs: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:
+    """The weight of each pair, >= 0: its winner's, or a sum of differences."""
+
+    def of(values: np.ndarray, side: str) -> np.ndarray:
+        return pd.Series(values, index=kept["response_id"]).loc[pairs[side]].to_numpy()
+
+    if arm.weight_of == "winner":
+        return of(_weights(kept, spaces, arm), "chosen_id")
+    distances = [_distances(kept, space) for space in spaces]
+    return np.sum([np.maximum(of(d, "chosen_id") - of(d, "rejected_id"), 0) for d in distances], axis=0)
+
+
+def _distances(kept: pd.DataFrame, space: np.ndarray) -> np.ndarray:
+    """(n,) mean distances to the other kept responses of the prompt."""
+    return mean_distance(space, kept["prompt_id"].astype("category").cat.codes.to_numpy())
+
+
 def _weights(kept: pd.DataFrame, spaces: list[np.ndarray], arm: Arm) -> np.ndarray:
     """(n,) weights >= 0 that sum within a prompt to the number of its responses."""
     groups = kept["prompt_id"].astype("category").cat.codes.to_numpy()
-    weight = weights([mean_distance(space, groups) for space in spaces], groups, scale=arm.scale, floor=arm.floor)
+    weight = weights([_distances(kept, space) for space in spaces], groups, scale=arm.scale, floor=arm.floor)
     if arm.power == 1:
         return weight
     raised = pd.Series(weight**arm.power)

@@ -15,17 +15,15 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
 from ddpo_lib.profiles.settings import (
     Arm,
-    Baseline,
     Data,
-    Evaluation,
     Model,
     Online,
     Optimiser,
     Positive,
     Preference,
-    Quality,
     Sampling,
     Section,
     Spaces,
@@ -126,9 +124,10 @@ def twins(profile: Profile) -> dict[str, str | None]:
     """For each arm, baseline and "gold" the arm that it is compared with; None if the profile has no such arm.
 
     An arm's `against` comes first. Otherwise a weighted arm is compared with the arm that has the same settings and no
-    weights, a DivPO arm with the same arm under the gap rule, and DPO and ORPO with sft. The twin of a weighted arm may
-    differ in `best_first` and that of a DivPO arm in `equal_steps`, because these are part of what is tested. Baselines
-    and gold are compared with `evaluation.against`.
+    weights, an arm with another rule of pairs (DivPO, ReDiPO) or another loss (`policy_beta`) with the same arm without
+    it, and DPO and ORPO with sft. The twin of a weighted arm may differ in `best_first` and that of an arm with another
+    rule in `equal_steps`, because these are part of what is tested. Baselines and gold are compared with
+    `evaluation.against`.
     """
     against = {name: arm.against or _twin(arm, profile.arms) for name, arm in profile.arms.items()}
     others = dict.fromkeys(("gold", *profile.baselines), profile.evaluation.against)
@@ -136,20 +135,27 @@ def twins(profile: Profile) -> dict[str, str | None]:
 
 
 def _twin(arm: Arm, arms: dict[str, Arm]) -> str | None:
-    """The first arm that differs only in weights or DivPO's rule, or else the first that also differs in `lenient`."""
-    if not arm.weights and not arm.divpo:
+    """The first arm that differs only in weights, rule or loss, or else the first that also differs in `lenient`."""
+    if not arm.weights and _is_plain(arm):
         return "sft"
     free = {"swept", "seeds", "prompts", "against"}  # change nothing in a training
     special, lenient = (
-        ({"weights", "scale", "floor", "power", "rescale"}, "best_first") if arm.weights else ({"divpo"}, "equal_steps")
+        ({"weights", "scale", "floor", "power", "rescale", "weight_of"}, "best_first")
+        if arm.weights
+        else ({"divpo", "redipo", "policy_beta"}, "equal_steps")
     )
     for ignored in (free | special, free | special | {lenient}):
         wanted = arm.model_dump(exclude=ignored)
         for name, other in arms.items():
-            bare = not other.weights and (bool(arm.weights) or not other.divpo)
+            bare = not other.weights and (bool(arm.weights) or _is_plain(other))
             if bare and other.model_dump(exclude=ignored) == wanted:
                 return name
     return None
+
+
+def _is_plain(arm: Arm) -> bool:
+    """Whether its pairs follow the gap rule, and its loss is that of the paper."""
+    return not (arm.divpo or arm.redipo or arm.policy_beta)
 
 
 def names() -> list[str]:

@@ -1,4 +1,7 @@
-"""The sections of a profile and their knobs, each typed and checked; those of small models are in `world_settings`."""
+"""The sections of a profile on data, models, training and sampling; each knob is typed and checked.
+
+Those on what is compared and how are in `evaluation_settings`, those of small models in `world_settings`.
+"""
 
 import re
 from typing import Annotated, Literal
@@ -134,6 +137,14 @@ class DivPO(Section):
         return self
 
 
+class ReDiPO(Section):
+    """A pair rule after the description of ReDiPO (`redipo.make_redipo_pairs`); the defaults are ours."""
+
+    spaces: list[str] = Field(default=["semantic", "style"], min_length=1)  # in which diversity is measured
+    band: float = Field(default=0.25, ge=0, le=1)  # alike: at most this share of the prompt's range below its best
+    max_pairs: Positive = 2  # per prompt
+
+
 class Arm(Section):
     """A trained condition. `weights` names the spaces whose deviation weights the pairs; empty: plain DPO or ORPO."""
 
@@ -147,6 +158,12 @@ class Arm(Section):
     responses: Annotated[int, Field(ge=2)] | None = None  # at most per prompt; None keeps all
     best_first: bool = False  # keeps the pairs with the highest-scored winners, not random responses
     divpo: DivPO | None = None  # None: pairs by the gap rule
+    # of the neighbours of this method; manifests name only what is set. `weight_of` "difference": a pair weighs how
+    # much more its winner deviates than its loser (CrPO). `policy_beta`: the beta of the policy's own log-probabilities
+    # (Soft Preference Learning); None: `beta`
+    redipo: ReDiPO | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    weight_of: Literal["winner", "difference"] = Field(default="winner", exclude_if=lambda of: of == "winner")
+    policy_beta: PositiveFloat | None = Field(default=None, exclude_if=lambda beta: beta is None)
     pairs: Positive | Literal["divpo"] | None = None  # at most in total, at random; "divpo": as many as its rule makes
     equal_steps: bool = False  # more epochs: as many gradient steps as all pairs of the gap rule give
     beta: PositiveFloat | None = None  # None: that of `preference`
@@ -158,8 +175,17 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.best_first and (self.responses is None or self.divpo):
-            raise ValueError("best_first: chooses among pairs by the gap rule; set `responses`, and leave out `divpo`")
+        if self.best_first and (self.responses is None or self.divpo or self.redipo):
+            raise ValueError(
+                "best_first: chooses among pairs by the gap rule; set `responses`, and leave out `divpo` and `redipo`"
+            )
+        if self.divpo and self.redipo:
+            raise ValueError("redipo: the pairs are already DivPO's; leave out one of the two rules")
+        scaled = (self.floor, self.power, self.scale) != (0.0, 1.0, "minmax")
+        if self.weight_of == "difference" and (scaled or not self.weights):
+            raise ValueError("weight_of: a difference of deviations needs `weights`, and has no scale, floor or power")
+        if self.policy_beta and self.loss != "dpo":
+            raise ValueError("policy_beta: belongs to DPO, which has a reference; leave it out")
         if not self.weights and (self.floor, self.power, self.scale, self.rescale) != (0.0, 1.0, "minmax", False):
             raise ValueError("weights: none are named; name some, or leave out scale, rescale, floor and power")
         if self.equal_steps and self.epochs:
@@ -168,7 +194,8 @@ class Arm(Section):
 
     def spaces(self) -> set[str]:
         """The spaces whose vectors decide its pairs or weights."""
-        return {*self.weights, *(self.divpo.spaces if self.divpo and self.divpo.criterion == "distance" else [])}
+        rule = self.redipo or (self.divpo if self.divpo and self.divpo.criterion == "distance" else None)
+        return {*self.weights, *(rule.spaces if rule else [])}
 
     def picks_by_probability(self) -> bool:
         return self.divpo is not None and self.divpo.criterion == "probability"
@@ -182,6 +209,8 @@ class Online(Section):
     prompts: Positive  # training prompts per round
     samples: int = Field(ge=2)  # per prompt
     max_new_tokens: Positive  # of a sample; a sample that is cut here has no end to learn from and is left out
+    # of a round's training: the model that was sampled, or SFT in every round. Manifests name only the second
+    reference: Literal["refreshed", "fixed"] = Field(default="refreshed", exclude_if=lambda kind: kind == "refreshed")
 
     @model_validator(mode="after")
     def _starts_from_sft(self):
@@ -214,78 +243,3 @@ class Sampling(Section):
     engine: Literal["transformers", "vllm"] = Field(
         default="transformers", exclude_if=lambda engine: engine == "transformers"
     )
-
-
-class Baseline(Section):
-    """A model that is sampled and not trained.
-
-    `how` says how it is asked. "plain" asks each prompt by itself. "iter" tells the model that each sample must differ
-    from the ones before. "verbalized" asks for several answers with their probabilities at once (Verbalized Sampling).
-    """
-
-    how: Literal["plain", "iter", "verbalized"] = "plain"
-    engine: Literal["transformers", "vllm", "server"] = "transformers"
-    model: str | None = None  # None: the profile's model, without an adapter
-    revision: str | None = None
-    instruction: str = "Write a short story for this prompt.\n\n{prompt}"
-    url: str | None = None  # of an OpenAI-compatible server
-    key: str | None = None  # the environment variable that holds the server's key
-    timeout: PositiveFloat = 600.0  # seconds that one request to a server may take
-    retries: int = Field(default=8, ge=0)  # repetitions of a request that a server may answer later
-    pause: float = Field(default=0.5, ge=0)  # seconds before the first repetition; each further pause is twice as long
-    # settings that are sent to the server, besides the number and length of samples; those that it refuses are left out
-    sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = ["temperature", "top_p"]
-    prompts: Positive | None = None  # most held-out prompts that it is sampled for; None: all
-    # None: that of `sampling`. A model that reasons before it writes needs more if the reasoning counts as output
-    max_new_tokens: Positive | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self):
-        if self.engine == "server" and not (self.url and self.model):
-            raise ValueError("a server needs `url` and `model`")
-        if "{prompt}" not in self.instruction:
-            raise ValueError("instruction: contains no {prompt}; write it where the prompt belongs")
-        return self
-
-    def limited(self, sampling: Sampling) -> Sampling:
-        """The profile's sampling without the engine of arms, and with this baseline's own limit if it has one."""
-        limit = self.max_new_tokens or sampling.max_new_tokens
-        return sampling.model_copy(update={"max_new_tokens": limit, "engine": "transformers"})
-
-
-class Quality(Section):
-    """What scores quality: the light stand-in, or the paper's reward model. All other knobs are for the reward model.
-
-    The defaults are the paper's. The paper gives a batch of 2 per device on 6 GPUs for all its trainings, so the reward
-    model uses it too. The paper does not give `warmup_steps`, `patience` and `dev`.
-    """
-
-    kind: Literal["stand-in", "reward-model"]
-    base: str = "google/gemma-2-2b"  # an embedded model, a folder, or a hub model
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the base; trained parameters are float32
-    lora_r: Positive = 16
-    lora_alpha: Positive = 32
-    learning_rate: PositiveFloat = 3e-5
-    epochs: PositiveFloat = 3.0
-    batch_size: Positive = 12  # responses per step, on one device
-    warmup_steps: int = Field(default=0, ge=0)
-    patience: Positive = 4  # evaluations (four per epoch) without a smaller loss, after which training stops
-    max_tokens: int = Field(default=2048, ge=16)  # prompt, response and tags; a longer response is cut and counted
-    dev: float = Field(default=0.1, gt=0, lt=1)  # share of the training prompts that decide when to stop
-
-
-class Evaluation(Section):
-    bootstrap: Positive  # draws over prompts
-    confidence: float = Field(gt=0, lt=1)
-    against: str = "dpo"  # the arm that baselines, people's responses and fronts are compared with (arms: `twins`)
-    gold_draws: Positive = 20  # random sets of people's responses per prompt, each as large as a model's
-    temperatures: list[PositiveFloat] = []  # sft and all arms that are `swept` are sampled at these too
-    sweep_prompts: Positive | None = None  # most held-out prompts for it, those with people's responses first
-    sft_prompts: Positive | None = None  # most held-out prompts that sft is sampled for; None: all
-
-    @model_validator(mode="after")
-    def _distinct(self):
-        if len(set(self.temperatures)) < len(self.temperatures):
-            raise ValueError("temperatures: one is listed twice; list it once")
-        return self

@@ -16,8 +16,9 @@ from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, PACKAGE_PROMPTS
 from ddpo_lib.measures.from_profile import fit_reward, space
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import Profile, prompts_of
-from ddpo_lib.profiles.settings import Arm, Baseline
+from ddpo_lib.profiles.settings import Arm
 
 log = logging.getLogger(__name__)
 

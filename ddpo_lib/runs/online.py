@@ -2,7 +2,7 @@
 
 A round is two artifacts. The pool contains samples of the current model for some of the training prompts, scored by the
 teacher. The second artifact is the model trained on pairs from the pool. Training starts from the model that was
-sampled, which is also the frozen reference.
+sampled, which is also the frozen reference, unless the arm's `reference` is fixed: then it is SFT in every round.
 
 Two rewards are fitted, each on half of the training prompts. The teacher's scores pick the pairs. The grader has seen
 none of the teacher's prompts and measures the quality of the trained arms.
@@ -108,7 +108,8 @@ def make_round(profile: Profile, online: Online, number: int, start: str, pool: 
     pairs.to_parquet(folder / "pairs.parquet")
     write_json(folder / "dropped.json", pairs.attrs.get("dropped", []))
     settings = profile.model, profile.preference, profile.data.max_tokens, profile.seed + number
-    train_preferences(pairs, arm, trained, *settings, folder)
+    fixed = run.path("sft") / "trained" if online.reference == "fixed" else None
+    train_preferences(pairs, arm, trained, *settings, folder, reference=fixed)
 
 
 def make_results(profile: Profile, folder: Path, run: Run) -> None:

@@ -7,8 +7,9 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Step
 from ddpo_lib.data.files import folder_parts
 from ddpo_lib.models.versions import known_version
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
-from ddpo_lib.profiles.settings import Baseline, Section
+from ddpo_lib.profiles.settings import Section
 from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
@@ -253,7 +254,8 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
             params = common | {"arm": arm.arm.model_dump(), "preference": p.preference.model_dump(), "spaces": spaces}
             params |= {"max_tokens": p.data.max_tokens, "round": number}
             make = partial(online.make_round, p, arm, number, start, pool)
-            steps.append(Step(trained, make, (pool, start), params, unused=unused))
+            starts = dict.fromkeys([start, "sft"] if arm.reference == "fixed" else [start])
+            steps.append(Step(trained, make, (pool, *starts), params, unused=unused))
             start = trained
         drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
         drawn["prompts"] = prompts_of(p, name)

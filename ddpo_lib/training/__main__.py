@@ -24,8 +24,8 @@ def main(orders: Path) -> None:
             train_sft(table, optimiser=Optimiser(**settings["optimiser"]), **rest)
         else:
             arm, preference = Arm(**settings["arm"]), Preference(**settings["preference"])
-            start = settings["start"] and Path(settings["start"])
-            train_preferences(table, arm, start, preference=preference, **rest)
+            start, reference = (settings[name] and Path(settings[name]) for name in ("start", "reference"))
+            train_preferences(table, arm, start, preference=preference, reference=reference, **rest)
     except InputError as error:
         if PartialState().is_main_process:
             (orders / REFUSED).write_text(str(error))

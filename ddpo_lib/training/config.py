@@ -39,11 +39,15 @@ class DeviationConfig(DPOConfig):
     the model as it is given if all of it is trained. Then data sets may be streamed, and `sync_ref_model` may be set.
 
     Raises:
-        ValueError: a loss or variant that does not exist, `beta` or `lam` that is not positive and finite, an option of
-            TRL's that these losses do not have (`REFUSED`), or `sync_ref_model` with ORPO, which has no reference.
+        ValueError: a loss or variant that does not exist, `beta`, `policy_beta` or `lam` that is not positive and
+            finite, an option of TRL's that these losses do not have (`REFUSED`), or `sync_ref_model` or `policy_beta`
+            with ORPO, which has no reference.
     """
 
     loss: str = field(default="dpo", metadata={"help": '"dpo" or "orpo"; with a `weight` column DDPO or DORPO'})
+    policy_beta: float | None = field(
+        default=None, metadata={"help": "beta of the policy's log-probabilities, see losses.ddpo_loss; None: `beta`"}
+    )
     lam: float = field(default=0.25, metadata={"help": "lambda, the weight of ORPO's odds-ratio term"})
     dorpo_variant: str = field(default="paper", metadata={"help": '"paper" or "released", see losses.dorpo_loss'})
     max_length: int | None = field(default=2048, metadata={"help": "most tokens of prompt and response"})
@@ -60,9 +64,10 @@ class DeviationConfig(DPOConfig):
             raise ValueError(f'loss: expected "dpo" or "orpo", got {self.loss!r}')
         if self.dorpo_variant not in ("paper", "released"):
             raise ValueError(f'dorpo_variant: expected "paper" or "released", got {self.dorpo_variant!r}')
-        for name in ("beta", "lam"):
-            if not (0 < getattr(self, name) < float("inf")):
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        for name in ("beta", "policy_beta", "lam"):
+            value = getattr(self, name)
+            if not ((name == "policy_beta" and value is None) or 0 < value < float("inf")):
+                raise ValueError(f"{name}: expected a positive number, got {value}")
         if self.bf16 is None and device() == "cpu":
             self.bf16 = False  # TRL's default is bfloat16, which transformers refuses without a GPU
         super().__post_init__()
@@ -70,6 +75,8 @@ class DeviationConfig(DPOConfig):
             if getattr(self, name) != value:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is refused: {why}; leave it at {value!r}")
         if self.loss == "orpo":
+            if self.policy_beta is not None:
+                raise ValueError("policy_beta: ORPO has no reference to weigh against; leave it out")
             if self.sync_ref_model:
                 raise ValueError("sync_ref_model: ORPO has no reference to synchronise; leave it at False")
             self.precompute_ref_log_probs = True  # TRL then loads no second model

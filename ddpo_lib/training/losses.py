@@ -15,25 +15,33 @@ def ddpo_loss(
     ref_rejected: torch.Tensor,
     weight: torch.Tensor,
     beta: float,
+    policy_beta: float | None = None,
 ) -> torch.Tensor:
     """DDPO (paper, the DDPO objective): weight * -log sigmoid(beta * (logratio_w - logratio_l)).
+
+    With `policy_beta`, the margin is policy_beta * (log pi_w - log pi_l) - beta * (log ref_w - log ref_l): the
+    preference loss whose optimum is pi ~ ref^(beta / policy_beta) p^(1 / policy_beta), as in Soft Preference Learning
+    (ICLR 2025, arXiv:2511.08594; the loss is derived from its optimum). A larger `policy_beta` keeps more entropy.
 
     Args:
         chosen, rejected: (B,) log pi(y | x) of the policy in nats, summed over response tokens.
         ref_chosen, ref_rejected: (B,) the same under the frozen reference.
         weight: (B,) deviation weight of the winner, >= 0.
         beta: how strongly the loss keeps the policy near the reference, > 0.
+        policy_beta: that of the policy's log-probabilities, > 0; None: `beta`, plain DDPO.
 
     Returns:
         (B,) losses, not reduced.
 
     Raises:
-        ValueError: beta <= 0 or not finite, or an argument that is not (B,).
+        ValueError: beta or policy_beta <= 0 or not finite, or an argument that is not (B,).
     """
+    policy_beta = beta if policy_beta is None else policy_beta
     _check_positive("beta", beta)
+    _check_positive("policy_beta", policy_beta)
     _check_shapes(chosen=chosen, rejected=rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected, weight=weight)
-    margin = (chosen - ref_chosen) - (rejected - ref_rejected)
-    return weight * -F.logsigmoid(beta * margin)
+    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected)) + (policy_beta - beta) * (chosen - rejected)
+    return weight * -F.logsigmoid(margin)
 
 
 def dorpo_loss(

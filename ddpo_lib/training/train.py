@@ -19,7 +19,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
-from peft import PeftModel
 from transformers import ProgressCallback, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import SFTConfig
@@ -33,8 +32,8 @@ from ddpo_lib.models import models
 from ddpo_lib.models.adapters import (
     add_adapter,
     check_base,
-    check_targets,
     check_template,
+    continue_adapter,
     layers_below,
     write_base,
 )
@@ -104,6 +103,7 @@ def train_preferences(
     seed: int,
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
+    reference: Path | None = None,
 ) -> None:
     """Train one arm on pairs.
 
@@ -120,6 +120,8 @@ def train_preferences(
         seed: seed of the adapter's initial weights and of the order of the data.
         folder: the folder to fill; an interrupted call of the same training continues from a checkpoint in it.
         callbacks: called at every step. With any, no checkpoint is kept, since it would not contain what they gather.
+        reference: folder of another model of the same base that is the frozen reference; None: what training starts
+            from. It is a model of its own in memory, and no layer is computed once for both.
 
     Raises:
         ValueError: a pair with more than `max_tokens` tokens, or a weight that is not a finite number >= 0.
@@ -130,6 +132,7 @@ def train_preferences(
             raise ValueError("callbacks: they cannot be handed to other processes; set devices to 1")
         settings = {"arm": arm.model_dump(), "start": start and str(start), "model": model.model_dump()}
         settings |= {"preference": preference.model_dump(), "max_tokens": max_tokens, "seed": seed}
+        settings |= {"reference": reference and str(reference)}
         launch("preferences", pairs, settings, optimiser.devices, folder)
         return
     columns = {
@@ -143,17 +146,22 @@ def train_preferences(
     changed |= {"checkpoint_steps": 0} if callbacks else {}
     optimiser = optimiser.model_copy(update=changed)
     objective = {"loss": arm.loss, "beta": arm.beta or preference.beta, "lam": preference.lam, "max_length": max_tokens}
+    objective |= {"policy_beta": arm.policy_beta} if arm.policy_beta else {}
     options = {"precompute_ref_batch_size": 8, "bfloat16_products": model.bfloat16_products}
     config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, **options)
     stay_on_one_device(config)
 
+    frozen = None if reference is None else models.load_model(model.name, reference, revision=model.revision)
+
     def build(policy, tokenizer, trunk):
         data = Dataset.from_dict(columns)
-        return DeviationTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, trunk=trunk)
+        return DeviationTrainer(policy, frozen, config, None, data, processing_class=tokenizer, trunk=trunk)
 
-    begun = _begun(train_preferences, columns, model, start, objective | {"optimiser": optimiser.model_dump()}, seed)
+    settings = objective | {"optimiser": optimiser.model_dump()}
+    settings |= {"reference": hash_folder(reference)} if reference else {}
+    begun = _begun(train_preferences, columns, model, start, settings, seed)
     with memory_advice(SMALLER.format(f"preference.{arm.loss}")):
-        _train(build, model, start, seed, folder, begun, callbacks)
+        _train(build, model, start, seed, folder, begun, callbacks, divided=frozen is None)
     _note_prompts(pairs["prompt"], start, model, folder)
 
 
@@ -165,7 +173,10 @@ def _train(
     folder: Path,
     begun: dict,
     callbacks: Sequence[TrainerCallback] = (),
+    *,
+    divided: bool = True,
 ) -> None:
+    """Train what `build` gives; `divided`: the layers below the adapter may be taken out and computed once."""
     checkpoints = folder / "checkpoints"
     if PartialState().is_main_process:
         continue_or_begin(checkpoints, begun)
@@ -181,7 +192,7 @@ def _train(
     # if processes divide a model's weights among themselves, none has a whole layer
     shared_out = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     trunk = None
-    if depth > 0 and not shared_out:
+    if depth > 0 and divided and not shared_out:
         trunk = keep_lower_layers(base, depth, bfloat16=model.bfloat16_products)
     set_seed(seed)
     one_dtype = is_deepspeed_zero3_enabled()  # it cannot gather float32 adapters and a bfloat16 base
@@ -190,8 +201,7 @@ def _train(
     elif start is None:
         policy = add_adapter(base, model, autocast_adapter_dtype=not one_dtype)
     else:
-        policy = PeftModel.from_pretrained(base, str(start), is_trainable=True, autocast_adapter_dtype=not one_dtype)
-        check_targets(policy)
+        policy = continue_adapter(base, start, model, autocast_adapter_dtype=not one_dtype)
     trainer = build(policy, tokenizer, trunk)
     trainer.remove_callback(ProgressCallback)
     for callback in (QuietProgress, *callbacks):

@@ -144,8 +144,9 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         weight = inputs.get("weight", torch.ones(len(logps) // 2)).to(logps.device)
         if self.args.loss == "dpo":
             references = torch.cat(self._references(model, inputs)).to(logps.device)
-            losses = ddpo_loss(*logps.chunk(2), *references.chunk(2), weight, self.beta)
-            rewards = self.beta * (logps.detach() - references)
+            policy_beta = self.args.policy_beta or self.beta
+            losses = ddpo_loss(*logps.chunk(2), *references.chunk(2), weight, self.beta, policy_beta)
+            rewards = self.beta * (logps.detach() - references) + (policy_beta - self.beta) * logps.detach()
         else:
             means = logps / scored.counts
             losses = dorpo_loss(*means.chunk(2), weight, self.args.lam, variant=self.args.dorpo_variant)
@@ -232,7 +233,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
 
     def _arm(self) -> dict:
         """What distinguishes this arm from others: settings, `weight`, one per pair or None, and a hash of `pairs`."""
-        names = ("loss", "beta") if self.args.loss == "dpo" else ("loss", "lam", "dorpo_variant")
+        names = ("loss", "beta", "policy_beta") if self.args.loss == "dpo" else ("loss", "lam", "dorpo_variant")
         weighted = isinstance(self.train_dataset, Dataset) and "weight" in self.train_dataset.column_names
         weight = list(self.train_dataset["weight"]) if weighted else None
         return {name: getattr(self.args, name) for name in names} | {"weight": weight, "pairs": self._pairs}

@@ -322,7 +322,7 @@ def before(embedded) -> dict[str, dict]:
     return {name: embedded.code(name) for name in embedded.steps}
 
 
-LOSSES, MARGIN = "training/losses.py", "    margin = (chosen - ref_chosen)"
+LOSSES, MARGIN = "training/losses.py", "    margin = beta * ("
 TRAINED = {"arm", "round", "row", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
@@ -340,7 +340,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
         ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", TRAINED - {"chapter"}),
         ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED),
         (
-            "profiles/settings.py",
+            "profiles/evaluation_settings.py",
             "class Evaluation(Section):",
             "class Evaluation(Section):\n    more: int = 0\n",
             {"chapter"},

@@ -25,8 +25,8 @@ from ddpo_lib.measures import quality, reward_model, stand_in
 from ddpo_lib.measures.from_profile import fit_reward, load_reward
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.models import models
+from ddpo_lib.profiles.evaluation_settings import Quality
 from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Quality
 from ddpo_lib.spaces.embed import Space
 
 STYLE = Space("stylometric")

@@ -4,13 +4,21 @@ import json
 import re
 
 import pytest
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import LAYERS, save_model_and_adapter, tiny_model, tiny_tokenizer
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.measures.surprisal import mean_surprisal
-from ddpo_lib.models.adapters import add_adapter, check_base, check_targets, check_template, layers_below, write_base
+from ddpo_lib.models.adapters import (
+    add_adapter,
+    check_base,
+    check_targets,
+    check_template,
+    continue_adapter,
+    layers_below,
+    write_base,
+)
 from ddpo_lib.models.models import load_model, model_place
 from ddpo_lib.profiles.settings import Model
 from ddpo_lib.sampling.engines import open_trained
@@ -60,6 +68,22 @@ def test_an_adapter_of_an_embedded_model_says_nothing_of_this_machine(tmp_path):
     assert not any(str(model_place(model.name)) in file.read_text() for file in written)
     assert json.loads(written[0].read_text())["base_model_name_or_path"] == model.name
     load_model(model.name, tmp_path)
+
+
+def test_an_adapter_that_is_trained_on_asks_the_hub_nothing(tmp_path, monkeypatch):
+    """When it saves an adapter, PEFT asks the hub for the base of that name, unless it finds a folder there."""
+    model = Model(**settings("smollm2-135m-instruct").model_dump() | {"last_layers": 1})
+    base = load_model(model.name)
+    add_adapter(base, model).save_pretrained(tmp_path / "sft")
+    write_base(tmp_path / "sft", model.name, None, TEMPLATE)
+    asked = []
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *names: asked.append(names))
+    PeftModel.from_pretrained(load_model(model.name), tmp_path / "sft").save_pretrained(tmp_path / "plain")
+    assert asked == [(model.name, "config.json")]
+    policy = continue_adapter(load_model(model.name), tmp_path / "sft", model)
+    policy.save_pretrained(tmp_path / "arm")
+    assert len(asked) == 1
+    assert any(parameter.requires_grad for parameter in policy.parameters())
 
 
 def test_a_base_is_known_by_its_weights_and_not_by_its_place(trained, tmp_path):

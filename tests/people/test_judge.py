@@ -18,8 +18,8 @@ from ddpo_lib.people.judge import judge, judge_study, parse, read_judged, write_
 from ddpo_lib.people.judge_report import asked_twice, compare_with_people, describe, describe_positions
 from ddpo_lib.people.simulated_votes import simulate
 from ddpo_lib.people.votes import QUESTIONS, analyse
+from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Baseline
 from ddpo_lib.sampling.engines import open_engine
 
 ANSWERED = {"refused": 0, "only_thoughts": 0, "thoughts": 0, "left_out": {}}

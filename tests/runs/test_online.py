@@ -209,6 +209,26 @@ def test_two_rounds_each_from_the_model_before(started, model, arm):
             assert "surprisal" not in picked and pairs["weight"].std() > 0
 
 
+@pytest.mark.parametrize("reference", ["refreshed", "fixed"])
+def test_the_reference_is_the_sampled_model_or_sft_in_every_round(started, reference):
+    """Before its first step, a model is its own reference: the reward of every response is 0."""
+    run = started(arm={"loss": "dpo", "start": "sft"}, reference=reference)
+    first, second = (abs(run.json(f"round-again-{n}", "log.json")[0]["rewards/chosen"]) for n in (1, 2))
+    assert first < 1e-5
+    assert second < 1e-5 if reference == "refreshed" else second > 1e-5
+
+
+def test_a_fixed_reference_is_an_input_of_every_round(tmp_path):
+    rows = {"arm": {"loss": "dpo", "start": "sft"}, "prompts": 1, "samples": 2, "max_new_tokens": 9}
+    file = tmp_path / "two.yaml"
+    both = {"one": rows, "two": rows | {"reference": "fixed"}}
+    file.write_text(yaml.safe_dump({"extends": "smoke", "name": "two", "online": both}))
+    steps = open_run(file, folder=tmp_path / "two").steps
+    assert steps["round-one-2"].inputs == ("pool-one-2", "round-one-1")
+    assert steps["round-two-1"].inputs == ("pool-two-1", "sft")
+    assert steps["round-two-2"].inputs == ("pool-two-2", "round-two-1", "sft")
+
+
 def test_a_killed_round_samples_nothing_again(started, monkeypatch):
     """Killed in training: the pool is kept, and the round comes out as it does in one go."""
     run = started()

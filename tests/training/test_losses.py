@@ -16,6 +16,34 @@ def test_ddpo_worked_by_hand():
     torch.testing.assert_close(loss, numbers(2 * 0.5543552444685272, 0.5 * 0.6931471805599453))
 
 
+def test_two_temperatures_worked_by_hand():
+    # 0.3 (-10 + 20) - 0.1 (-12 + 19) = 2.3, and -log sigmoid(2.3)
+    args = numbers(-10), numbers(-20), numbers(-12), numbers(-19), numbers(2.0), 0.1
+    torch.testing.assert_close(ddpo_loss(*args, 0.3), numbers(2 * 0.09554546459796295))
+    torch.testing.assert_close(ddpo_loss(*args, 0.1), ddpo_loss(*args))
+
+
+def test_two_temperatures_have_the_optimum_of_soft_preference_learning():
+    """Three answers whose preferences follow Bradley and Terry: the best policy is ref^(beta/alpha) p^(1/alpha)."""
+    reference, quality, beta, alpha = numbers(0.5, 0.3, 0.2), numbers(1.0, 3.0, 2.0), 0.4, 0.7
+    policy = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([policy], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+    sides = [(one, other) for one in range(3) for other in range(3) if one != other]
+    w, v = (torch.tensor(side) for side in zip(*sides, strict=True))
+    often = quality[w] / (quality[w] + quality[v])
+
+    def expected():
+        optimiser.zero_grad()
+        logp, ref = policy.log_softmax(0), reference.log()
+        loss = (often * ddpo_loss(logp[w], logp[v], ref[w], ref[v], torch.ones(6), beta, alpha)).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(expected)
+    best = reference ** (beta / alpha) * quality ** (1 / alpha)
+    torch.testing.assert_close(policy.detach().softmax(0), best / best.sum(), atol=1e-5, rtol=0)
+
+
 def test_dorpo_worked_by_hand():
     # p = 1/2 and 1/4: odds 1 and 1/3, log odds ratio log 3; NLL log 2; -log sigmoid(log 3) = log(4/3)
     chosen, rejected = numbers(0.5).log(), numbers(0.25).log()

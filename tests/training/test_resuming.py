@@ -183,9 +183,9 @@ def test_an_arm_of_another_start_weight_or_setting_begins_anew(corpus, settings,
     shutil.copy(killed / "checkpoints" / "checkpoint-2" / "adapter_model.safetensors", starts[1])
     pairs = tiny_pairs(8, [1.0] * 7 + [0.5]).to_pandas()
 
-    def call(pairs, start, **arm):
+    def call(pairs, start, reference=None, **arm):
         arm = Arm(**{"loss": "dpo", "start": "sft"} | arm)
-        return partial(train.train_preferences, pairs, arm, start, settings, preference, 64, 0)
+        return partial(train.train_preferences, pairs, arm, start, settings, preference, 64, 0, reference=reference)
 
     out, first = tmp_path / "out", call(pairs, starts[0])
     train_until(3, first, out)
@@ -194,10 +194,12 @@ def test_an_arm_of_another_start_weight_or_setting_begins_anew(corpus, settings,
         "start": call(pairs, starts[1]),
         "data": call(pairs.assign(weight=1.0), starts[0]),
         "settings": call(pairs, starts[0], beta=0.2),
+        "settings, reference": call(pairs, starts[0], reference=starts[1]),
     }.items():
         folder = Path(shutil.copytree(out, tmp_path / f"asked with another {named}"))
+        caplog.clear()
         assert train_until(1, other, folder) == [1]
-        assert f"({named} differs)" in caplog.text
+        assert f"({named.split(',')[0]} differs)" in caplog.text
 
 
 # Which checkpoint is the last whole one

@@ -173,6 +173,18 @@ def test_so_it_is_on_a_real_model(config, monkeypatch):
     assert size(stock_gradients) > 1e-2
 
 
+def test_with_two_temperatures_it_is_the_formula_on_full_logits(saved, build):
+    trainer = build(tiny_pairs(6), policy_beta=3 * BETA)
+    move_policy(trainer)
+    batch = batch_of(trainer)
+    logps = direct_logps(trainer.model, batch).sum(dim=1)
+    start = direct_logps(load_with_adapter(*saved), batch).sum(dim=1)
+    (winner, loser), (ref_winner, ref_loser) = logps.chunk(2), start.chunk(2)
+    expected = -torch.nn.functional.logsigmoid(3 * BETA * (winner - loser) - BETA * (ref_winner - ref_loser)).mean()
+    loss = trainer.compute_loss(trainer.model, batch)
+    torch.testing.assert_close(loss.double(), expected.double(), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_orpo_is_the_formula_on_full_logits(saved, build, variant):
     weight = torch.tensor([0.5, 2.0, 0.0, 1.5])
