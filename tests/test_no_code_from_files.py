@@ -132,8 +132,10 @@ def test_a_pickle_is_no_corpus(mark, tmp_path, name):
 
 
 def test_no_line_of_the_library_loads_pickles():
-    for file in sorted((Path(__file__).parents[1] / "ddpo_lib").rglob("*.py")):
-        text = file.read_text(encoding="utf-8")
+    files = sorted((Path(__file__).parents[1] / "ddpo_lib").rglob("*.py"))
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    plain = {name for text in texts.values() for name in re.findall(r"class (\w+)\(yaml\.SafeLoader\)", text)}
+    for file, text in texts.items():
         for words in (
             "import pickle",
             "pickle.load",
@@ -146,5 +148,5 @@ def test_no_line_of_the_library_loads_pickles():
         ):
             assert words not in text, f"{file}: {words}"
         for loader in re.findall(r"yaml\.load\(.*, (\w+)\)", text):
-            assert f"class {loader}(yaml.SafeLoader)" in text, f"{file}: {loader} may make objects of any kind"
+            assert loader in plain, f"{file}: {loader} may make objects of any kind"
         assert text.count("yaml.load(") == len(re.findall(r"yaml\.load\(.*, \w+\)", text)), file
