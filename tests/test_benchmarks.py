@@ -24,13 +24,15 @@ from benchmarks.measure import Row, Sample, bfloat16_works, median_and_spread, t
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_all_contenders_give_the_same_mean_distances(shuffled):
     sizes = weights.uneven_sizes(500, 20)
-    expected = weights.contender(weights.ours, sizes, 24, shuffled).result
-    assert 0.1 < expected.min() < expected.max() < 0.9
+    groups = weights.group_ids(sizes, shuffled)
+    exact = weights.exact_distances(weights.random_vectors(len(groups), 24), groups)
+    weights.check_distances("ours", weights.contender(weights.ours, sizes, 24, shuffled).result, exact, weights.EXACT)
+    assert 0.1 < exact.min() < exact.max() < 0.9
     for method in (weights.in_turn, weights.in_turn_by_delete, weights.at_once):
         found = weights.contender(method, sizes, 24, shuffled).result
-        weights.check_agreement(method.__name__, expected, found)
+        weights.check_distances(method.__name__, found, exact, weights.LOOPS)
         with pytest.raises(ValueError, match="at once: mean distances differ"):
-            weights.check_agreement("at once", expected, found + 2e-6)
+            weights.check_distances("at once", found + 4e-6, exact, weights.LOOPS)
 
 
 def test_prompts_are_of_very_uneven_size_and_hold_all_responses():
