@@ -1,4 +1,4 @@
-"""The paper's numbers and claims, and verdicts on the claims, computed from intervals."""
+"""The paper's numbers and claims, and verdicts on the claims, computed from intervals; and the paper's neighbours."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,12 +10,18 @@ import yaml
 from ddpo_lib.statistics.intervals import ALPHA, holm, p_at, undecided
 
 CLAIMS = Path(__file__).with_name("published.yaml")  # the paper's numbers, and the claims that a run decides
+NEIGHBOURS = Path(__file__).with_name("neighbours.yaml")
 
 
 @cache
 def published() -> dict:
     """The content of `published.yaml`."""
     return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+
+
+def neighbours() -> list[dict]:
+    """Methods near this one: `method source year changes by online code licence`; what was not found is None."""
+    return yaml.safe_load(NEIGHBOURS.read_text(encoding="utf-8"))
 
 
 def claims_of(twins: Mapping[str, str | None]) -> list[dict]:

@@ -34,6 +34,7 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "02c-why-it-works": ("worlds", "vectors", "evaluation"),  # of the evaluation it reads only the settings
     "03-ablations": ("worlds", "vectors", "evaluation"),
     "04-divpo": ("vectors", "pairs", "evaluation", "quality", "worlds", "online"),
+    "04a-neighbours": ("worlds",),
     "05-human-eval": ("evaluation",),
     "06-released-code": ("vectors", "pairs"),
     "07-inside": (),
