@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from ddpo_lib.base.run_folder import threads
 from ddpo_lib.deviation.distances import mean_distance
@@ -99,4 +100,6 @@ def _lay_out_spaces(vectors: dict[str, np.ndarray], later: dict[str, np.ndarray]
         tasks.append(delayed(lay_out_groups)(own, codes[: len(own)], later[space], codes[len(own) :], seed))
     processes = min(threads(), len(tasks)) if len(codes) >= SEVERAL else 1
     done = Parallel(n_jobs=processes)(tasks)
+    if processes > 1:  # joblib keeps its processes and their memory for five minutes, and a child process waits for it
+        get_reusable_executor().shutdown()
     return list(zip(done[::2], done[1::2], strict=True))

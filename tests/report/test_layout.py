@@ -1,6 +1,7 @@
 """Places in the plane: exact neighbours, maps that keep what is near, one seed one map."""
 
 import numpy as np
+import psutil
 import pytest
 from conftest import SHARED
 from sklearn.manifold import trustworthiness
@@ -113,6 +114,7 @@ def test_processes_in_parallel_give_the_same_table(stories, styles, monkeypatch)
     monkeypatch.setattr(explore, "SEVERAL", 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert explore.make_points(corpus, vectors, samples, made, seed=0).equals(once)
+    assert not [child for child in psutil.Process().children() if "LokyProcess" in " ".join(child.cmdline())]
 
 
 def test_without_a_place_for_machine_code_the_map_is_the_same(monkeypatch, tmp_path):
