@@ -32,11 +32,12 @@ EXPECTED = [("Sea", "Blue.", 0.0), ("Sea", "0", 7.0), ("0", "None", None), ("0",
 ROWS = [{"prompt": line["prompt"], **response} for line in GROUPED for response in line["responses"]]
 LINES = [json.dumps(line) for line in GROUPED]
 TABLE, FRAME = pd.DataFrame(GROUPED), pd.DataFrame(ROWS)
-LARGE = pa.schema(
-    [
-        ("responses", pa.large_list(pa.struct([("score", pa.float64()), ("text", pa.large_string())]))),
-        ("prompt", pa.dictionary(pa.int32(), pa.large_string())),
-    ]
+RESPONSES = pa.large_list(pa.struct([("score", pa.float64()), ("text", pa.large_string())]))
+LARGE = pa.table(
+    {
+        "responses": pa.array([line["responses"] for line in GROUPED], RESPONSES),
+        "prompt": pa.array([line["prompt"] for line in GROUPED], pa.large_string()).dictionary_encode(),
+    }
 )
 AS_TEXT = TABLE.assign(responses=TABLE["responses"].map(json.dumps))
 IN_COLUMNS = [
@@ -114,7 +115,7 @@ FORMS = {
     "gzipped Parquet": gzip.compress(parquet(NESTED)),
     "gzipped CSV": gzip.compress(FRAME.to_csv().encode()),
     "Parquet": parquet(NESTED),
-    "Parquet, large types, fields in another order": parquet(pa.Table.from_pylist(GROUPED, schema=LARGE)),
+    "Parquet, large types, fields in another order": parquet(LARGE),
     "Parquet of pandas": to_bytes(TABLE.to_parquet),
     "Parquet of pandas, rows": to_bytes(FRAME.to_parquet),
     "Parquet of pandas, categories": to_bytes(FRAME.astype({"prompt": "category", "text": "category"}).to_parquet),
