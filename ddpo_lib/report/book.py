@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ddpo_lib.base.extras import require
@@ -11,6 +12,10 @@ from ddpo_lib.base.extras import require
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
 SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# of `_static`, what no page loads: maps of minified scripts, and the theme's translations, since the book is in English
+UNUSED = ("*.map", "locales/*")
+# of MathJax, what pages load: the script of Sphinx, its fonts, extensions that an equation may need, and speech
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/*", "sre/mathmaps/[be]*")
 
 
 def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
@@ -98,8 +103,22 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    static = folder / "_build" / "html" / "_static"
     for name, content in scripts.items():  # after the build, which would load every script of its source on every page
-        (folder / "_build" / "html" / "_static" / name).write_bytes(content)
+        (static / name).write_bytes(content)
+    trim(static)
+
+
+def trim(static: Path) -> None:
+    """Delete what no page loads from the `_static` of a built book: most of MathJax, maps of scripts, translations."""
+    for file in [path for path in static.rglob("*") if path.is_file()]:
+        name = file.relative_to(static).as_posix()
+        if name.startswith("mathjax/"):
+            used = any(fnmatch(name.removeprefix("mathjax/"), pattern) for pattern in MATHJAX)
+        else:
+            used = not any(fnmatch(name, pattern) for pattern in UNUSED)
+        if not used:
+            file.unlink()
 
 
 def benchmark_files(project: Path) -> list[Path]:
