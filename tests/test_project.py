@@ -10,6 +10,8 @@ import pytest
 import yaml
 from conftest import LONG_FILES
 
+from ddpo_lib.report.book import publish
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -73,3 +75,17 @@ def test_what_the_page_of_the_library_names_is_there(module, options):
     classes = [value for value in vars(importlib.import_module(module)).values() if isinstance(value, type)]
     for name in (name.strip() for names in named for name in names.split(",")):
         assert name in there or any(hasattr(one, name) for one in classes), name
+
+
+def test_the_workflow_publishes_what_make_read_builds(tmp_path):
+    """As far as it can be told here: its command is a target of the Makefile, and its folder that of `publish`."""
+    jobs = yaml.safe_load((PROJECT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    steps = jobs["build"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert commands == ["make read"] and re.search(r"^read:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    (python,) = (step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
+    assert python in tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["requires-python"]
+    (tmp_path / "html").mkdir()
+    (tmp_path / "html" / "index.html").write_text("a page")
+    folder = publish(tmp_path / "html", tmp_path).parent.relative_to(tmp_path)
+    assert steps[-1]["with"]["path"] == folder.as_posix()
