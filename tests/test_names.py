@@ -66,6 +66,8 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
         '{"prompt": "..."}',
         '{"prompt": ..., "seen": false, "responses": [...]}',
     ),
+    *('DPOConfig("out")', "ValueError", "datasets", "inputs_embeds", "log_softmax", "logsumexp", "target_modules"),
+    *("logits - logsumexp", "to_pylist", "use_cache=False", "vendi.score_X(vectors, q)", "--config runs=..."),
     *("euclaise/WritingPrompts_preferences", '{"prompt": "Sea", "responses": [{"text": "Blue.", "score": 12}, ...]}'),
 }
 # what `ddpo annotate analyse` prints
@@ -135,6 +137,12 @@ def library() -> tuple[set[str], set[str], set[str]]:
 
 
 @cache
+def tests() -> set[str]:
+    texts = [file.read_text(encoding="utf-8") for file in (PROJECT / "tests").rglob("test_*.py")]
+    return {name for text in texts for name in re.findall(r"^def (test_\w+)", text, re.M)}
+
+
+@cache
 def steps() -> set[str]:
     """Artifacts, arms, rows of the grid of small models, and profiles."""
     made = {step for profile in ("embedded", "full", "smoke") for step in open_run(profile).steps}
@@ -201,6 +209,8 @@ def resolves(span: str) -> bool:
     if span in ELSEWHERE or span.startswith(PRINTED) or span.split("=")[0] in ELSEWHERE:
         return True
     words = span.split()
+    if span.startswith("test_"):
+        return span in tests()
     if words[0] == "ddpo":
         return is_command(words)
     if words[0] == "make":
