@@ -1,11 +1,13 @@
 """Chapters -> executed notebooks -> the HTML book, through jupytext, papermill and Jupyter Book 1.x."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ddpo_lib.base.extras import require
 
@@ -119,6 +121,35 @@ def trim(static: Path) -> None:
             used = not any(fnmatch(name, pattern) for pattern in UNUSED)
         if not used:
             file.unlink()
+
+
+def write_downloads(run: Path, static: Path) -> None:
+    """Write what readers may want from a run beside its pages: `samples.zip` and `logs.zip`.
+
+    `samples.zip` has one file of JSON Lines for each `samples-NAME` of the run, with every column of its table.
+    `logs.zip` has one CSV for each training, with a row per entry of its log. The same run gives the same bytes.
+
+    Args:
+        run: the folder of the run.
+        static: the `_static` of the built book.
+    """
+    import pandas as pd
+
+    with ZipFile(static / "samples.zip", "w", ZIP_DEFLATED) as archive:
+        for file in sorted(run.glob("samples-*/samples.parquet")):
+            lines = pd.read_parquet(file).to_json(orient="records", lines=True, force_ascii=False)
+            archive.writestr(_plain_entry(f"{file.parent.name.removeprefix('samples-')}.jsonl"), lines)
+    with ZipFile(static / "logs.zip", "w", ZIP_DEFLATED) as archive:
+        for file in sorted(run.glob("*/log.json")):
+            log = pd.DataFrame(json.loads(file.read_text(encoding="utf-8")))
+            archive.writestr(_plain_entry(f"{file.parent.name}.csv"), log.to_csv(index=False))
+
+
+def _plain_entry(name: str) -> ZipInfo:
+    """An entry of an archive without the time at which it was made."""
+    entry = ZipInfo(name)
+    entry.compress_type = ZIP_DEFLATED
+    return entry
 
 
 def benchmark_files(project: Path) -> list[Path]:
