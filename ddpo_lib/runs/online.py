@@ -18,6 +18,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.measures.from_profile import fit_reward, load_reward, space
+from ddpo_lib.pairs.rounds import draw_prompts, whole
 from ddpo_lib.profiles.profile import Profile
 from ddpo_lib.profiles.settings import Online
 
@@ -158,29 +159,8 @@ def describe_round(run: Run, name: str, number: int) -> dict:
     }
 
 
-def draw_prompts(corpus: pd.DataFrame, prompts: int, number: int, seed: int) -> pd.DataFrame:
-    """The training prompts of a round, `prompt_id prompt`, at random; no prompt is repeated before all were used.
-
-    Args:
-        corpus: of `corpus.read_corpus`.
-        prompts: prompts per round; all of them if there are fewer.
-        number: of the round, from 1.
-        seed: of the order of the prompts; the same for every round.
-    """
-    known = corpus[corpus["split"] == "train"].drop_duplicates("prompt_id").sort_values("prompt_id")
-    known = known[["prompt_id", "prompt"]].reset_index(drop=True)
-    order = np.random.default_rng(seed).permutation(len(known))
-    places = np.arange((number - 1) * prompts, number * prompts) % len(known)
-    return known.iloc[np.sort(order[places[: len(known)]])].reset_index(drop=True)
-
-
 def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
     """Samples of `generate.generate` as a corpus: `prompt_id prompt response_id text score`, and `tokens finished`."""
     pool = samples[["prompt_id", "prompt", "text", "tokens", "finished"]].copy()
     pool["response_id"] = samples["prompt_id"] + "-" + samples["sample"].astype(str).str.zfill(4)
     return pool.assign(score=reward.score(pool["prompt"].tolist(), pool["text"].tolist()))
-
-
-def whole(pool: pd.DataFrame) -> pd.DataFrame:
-    """The samples to learn from: not blank and not cut, since a cut sample would teach the model to stop early."""
-    return pool[pool["finished"] & (pool["text"].str.strip() != "")].reset_index(drop=True)
