@@ -58,7 +58,9 @@ def online(
     engine: Annotated[str | None, typer.Option(help="transformers or vllm; default: the profile's.")] = None,
     model: Annotated[str | None, typer.Option(help="The judge's model at the URL.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable with the judge's key.")] = None,
-    ask: Annotated[Path | None, typer.Option(help="File with the judge's request: {prompt}, {text}.")] = None,
+    ask: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the judge's request: {prompt}, {text}.")
+    ] = None,
     sends: Sends = None,
     profile: Profile = "embedded",
     seed: Annotated[int, typer.Option(min=0, help="Seed of prompts, samples and trainings.")] = 0,
