@@ -42,7 +42,7 @@ def make_row(profile: Profile, row: OnlineRow, seed: int, start: str, folder: Pa
     """Train an arm in rounds and write `rounds.parquet`, one row per round; no trained model is kept.
 
     Round 0 is the model after SFT. A row that is trained on all stories at once has only the last round after it.
-    `describe_model` and `describe_pool` say what is measured, and `steps`, `sampling_seconds` and `training_seconds`
+    `modes.measure` and `describe_pool` say what is measured, and `steps`, `sampling_seconds` and `training_seconds`
     count what the round took.
 
     Args:
@@ -55,7 +55,8 @@ def make_row(profile: Profile, row: OnlineRow, seed: int, start: str, folder: Pa
     for left in folder.glob("round-*"):  # of a row that was killed
         shutil.rmtree(left)
     numbers = range(1, plan.rounds + 1)
-    policy, found = sft, [{"round": 0, **_describe_model(profile, sft, seed, run.path(start))}]
+    first = run.table(start, "samples.parquet")  # those of its model after SFT
+    policy, found = sft, [{"round": 0, **_describe_stories(profile, first, seed)}]
     for part in [[*numbers]] if row.together else [[number] for number in numbers]:
         here = folder / f"round-{part[-1]}"
         here.mkdir()
@@ -65,12 +66,16 @@ def make_row(profile: Profile, row: OnlineRow, seed: int, start: str, folder: Pa
         pool = score(pool.reset_index(drop=True), plan.noise, [seed, part[-1]])
         seconds = {"sampling_seconds": time.monotonic() - began}
         began = time.monotonic()
-        about = _train(profile, row, pool, policy, sft, seed + part[-1], here)
+        learned = whole(pool)
+        pairs, vectors, steps = _train(profile, row, learned, policy, sft, seed + part[-1], here)
         seconds |= {"training_seconds": time.monotonic() - began}
+        vectors |= {name: world_vectors(learned, name) for name in SPACES if name not in vectors}
+        about = describe_pool(pool, learned, pairs, vectors) | {"steps": steps}
         if policy != sft:
             shutil.rmtree(policy.parent)
         policy = here / "trained"
-        found.append({"round": part[-1], **_describe_model(profile, policy, seed, run.path(start)), **about, **seconds})
+        texts = _sample(profile, policy, seed, run.path(start), whole=part[-1] == plan.rounds)
+        found.append({"round": part[-1], **_describe_stories(profile, texts, seed), **about, **seconds})
     pd.DataFrame(found).to_parquet(folder / "rounds.parquet")
     shutil.rmtree(policy.parent)
 
@@ -130,16 +135,16 @@ def score(pool: pd.DataFrame, noise: float, seed: list[int]) -> pd.DataFrame:
 
 
 def _train(
-    profile: Profile, row: OnlineRow, pool: pd.DataFrame, policy: Path, sft: Path, seed: int, folder: Path
-) -> dict:
-    """Train on the pairs of a pool; returns what `describe_pool` counts, and the steps."""
+    profile: Profile, row: OnlineRow, learned: pd.DataFrame, policy: Path, sft: Path, seed: int, folder: Path
+) -> tuple[pd.DataFrame, dict[str, np.ndarray], int]:
+    """Train on the pairs of whole stories; returns the pairs, the vectors that decided them, and the steps."""
     from ddpo_lib.measures.surprisal import mean_surprisal
     from ddpo_lib.pairs.arms import training_pairs, with_equal_steps
     from ddpo_lib.pairs.rules import make_pairs
     from ddpo_lib.training.train import train_preferences
 
-    learned, arm, preference = whole(pool), row.arm, profile.worlds.preference
-    vectors = {name: world_vectors(learned, name) for name in {*arm.spaces(), *SPACES}}
+    arm, preference = row.arm, profile.worlds.preference
+    vectors = {name: world_vectors(learned, name) for name in arm.spaces()}
     surprisal = mean_surprisal(learned, _model(policy), policy) if arm.picks_by_probability() else None
     pairs = training_pairs(learned, vectors, arm, profile.data.gap, seed, surprisal)
     optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
@@ -147,7 +152,7 @@ def _train(
     reference = sft if row.reference == "fixed" and policy != sft else None
     train_preferences(pairs, arm, policy, _model(policy), preference, LONGEST, seed, folder, reference=reference)
     log = json.loads((folder / "log.json").read_text(encoding="utf-8"))
-    return describe_pool(pool, learned, pairs, vectors) | {"steps": max(entry["step"] for entry in log)}
+    return pairs, vectors, max(entry["step"] for entry in log)
 
 
 def describe_pool(
@@ -184,10 +189,17 @@ def describe_pool(
     }
 
 
-def _describe_model(profile: Profile, trained: Path, seed: int, place: Path) -> dict:
+def _sample(profile: Profile, trained: Path, seed: int, place: Path, *, whole: bool) -> pd.DataFrame:
+    """Stories of a model for held-out prompts; half as many before the last round, to save time."""
+    settings = profile.worlds
+    if not whole:
+        settings = settings.model_copy(update={"samples": max(2, settings.samples // 2)})
+    return sample(trained, pd.read_parquet(place / "corpus.parquet"), settings, seed)
+
+
+def _describe_stories(profile: Profile, texts: pd.DataFrame, seed: int) -> dict:
     """`modes.measure` of a model's stories for held-out prompts, and their mean deviation in each of `SPACES`."""
     world = world_of(profile.worlds, MAIN_WORLD, seed)
-    texts = sample(trained, pd.read_parquet(place / "corpus.parquet"), profile.worlds, seed)
     measured = _measure(texts, world, f"a row of `online_world`, seed {seed}")
     full = texts[texts["text"].str.strip() != ""].reset_index(drop=True)  # a blank text has no vector
     return measured | {name: _deviation(full, world_vectors(full, name)) for name in SPACES}
