@@ -78,7 +78,7 @@ def last_rounds(rounds: pd.DataFrame) -> pd.DataFrame:
 
     The row "sft" is the model before any round. `late_gain` is the gain in entropy over plots in the last round minus
     that in the first: below 0 if the gain slows down; NaN for a row that is measured only once. `seconds_per_pair` and
-    `samples_per_pair` are what a pair cost: sampling and training, without measuring.
+    `samples_per_pair` are what a pair cost: sampling and training (processor time), without measuring.
 
     Args:
         rounds: the table of `gather`.

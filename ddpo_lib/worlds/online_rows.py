@@ -42,14 +42,17 @@ def make_row(profile: Profile, row: OnlineRow, seed: int, start: str, folder: Pa
     """Train an arm in rounds and write `rounds.parquet`, one row per round; no trained model is kept.
 
     Round 0 is the model after SFT. A row that is trained on all stories at once has only the last round after it.
-    `modes.measure` and `describe_pool` say what is measured, and `steps`, `sampling_seconds` and `training_seconds`
-    count what the round took.
+    `modes.measure` and `describe_pool` say what is measured. `steps`, `sampling_seconds` and `training_seconds` count
+    what the round took, in seconds of processor time, which hardly depend on what else the machine does.
 
     Args:
         row: the arm, whose stories it learns from, and its reference.
         seed: of the world, and of every draw.
         start: the artifact of the world, with the model after SFT.
     """
+    from ddpo_lib.sampling.engines import open_trained  # noqa: F401, imports take seconds that no round should count
+    from ddpo_lib.training.train import train_preferences  # noqa: F401, likewise
+
     _spare_the_collector()
     plan, sft = profile.online_world, run.path(start) / "trained"
     for left in folder.glob("round-*"):  # of a row that was killed
@@ -61,14 +64,14 @@ def make_row(profile: Profile, row: OnlineRow, seed: int, start: str, folder: Pa
         here = folder / f"round-{part[-1]}"
         here.mkdir()
         sampled = {"current": policy, "start": sft, "corpus": None}[row.source]
-        began = time.monotonic()
+        began = time.process_time()
         pool = pd.concat([make_pool(profile, sampled, number, seed, run.path(start)) for number in part])
         pool = score(pool.reset_index(drop=True), plan.noise, [seed, part[-1]])
-        seconds = {"sampling_seconds": time.monotonic() - began}
-        began = time.monotonic()
+        seconds = {"sampling_seconds": time.process_time() - began}
+        began = time.process_time()
         learned = whole(pool)
         pairs, vectors, steps = _train(profile, row, learned, policy, sft, seed + part[-1], here)
-        seconds |= {"training_seconds": time.monotonic() - began}
+        seconds |= {"training_seconds": time.process_time() - began}
         vectors |= {name: world_vectors(learned, name) for name in SPACES if name not in vectors}
         about = describe_pool(pool, learned, pairs, vectors) | {"steps": steps}
         if policy != sft:
