@@ -240,6 +240,9 @@ def test_a_reward_that_was_saved_scores_as_it_did_there(files, here):
     said(*online(files, "out", reward="kept", rounds=1))
     pool = pd.read_parquet("out/pool-1/pool.parquet").dropna(subset="score")
     np.testing.assert_allclose(pool["score"], reward.score(pool["prompt"].tolist(), pool["text"].tolist()))
+    reward.slopes *= -1
+    reward.save(Path("kept"))
+    assert "pool-1, reward" in refused(*online(files, "out", reward="kept", rounds=1))
 
 
 class Judge:
