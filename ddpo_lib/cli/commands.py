@@ -47,7 +47,7 @@ def train(source: Path, out: Path, name: str, start: Path | None, profile_name: 
     """
     profile = load_profile(profile_name)
     stay_offline(profile, str(source))
-    arm, column = _arm(name, start)
+    arm, column = parse_arm(name, start)
     if start is not None and not models.is_trained(start):
         raise InputError(f"{start}: holds no trained model; give a folder that `ddpo train` wrote")
     aside = out.with_name(f".{out.name}.partial")
@@ -245,7 +245,7 @@ def checked(kind: type[Section], fields: dict) -> Section:
         raise InputError(f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _arm(name: str, start: Path | None) -> tuple[Arm | None, str | None]:
+def parse_arm(name: str, start: Path | None) -> tuple[Arm | None, str | None]:
     """The arm of a name (None for SFT), and the column with its weights (None for an unweighted arm)."""
     if name == "sft":
         return None, None

@@ -13,8 +13,7 @@ import typer
 from ddpo_lib.base.disk_errors import describe_disk_error
 from ddpo_lib.base.errors import InputError, Printable, printable
 from ddpo_lib.base.extras import MissingPackage
-from ddpo_lib.cli import annotate, maintain
-from ddpo_lib.cli.clean import clean
+from ddpo_lib.cli import annotate, maintain, online
 from ddpo_lib.cli.doctor import doctor
 from ddpo_lib.cli.options import (
     GPUS,
@@ -42,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(maintain.app)
+app.add_typer(online.app)
 
 
 def main() -> None:
@@ -287,7 +287,6 @@ def make(
 
 app.command(epilog=examples("ddpo read"))(read)
 app.command(epilog=examples("ddpo doctor", "ddpo doctor --profile smoke --runs runs"))(doctor)
-app.command(epilog=examples("ddpo clean", "ddpo clean --profile smoke --yes"))(clean)
 
 
 def _give_memory_back() -> None:

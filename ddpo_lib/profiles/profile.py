@@ -16,6 +16,7 @@ from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
+from ddpo_lib.profiles.online_settings import OnlineWorld
 from ddpo_lib.profiles.settings import (
     Arm,
     Data,
@@ -50,6 +51,7 @@ class Profile(Section):
     quality: Quality
     evaluation: Evaluation
     worlds: Worlds
+    online_world: OnlineWorld | None = None  # None: no rows of small models that learn online
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -77,6 +79,8 @@ class Profile(Section):
             raise ValueError(
                 f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
             )
+        if self.online_world and self.online_world.seeds > self.worlds.seeds:
+            raise ValueError(f"online_world.seeds: at most {self.worlds.seeds}, as many as `worlds` has")
         return self
 
 
@@ -196,6 +200,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     spaces, worlds = profile.spaces.others, profile.worlds
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
+    named |= {"online_world.rows": profile.online_world.rows} if profile.online_world else {}
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:

@@ -5,9 +5,12 @@ teacher. The second artifact is the model trained on pairs from the pool. Traini
 sampled, which is also the frozen reference, unless the arm's `reference` is fixed: then it is SFT in every round.
 
 Two rewards are fitted, each on half of the training prompts. The teacher's scores pick the pairs. The grader has seen
-none of the teacher's prompts and measures the quality of the trained arms.
+none of the teacher's prompts and measures the quality of the trained arms. `ddpo online` runs the same rounds on a
+user's prompts, with a reward of the user's.
 """
 
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +19,11 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
-from ddpo_lib.base.run_folder import Run
+from ddpo_lib.base.run_folder import Run, Step
+from ddpo_lib.base.store import content_key
 from ddpo_lib.measures.from_profile import fit_reward, load_reward, space
+from ddpo_lib.models.versions import exact_version, hash_folder
+from ddpo_lib.pairs.rounds import draw_prompts, whole
 from ddpo_lib.profiles.profile import Profile
 from ddpo_lib.profiles.settings import Online
 
@@ -158,22 +164,6 @@ def describe_round(run: Run, name: str, number: int) -> dict:
     }
 
 
-def draw_prompts(corpus: pd.DataFrame, prompts: int, number: int, seed: int) -> pd.DataFrame:
-    """The training prompts of a round, `prompt_id prompt`, at random; no prompt is repeated before all were used.
-
-    Args:
-        corpus: of `corpus.read_corpus`.
-        prompts: prompts per round; all of them if there are fewer.
-        number: of the round, from 1.
-        seed: of the order of the prompts; the same for every round.
-    """
-    known = corpus[corpus["split"] == "train"].drop_duplicates("prompt_id").sort_values("prompt_id")
-    known = known[["prompt_id", "prompt"]].reset_index(drop=True)
-    order = np.random.default_rng(seed).permutation(len(known))
-    places = np.arange((number - 1) * prompts, number * prompts) % len(known)
-    return known.iloc[np.sort(order[places[: len(known)]])].reset_index(drop=True)
-
-
 def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
     """Samples of `generate.generate` as a corpus: `prompt_id prompt response_id text score`, and `tokens finished`."""
     pool = samples[["prompt_id", "prompt", "text", "tokens", "finished"]].copy()
@@ -181,6 +171,65 @@ def score_pool(samples: pd.DataFrame, reward: "Reward") -> pd.DataFrame:
     return pool.assign(score=reward.score(pool["prompt"].tolist(), pool["text"].tolist()))
 
 
-def whole(pool: pd.DataFrame) -> pd.DataFrame:
-    """The samples to learn from: not blank and not cut, since a cut sample would teach the model to stop early."""
-    return pool[pool["finished"] & (pool["text"].str.strip() != "")].reset_index(drop=True)
+# `ddpo online`
+
+
+def make_own_steps(
+    profile: Profile, online: Online, start: Path, scoring: partial, facts: dict, prompts: pd.DataFrame
+) -> list[Step]:
+    """The steps of rounds on a user's own prompts, with a reward of the user's.
+
+    Args:
+        profile: its seed is that of the rounds.
+        start: folder of the model that the first round samples.
+        scoring: writes a `pool.parquet`; called with the artifact of samples, the folder to fill and the run.
+        facts: what the scores depend on, besides the code of `scoring`.
+        prompts: `prompt_id prompt split`.
+    """
+    model = profile.model.model_dump() | {"version": exact_version(profile.model.name, profile.model.revision)}
+    own, arm = online.model_dump(exclude={"rounds", "arm"}), online.arm.model_dump()
+    spaces = {name: profile.spaces.choices()[name].model_dump() for name in sorted(online.arm.spaces())}
+    steps = [
+        Step("prompts", partial(_write_prompts, prompts), (), {"prompts": content_key(*prompts["prompt"])}),
+        Step("sft", partial(_copy_model, start), (), {"version": hash_folder(start)}),
+    ]
+    before = "sft"
+    for number in range(1, online.rounds + 1):
+        drawn, pool, trained = (f"{kind}-{number}" for kind in ("samples", "pool", "round"))
+        common = {"model": model, "seed": profile.seed, "plan": own}
+        make = partial(sample_round, profile, online, number, before)
+        params = common | {"sampling": profile.sampling.model_dump()}
+        steps.append(Step(drawn, make, ("prompts", before), params))
+        scored = partial(scoring.func, *scoring.args, drawn)
+        steps.append(Step(pool, scored, (drawn,), {"reward": facts}))
+        make = partial(make_round, profile, online, number, before, pool)
+        params = common | {"arm": arm, "preference": profile.preference.model_dump(), "spaces": spaces}
+        params |= {"max_tokens": profile.data.max_tokens}
+        steps.append(Step(trained, make, (pool, *dict.fromkeys((before, "sft"))), params))
+        before = trained
+    return steps
+
+
+def _write_prompts(prompts: pd.DataFrame, folder: Path, run: Run) -> None:
+    prompts.to_parquet(folder / "prompts.parquet")
+
+
+def _copy_model(start: Path, folder: Path, run: Run) -> None:
+    shutil.rmtree(folder / "trained", ignore_errors=True)  # a kill may have left a part of it
+    shutil.copytree(start, folder / "trained")
+
+
+def sample_round(profile: Profile, online: Online, number: int, start: str, folder: Path, run: Run) -> None:
+    """Sample the model for the prompts of a round: `samples.parquet`, from `generate.generate`."""
+    from ddpo_lib.sampling.engines import open_trained
+    from ddpo_lib.sampling.generate import generate
+    from ddpo_lib.sampling.journal import remove_journal
+
+    prompts = draw_prompts(run.table("prompts", "prompts.parquet"), online.prompts, number, profile.seed)
+    engine = open_trained(profile.model, run.path(start) / "trained", profile.sampling.engine)
+    limits = {"samples": online.samples, "max_new_tokens": online.max_new_tokens}
+    journal = folder / "journal.jsonl"
+    drawn = profile.sampling.model_copy(update=limits)
+    made = generate(engine, prompts, drawn, profile.seed + number, journal=journal)
+    made.to_parquet(folder / "samples.parquet")
+    remove_journal(journal)

@@ -309,7 +309,7 @@ COPY = Path(code_keys.__file__).parents[1]
 
 def kinds(names) -> set[str]:
     """Names of artifacts without arms, seeds and numbers; chapters as one kind."""
-    return {re.split(r"-(?!part)|(?<=part)\d", name)[0] for name in names}
+    return {re.match(r"(online-world|world-online|\w+)(-part)?", name)[0] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -323,11 +323,12 @@ def before(embedded) -> dict[str, dict]:
 
 
 LOSSES, MARGIN = "training/losses.py", "    margin = beta * ("
-TRAINED = {"arm", "round", "row", "chapter"}
+TRAINED = {"arm", "round", "row", "online-world", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
+WRITTEN = {"world", "row", "worlds", "online-world", "world-online", "chapter"}
 COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
-COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
+COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"}
 
 
 @pytest.mark.parametrize(
@@ -347,10 +348,10 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row"}
         ),
         ("measures/stand_in.py", "np.log1p(len(words))", "float(len(words))", REWARDED),
         ("measures/reward_model.py", "END = ", "END = 0 or ", set()),  # which this profile does not use
-        ("sampling/draws.py", "BITS = ", "BITS = 0 or ", SAMPLED | {"world", "row", "worlds"}),
+        ("sampling/draws.py", "BITS = ", "BITS = 0 or ", SAMPLED | {"world", "row", "worlds", "online-world"}),
         ("sampling/server.py", "RETRIES = ", "RETRIES = 0 or ", {"samples"}),  # of baselines, which a server may answer
         ("data/corpus.jsonl", "\n", "\n\n", COUNTED | {"corpus", "chapter"}),
-        ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", {"world", "row", "worlds", "chapter"}),
+        ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", WRITTEN),
         ("profiles/wording.py", "def interval(", "def interval(unused=None, *, ", {"chapter"}),
         ("report/interactive.css", "{", " {", {"book"}),
         ("base/errors.py", "class InputError(ValueError)", "class InputError(RuntimeError)", set()),
@@ -381,7 +382,7 @@ def test_another_place_of_the_checkout_has_the_same_keys(embedded, before, tmp_p
         ("evaluation", {"bootstrap": 2001}, {"findings", "fronts"}),
         ("evaluation", {"sweep_prompts": 5}, {"sweep"}),
         ("preference", {"beta": 0.2}, {"arm", "round"}),
-        ("data", {"gap": 6.0}, {"pairs", "findings", "arm", "row"}),
+        ("data", {"gap": 6.0}, {"pairs", "findings", "arm", "row", "online-world", "world-online"}),
         ("sampling", {"samples": 5}, {"samples", "sweep", "pool", "sharpness", "ranking"}),
     ],
 )

@@ -19,6 +19,7 @@ from ddpo_lib.cli.main import app
 WIDTH = 76  # characters that a terminal of 80 columns shows in one line
 NOT_RUN = {  # how an example begins, or what it contains -> why the test only parses it
     "ddpo train ": "trains",
+    "ddpo online ": "trains",
     "ddpo run ": "trains, or executes a chapter",
     "ddpo read ": "executes all chapters, and publishes the book of this checkout",
     "ddpo make samples-": "trains",
@@ -92,7 +93,15 @@ def test_a_wrong_line_is_not_parsed(line):
 def test_what_is_only_parsed_is_said_and_nothing_else_is_left_out():
     assert {part for part in NOT_RUN if not any(part in f"{line} " for line in PARSED)} == set()
     commands = {path for path in PUBLIC if any(line.startswith(f"ddpo {' '.join(path)}") for line in RUN)}
-    only_parsed = {("train",), ("run",), ("read",), ("verify",), ("annotate", "serve"), ("annotate", "judge")}
+    only_parsed = {
+        ("train",),
+        ("online",),
+        ("run",),
+        ("read",),
+        ("verify",),
+        ("annotate", "serve"),
+        ("annotate", "judge"),
+    }
     assert set(PUBLIC) - commands == only_parsed
 
 

@@ -14,9 +14,10 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.surprisal import mean_surprisal, sum_logps
+from ddpo_lib.pairs.rounds import draw_prompts, whole
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.settings import Model, Online
-from ddpo_lib.runs.online import draw_prompts, halve, make_pool, make_round, score_pool, whole
+from ddpo_lib.runs.online import halve, make_pool, make_round, score_pool
 from ddpo_lib.runs.pipeline import open_run
 
 ARM = {"loss": "dpo", "start": "sft"}
