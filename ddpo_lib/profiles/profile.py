@@ -16,6 +16,7 @@ from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
+from ddpo_lib.profiles.reward_settings import Rewards
 from ddpo_lib.profiles.settings import (
     Arm,
     Data,
@@ -50,6 +51,7 @@ class Profile(Section):
     quality: Quality
     evaluation: Evaluation
     worlds: Worlds
+    rewards: Rewards | None = None  # small models of the main world that learn from numbers; None: none
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -73,6 +75,10 @@ class Profile(Section):
             check_for_vllm(self.model, adapter=self.model.lora_r is not None)
         if any(baseline.engine == "vllm" for baseline in self.baselines.values()):
             check_for_vllm(self.model, adapter=False)
+        if self.rewards and self.rewards.seeds > self.worlds.seeds:
+            raise ValueError(
+                f"rewards.seeds: {self.rewards.seeds} is more than the {self.worlds.seeds} of worlds.seeds"
+            )
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(
                 f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"
@@ -196,6 +202,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     spaces, worlds = profile.spaces.others, profile.worlds
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
+    named |= {"rewards.rows": profile.rewards.rows if profile.rewards else {}}
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:
