@@ -45,8 +45,8 @@ def keep(
     data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """For maintainers: make the contents of a folder of results/. For `worlds`, run `make book-full` first; for
-    `embedded`, `make book`."""
+    """For maintainers: make the contents of a folder of results/. For `worlds` and `world-rewards`, run
+    `make book-full` first; for `embedded`, `make book`."""
     from ddpo_lib.report import kept_run, results
     from ddpo_lib.runs.pipeline import KEPT, KEPT_RUN, PROJECT, open_run, recipe
 
