@@ -40,7 +40,7 @@ class RewardRow(Section):
 class Rewards(Section):
     """Small models that learn from rewards of their own samples, in the main world."""
 
-    seeds: Positive  # the first of the seeds of `worlds`
+    seeds: Positive  # the first of the seeds of `worlds`, at most as many as it has
     steps: Positive  # gradient steps
     samples: Positive  # per step, over all prompts: samples / generations prompts
     learning_rate: PositiveFloat  # constant

@@ -21,8 +21,8 @@ def make_steps(p: Profile, parts: int) -> list[Step]:
     settings, steps = p.rewards, []
     shared = settings.model_dump(exclude={"rows", "seeds"})
     shared |= {"prompts": p.worlds.preference_prompts, "measured": p.worlds.samples}
-    made: list[dict] = [{} for _ in range(min(parts, settings.seeds))]
-    starts = {seed: f"world-{MAIN_WORLD}-{seed}" for seed in range(settings.seeds)}
+    starts = {seed: f"world-{MAIN_WORLD}-{seed}" for seed in range(min(settings.seeds, p.worlds.seeds))}
+    made: list[dict] = [{} for _ in range(min(parts, len(starts)))]
     for seed, start in starts.items():
         for name, row in settings.rows.items():
             artifact, make = f"reward-{name}-{seed}", partial(reward_rows.make_reward_row, p, row, seed, start)
