@@ -75,10 +75,6 @@ class Profile(Section):
             check_for_vllm(self.model, adapter=self.model.lora_r is not None)
         if any(baseline.engine == "vllm" for baseline in self.baselines.values()):
             check_for_vllm(self.model, adapter=False)
-        if self.rewards and self.rewards.seeds > self.worlds.seeds:
-            raise ValueError(
-                f"rewards.seeds: {self.rewards.seeds} is more than the {self.worlds.seeds} of worlds.seeds"
-            )
         if self.sampling.temperature in self.evaluation.temperatures:
             raise ValueError(
                 f"evaluation.temperatures: {self.sampling.temperature} is `sampling.temperature`; leave it out"

@@ -1,5 +1,6 @@
 """Small models that learn from rewards by TRL's trainers: what a row measures, and what a profile may ask for."""
 
+import jupytext
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,13 +9,15 @@ import yaml
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.profile import load_profile
 from ddpo_lib.profiles.reward_settings import RewardRow
+from ddpo_lib.report import figures
 from ddpo_lib.rewards.rules import RULES
-from ddpo_lib.runs.pipeline import KEPT, open_run
+from ddpo_lib.runs.pipeline import KEPT, PROJECT, open_run
 from ddpo_lib.worlds import grids, modes, reward_grid, reward_rows
 from ddpo_lib.worlds.grammar import Mode, wordings
 from ddpo_lib.worlds.modeworld import World, held_out, write_corpus
 from ddpo_lib.worlds.reward_steps import GRID
 
+CHAPTER = PROJECT / "notebooks" / "02d-rewards.md"
 ROWS = {
     "plain": {"generations": 4},
     "product": {"generations": 4, "rule": "product", "scaled": False},
@@ -138,7 +141,36 @@ def test_a_grid_that_cannot_be_is_named(tmp_path, change, named):
         load_profile(file)
 
 
-# expectations, and which grid is shown
+# the chapter, expectations, and which grid is shown
+
+
+def said_by_the_chapter(monkeypatch, profile: str, runs) -> str:
+    """What the chapter displays, from its own cells."""
+    shown = []
+    monkeypatch.setattr(figures, "_put", lambda content, place: shown.append(content.data))
+    cells = [cell.source for cell in jupytext.read(CHAPTER).cells if cell.cell_type == "code"]
+    names = {}
+    exec(cells[0], names)
+    names |= {"profile": profile, "runs": str(runs)}
+    for cell in cells[1:]:
+        exec(cell, names)
+    return "\n".join(shown)
+
+
+def test_the_chapter_shows_the_grid_of_a_run(run, monkeypatch):
+    file = run.folder.parent.parent / "small.yaml"
+    told = said_by_the_chapter(monkeypatch, str(file), run.folder.parent)
+    assert "Mean advantage" in told and told.count("<svg") == 0 and told.count("data:image/svg") == 2
+    assert "Expectations written before the run: 4;" in told
+    assert "samples per group" in told and "RLOO; generations 8" in told
+
+
+def test_the_chapter_says_how_to_get_a_grid_if_a_profile_has_no_section(tmp_path, monkeypatch):
+    file = tmp_path / "none.yaml"
+    file.write_text(yaml.safe_dump(ASKED))
+    told = said_by_the_chapter(monkeypatch, str(file), tmp_path)
+    stored = (PROJECT / "results" / GRID / "manifest.json").is_file()
+    assert ("is stored with the project" if stored else "ddpo make world-rewards") in told
 
 
 def test_each_expectation_is_of_rows_and_measures_that_the_full_grid_has(grid):
