@@ -96,7 +96,7 @@ def learn(
 
     Args:
         trained: folder of the model to start from.
-        prompts: of training, in the order in which they are drawn and repeated.
+        prompts: of training; TRL draws them in a random order.
         reward: a reward function as TRL calls it.
         row, settings: of the profile.
         seed: of the order of prompts and of the samples.

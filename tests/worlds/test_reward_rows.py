@@ -162,7 +162,8 @@ def test_the_chapter_shows_the_grid_of_a_run(run, monkeypatch):
     told = said_by_the_chapter(monkeypatch, str(file), run.folder.parent)
     assert "Mean advantage" in told and told.count("<svg") == 0 and told.count("data:image/svg") == 2
     assert "Expectations written before the run: 4;" in told
-    assert "samples per group" in told and "RLOO; generations 8" in told
+    assert "samples per group" in told and "similarity; RLOO" in told
+    assert "plain; GRPO, divided; generations 4" in told
 
 
 def test_the_chapter_says_how_to_get_a_grid_if_a_profile_has_no_section(tmp_path, monkeypatch):
@@ -197,15 +198,15 @@ def test_expectations_get_verdicts_from_differences_over_seeds():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         [
-            {"row": row, "seed": seed, "good": 0.5 + 0.01 * rng.normal(), "rare_good": level + 0.01 * rng.normal()}
+            {"row": row, "seed": seed, "rare_good": level + noise[0], "good": 0.5 + noise[1], "flat": 0.1 + noise[2]}
             for row, level in (("plain", 0.2), ("product", 0.3), ("plain-shift", 0.2))
-            for seed in range(10)
+            for seed, noise in enumerate(0.01 * rng.normal(size=(10, 3)))
         ]
     )
     decided = grids.decide_rows(table, reward_grid.expected(), confidence=0.95)
     found = {(c["row"], c["measure"]): c["verdict"] for c in decided}
     assert found["product", "rare_good"] == "reproduced" and found["plain-shift", "rare_good"] == "reproduced"
-    assert len(decided) == 4
+    assert len(decided) == 5
 
 
 def test_the_grid_with_more_seeds_is_shown_if_it_is_of_the_same_kind(grid, run, tmp_path):
