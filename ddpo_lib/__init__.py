@@ -20,6 +20,7 @@ ROOMS = (
     "data",
     "spaces",
     "deviation",
+    "rewards",
     "pairs",
     "training",
     "protocol",
@@ -33,10 +34,19 @@ ROOMS = (
     "cli",
 )
 
-__all__ = ["DeviationConfig", "DeviationTrainer", "make_pairs", "mean_distance", "read_corpus", "weights"]
+__all__ = [
+    "DeviationConfig",
+    "DeviationReward",
+    "DeviationTrainer",
+    "make_pairs",
+    "mean_distance",
+    "read_corpus",
+    "weights",
+]
 
 _MODULES = {
     "DeviationConfig": "trainer",
+    "DeviationReward": "rewards",
     "DeviationTrainer": "trainer",
     "make_pairs": "pairs",
     "mean_distance": "deviation",

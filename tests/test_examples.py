@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import share_made_once
+from datasets import Dataset
 from tiny import WORDS, tiny_model, tiny_pairs, tiny_tokenizer
 
 PROJECT = Path(__file__).parents[1]
@@ -82,11 +83,16 @@ def docstring_examples() -> dict[str, list[str]]:
 
 def test_the_examples_of_docstrings_run(given):
     examples = docstring_examples()
-    assert examples.keys() == {"ddpo_lib.training.trainer"}, "say below what the examples of another module are given"
+    modules = {"ddpo_lib.training.trainer", "ddpo_lib.rewards.deviation_reward"}
+    assert examples.keys() == modules, "say below what the examples of another module are given"
     given |= vars(importlib.import_module("ddpo_lib.training.trainer")) | {"pairs": given["rows"]}
+    given |= {"prompts": Dataset.from_dict({"prompt": [f"the {word} and" for word in WORDS[3:9]]})}
     for example in examples["ddpo_lib.training.trainer"]:
         exec(compile(example, "trainer.py", "exec"), given)
     assert given["trainer"].train().training_loss > 0
+    for example in examples["ddpo_lib.rewards.deviation_reward"]:
+        exec(compile(example, "deviation_reward.py", "exec"), given)
+    assert given["trainer"].state.global_step == 1
 
 
 def test_the_trainer_runs_on_a_laptop_without_any_settings(given):

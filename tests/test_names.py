@@ -53,6 +53,12 @@ ELSEWHERE = {  # of other programs, of the shell, and of a user's own
         "DPOTrainer",
         "make",
     ),
+    *(
+        "GRPOTrainer",
+        "RLOOTrainer",
+        "steps_per_generation",
+        "normalize_then_sum",
+    ),
     *("tools", "chat_template_kwargs", "sync_ref_model", "trainer.evaluate(other)", '"query: "'),
     *("study/key.json", "study/study/", "study/stories.jsonl", "study/study/consent.json", "study/judge-NAME.parquet"),
     *("workflow/profiles/NAME/config.yaml", '--config options="--semantic NAME"', "-p profile my.yaml"),

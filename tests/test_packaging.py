@@ -109,6 +109,8 @@ def test_every_layer_names_the_one_below(project):
     ("module", "expected"),
     [
         ("deviation.distances", "base"),
+        ("rewards.rules", "base"),
+        ("rewards.deviation_reward", "base"),
         ("cli.main", "base"),
         ("data.formats", "train"),
         ("data.corpus", "train"),
@@ -161,12 +163,14 @@ def test_the_names_of_the_library_are_those_of_its_modules():
     from ddpo_lib.data import corpus
     from ddpo_lib.deviation import distances, weighting
     from ddpo_lib.pairs import rules
+    from ddpo_lib.rewards import deviation_reward
     from ddpo_lib.training import trainer
 
     assert ddpo_lib.weights is weighting.weights
     assert ddpo_lib.mean_distance is distances.mean_distance
     assert ddpo_lib.read_corpus is corpus.read_corpus
     assert ddpo_lib.make_pairs is rules.make_pairs
+    assert ddpo_lib.DeviationReward is deviation_reward.DeviationReward
     assert ddpo_lib.DeviationTrainer is trainer.DeviationTrainer
     assert ddpo_lib.DeviationConfig is trainer.DeviationConfig
     assert set(ddpo_lib.__all__) <= set(dir(ddpo_lib))

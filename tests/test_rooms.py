@@ -79,6 +79,7 @@ def test_a_door_only_hands_on():
     ("module", "names"),
     [
         ("deviation", ["mean_distance", "weights"]),
+        ("rewards", ["DeviationReward"]),
         ("pairs", ["make_divpo_pairs", "make_pairs"]),
         ("trainer", ["DeviationConfig", "DeviationTrainer"]),
         ("losses", ["ddpo_loss", "dorpo_loss", "log_odds"]),

@@ -81,8 +81,8 @@ def keep(
     data: Annotated[Path | None, typer.Option(help="Folder with its corpus, which is not part of the project.")] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """For maintainers: make the contents of a folder of results/. For `worlds` and `world-online`, run `make book-full`
-    first; for `embedded`, `make book`."""
+    """For maintainers: make the contents of a folder of results/. For `embedded` run `make book` first, and
+    `make book-full` for those that need no `--data`."""
     from ddpo_lib.report import kept_run, results
     from ddpo_lib.runs.pipeline import KEPT, KEPT_RUN, PROJECT, open_run, recipe
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError, model_validator
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
 from ddpo_lib.profiles.online_settings import OnlineWorld
+from ddpo_lib.profiles.reward_settings import Rewards
 from ddpo_lib.profiles.settings import (
     Arm,
     Data,
@@ -52,6 +53,7 @@ class Profile(Section):
     evaluation: Evaluation
     worlds: Worlds
     online_world: OnlineWorld | None = None  # None: no rows of small models that learn online
+    rewards: Rewards | None = None  # small models of the main world that learn from numbers; None: none
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -201,6 +203,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
     named |= {"online_world.rows": profile.online_world.rows} if profile.online_world else {}
+    named |= {"rewards.rows": profile.rewards.rows if profile.rewards else {}}
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:

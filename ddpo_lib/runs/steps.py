@@ -14,7 +14,7 @@ from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.runs import artifacts, evaluations, online
 from ddpo_lib.runs.artifacts import seeded
 from ddpo_lib.spaces.embed import COUNTED
-from ddpo_lib.worlds import collect, online_steps, small_models
+from ddpo_lib.worlds import collect, online_steps, reward_steps, small_models
 
 PARTS = 4  # processes among which the seeds of the worlds are divided
 
@@ -98,8 +98,8 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         for seed in range(p.seeds):
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
-        steps += _online_steps(p, spaces)
-        steps += [*_world_steps(p), *online_steps.make_steps(p)]
+        steps += [*_online_steps(p, spaces), *_world_steps(p), *online_steps.make_steps(p)]
+        steps += reward_steps.make_steps(p, PARTS)
     _check_distinct([step.name for step in steps], p.name)
     return {step.name: step for step in steps}
 
