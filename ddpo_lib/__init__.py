@@ -27,6 +27,7 @@ ROOMS = (
     "measures",
     "evaluation",
     "worlds",
+    "domains",
     "people",
     "report",
     "runs",

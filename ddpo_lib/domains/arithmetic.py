@@ -73,23 +73,34 @@ def check_all(tasks: Sequence[Task], texts: Sequence[str]) -> list[Checked]:
     return [check(task, text) for task, text in zip(tasks, texts, strict=True)]
 
 
-def solutions(task: Task, operations: str = OPERATIONS) -> list[Mode]:
+def solutions(task: Task, operations: str = OPERATIONS, used: int | None = None) -> list[Mode]:
     """All right modes of a task, the simplest first (`simplicity`).
 
     Args:
-        task: up to 5 numbers; each more takes about 25 times as long.
+        task: what to reach.
         operations: those that may be used.
+        used: the most numbers in an answer; None: all. With 4 it takes milliseconds, and each more 25 times as long.
     """
-    right = [mode for mode, reached in forms(tuple(sorted(task.numbers)), operations) if reached == task.target]
-    return sorted(right, key=simplicity)
+    return list(_by_value(tuple(sorted(task.numbers)), operations, used).get(task.target, ()))
 
 
-def near_misses(task: Task, distance: int, operations: str = OPERATIONS) -> list[Mode]:
-    """The modes of a task's numbers that miss its target by at most `distance`, the simplest first."""
-    every = forms(tuple(sorted(task.numbers)), operations)
-    return sorted((mode for mode, reached in every if 0 < abs(reached - task.target) <= distance), key=simplicity)
+def near_misses(task: Task, distance: int, operations: str = OPERATIONS, used: int | None = None) -> list[Mode]:
+    """The modes of a task's numbers whose values are other whole numbers, at most `distance` from its target."""
+    found = _by_value(tuple(sorted(task.numbers)), operations, used)
+    near = [task.target + step for step in range(-distance, distance + 1) if step]
+    return sorted((mode for reached in near for mode in found.get(reached, ())), key=simplicity)
 
 
+@cache
+def _by_value(numbers: tuple[int, ...], operations: str, used: int | None) -> dict[Fraction, list[Mode]]:
+    """Every mode under its value, the simplest first."""
+    found: dict[Fraction, list[Mode]] = {}
+    for mode, reached in sorted(forms(numbers, operations, used), key=lambda one: simplicity(one[0])):
+        found.setdefault(reached, []).append(mode)
+    return found
+
+
+@cache
 def simplicity(mode: Mode) -> tuple:
     """A sort key: fewer numbers first, then fewer products, then fewer subtractions and divisions, then the text."""
     text = write(mode)
@@ -98,10 +109,17 @@ def simplicity(mode: Mode) -> tuple:
 
 
 @cache
-def forms(numbers: tuple[int, ...], operations: str = OPERATIONS) -> tuple[tuple[Mode, Fraction], ...]:
-    """Every mode of these numbers, each number used at most once, with its value; without those that divide by zero."""
+def forms(
+    numbers: tuple[int, ...], operations: str = OPERATIONS, used: int | None = None
+) -> tuple[tuple[Mode, Fraction], ...]:
+    """Every mode of these numbers, each number used at most once, with its value; without those that divide by zero.
+
+    Args:
+        numbers: sorted.
+        operations, used: as in `solutions`.
+    """
     found: dict[Mode, Fraction] = {}
-    for size in range(1, len(numbers) + 1):
+    for size in range(1, (used or len(numbers)) + 1):
         for chosen in sorted(set(combinations(numbers, size))):
             found.update(_forms_of_all(chosen, operations))
     return tuple(found.items())

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.domain_settings import Domains
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
 from ddpo_lib.profiles.settings import (
     Arm,
@@ -50,6 +51,7 @@ class Profile(Section):
     quality: Quality
     evaluation: Evaluation
     worlds: Worlds
+    domains: Domains | None = None  # None: no small models on tasks whose answers are checked
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -196,6 +198,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     spaces, worlds = profile.spaces.others, profile.worlds
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
+    named["domains.rows"] = profile.domains.rows if profile.domains else ()
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:
