@@ -119,9 +119,7 @@ def _measure(trained: Path, corpus: pd.DataFrame, settings: Domains, seed: int, 
     from ddpo_lib.sampling.generate import generate
 
     plain_sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
-    sampling = Sampling(
-        samples=settings.samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain_sampling
-    )
+    sampling = Sampling(samples=settings.samples, max_new_tokens=NEW_TOKENS, batch_tokens=100_000, **plain_sampling)
     samples = generate(open_trained(_model(trained), trained), held_out_prompts(corpus), sampling, seed)
     checked = check_answers(samples)
     samples["right"] = [one.right for one in checked]

@@ -69,7 +69,9 @@ def test_a_text_that_is_no_expression_has_no_mode(text, why):
         read(text)
 
 
-@pytest.mark.parametrize("text", ["6 / 0", "6 / (2 / 0)", "6 * (2 / 0)", "6 / (3 - 3)", "6 / (2 / (3 - 3))", "6 - 2 / 0"])
+@pytest.mark.parametrize(
+    "text", ["6 / 0", "6 / (2 / 0)", "6 * (2 / 0)", "6 / (3 - 3)", "6 / (2 / (3 - 3))", "6 - 2 / 0"]
+)
 def test_a_division_by_zero_is_wrong_wherever_it_stands(text):
     found = check(Task((0, 2, 3, 3, 6), 0), text)
     assert not found.right and found.why == "divides by zero"
