@@ -119,9 +119,7 @@ def weigh_programs(spaces: dict[str, str]) -> pd.DataFrame:
 
     table = read_programs().copy()
     checked = check_all([read_tasks()[name] for name in table["task"]], table["text"].tolist())
-    table["mode"], table["passed"], table["why"] = zip(
-        *((one.mode, one.right, one.why) for one in checked), strict=True
-    )
+    table = table.join(pd.DataFrame(checked).rename(columns={"right": "passed"}))
     right = table[table["passed"]]
     common = right.groupby("task")["mode"].agg(lambda of: of.value_counts(sort=True).index[0])
     is_common = table["mode"] == table["task"].map(common)

@@ -31,8 +31,8 @@ BUILTINS = frozenset(
     "sorted str sum tuple zip".split()
 )
 METHODS = frozenset(
-    "add append clear copy count discard endswith extend find fromkeys get index insert isalnum isalpha isdigit islower isspace "
-    "isupper items join keys lower lstrip pop remove replace reverse rstrip setdefault sort split startswith strip "
+    "add append clear copy count discard endswith extend find fromkeys get index insert isalnum isalpha isdigit "
+    "islower isspace isupper items join keys lower lstrip pop remove replace reverse rstrip setdefault sort split startswith strip "
     "swapcase title union update upper values".split()
 )
 NODES = (

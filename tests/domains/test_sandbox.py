@@ -1,6 +1,5 @@
-"""Programs that loop, eat memory, write files, open sockets, fork or recurse: refused or ended, and the run unharmed."""
+"""Programs that loop, eat memory, write files, open sockets, fork or recurse: refused or ended, the run unharmed."""
 
-import os
 import time
 from pathlib import Path
 
@@ -147,8 +146,9 @@ def sleepers() -> set[str]:
 
 
 def test_the_run_goes_on_as_before():
-    files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    open_files = Path("/proc/self/fd")
+    before = len(list(open_files.glob("*")))
     for _ in range(3):
         run_tests(f("return f(x)"), "f", ONE)
-    assert not files or len(os.listdir("/proc/self/fd")) == files
+    assert len(list(open_files.glob("*"))) == before
     assert run_tests(f("return x + 1"), "f", ONE).passed
