@@ -32,8 +32,8 @@ BUILTINS = frozenset(
 )
 METHODS = frozenset(
     "add append clear copy count discard endswith extend find fromkeys get index insert isalnum isalpha isdigit "
-    "islower isspace isupper items join keys lower lstrip pop remove replace reverse rstrip setdefault sort split startswith strip "
-    "swapcase title union update upper values".split()
+    "islower isspace isupper items join keys lower lstrip pop remove replace reverse rstrip setdefault sort split "
+    "startswith strip swapcase title union update upper values".split()
 )
 NODES = (
     *(ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Lambda, ast.Call, ast.keyword),
