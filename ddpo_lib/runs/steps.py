@@ -99,9 +99,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         for seed in range(p.seeds):
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
-        steps += _online_steps(p, spaces)
-        steps += _world_steps(p)
-        steps += domain_steps(p.domains, p.data.gap)
+        steps += [*_online_steps(p, spaces), *_world_steps(p), *domain_steps(p.domains, p.data.gap)]
     _check_distinct([step.name for step in steps], p.name)
     return {step.name: step for step in steps}
 

@@ -24,7 +24,7 @@ RELATIVE, ABSOLUTE = 1e-5, 1e-6  # float32 sums that threads divide in another w
 LIMIT = 30.0  # seconds that a cheap artifact took at most
 EXACT = (  # what neither trains nor samples
     *("corpus", "vectors", "pairs", "quality", "findings", "maps", "ranking"),
-    *("evaluation", "sharpness", "fronts", "online", "worlds"),
+    *("evaluation", "sharpness", "fronts", "online", "worlds", "domains", "domain-checks"),
 )
 NUMBER = re.compile(r"[-+]?\d+\.\d+(?:[eE][-+]?\d+)?")
 SHOWN = 60  # characters of a value
