@@ -2,7 +2,9 @@
 
 A right answer of a task is drawn from its modes: simple ones are common, long ones rare. A wrong answer is drawn in the
 same way from the expressions that miss the target by a little. So both have the same shapes, and only arithmetic tells
-one from the other. There are more ways to be wrong than to be right, so each wrong answer is rarer.
+one from the other. There are more ways to be wrong than to be right, so each wrong answer is rarer. All answers use
+as many numbers, and each mode has one text, with its terms in a fixed order: a small model does not learn in a minute
+what random orders have in common, nor from batches of one length each.
 """
 
 import re
@@ -14,7 +16,7 @@ import pandas as pd
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import COLUMNS
-from ddpo_lib.domains.arithmetic import Mode, Task, near_misses, solutions, write
+from ddpo_lib.domains.arithmetic import Mode, Task, near_misses, numbers_of, solutions, write
 from ddpo_lib.profiles.domain_settings import Arithmetic, Domains
 
 GOOD, BAD = 10.0, 1.0  # the scores of a right and of a wrong answer; answers with equal scores form no pair
@@ -50,13 +52,17 @@ def all_tasks(settings: Arithmetic) -> tuple[Task, ...]:
 @cache
 def right_modes(task: Task, settings: Arithmetic) -> list[Mode]:
     """The right modes of a task that a corpus has, the most common first."""
-    return solutions(task, settings.operations, settings.used)
+    return _of_size(solutions(task, settings.operations, settings.used), settings)
 
 
 @cache
 def wrong_modes(task: Task, settings: Arithmetic) -> list[Mode]:
     """The wrong modes of a task that a corpus has, the most common first."""
-    return near_misses(task, settings.miss, settings.operations, settings.used)
+    return _of_size(near_misses(task, settings.miss, settings.operations, settings.used), settings)
+
+
+def _of_size(modes: list[Mode], settings: Arithmetic) -> list[Mode]:
+    return [mode for mode in modes if len(numbers_of(mode)) == settings.used]
 
 
 def tasks_of(settings: Domains, seed: int) -> tuple[list[Task], list[Task]]:
@@ -122,7 +128,7 @@ def _write(
             mode = pool[rng.choice(len(pool), p=share / share.sum())]
             score = BAD if bad else GOOD
             names = f"t{i:05d}", prompt_of(task), f"t{i:05d}-{j:04d}"
-            rows.append((*names, write(mode, rng), score, "arithmetic", split, write(mode), not bad))
+            rows.append((*names, write(mode), score, "arithmetic", split, write(mode), not bad))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *FACTS])
     return table.astype({name: "str" for name in (*COLUMNS, "mode") if name != "score"})
 

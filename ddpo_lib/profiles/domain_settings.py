@@ -20,8 +20,8 @@ class Arithmetic(Section):
     largest: Positive  # of the numbers
     lowest: Positive  # target
     highest: Positive  # target
-    used: int = Field(ge=2, le=4)  # most numbers in an answer of the corpus
-    operations: Annotated[str, Field(pattern=r"^[-+*/]+$")] = "+-*"
+    used: int = Field(ge=2, le=4)  # numbers in every answer of the corpus
+    operations: Annotated[str, Field(pattern=r"^[-+*/]+$")] = "+-"
     modes: Positive  # fewest right modes that a task has; other tasks are left out
     miss: Positive  # a wrong answer of the corpus misses the target by at most this
 
