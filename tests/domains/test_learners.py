@@ -29,7 +29,7 @@ def grid(tmp_path_factory):
         "domains": profile["domains"] | {"rows": {r: profile["domains"]["rows"][r] for r in ROWS}},
     }
     file = folder / "few.yaml"
-    file.write_text(yaml.safe_dump(profile))
+    file.write_text(yaml.safe_dump(profile, sort_keys=False))
     run = open_run(str(file), folder=folder / "runs")
     return run, tables.read_domains(run.path("domains"))
 
