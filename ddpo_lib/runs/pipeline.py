@@ -32,8 +32,9 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "02b-measures": ("evaluation", "quality"),
     "02a-sharpness": ("evaluation", "sharpness"),
     "02c-why-it-works": ("worlds", "vectors", "evaluation"),  # of the evaluation it reads only the settings
-    "02e-online": ("worlds", "world-online"),
     "02d-rewards": ("world-rewards",),
+    "02e-online": ("worlds", "world-online"),
+    "02f-beyond-stories": ("domains",),
     "03-ablations": ("worlds", "vectors", "evaluation"),
     "04-divpo": ("vectors", "pairs", "evaluation", "quality", "worlds", "online"),
     "04a-neighbours": ("worlds",),
@@ -49,10 +50,12 @@ KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which 
     "deviation-captions": ("deviation", "findings", "newyorker_captions.jsonl"),
     "deviation-hanna": ("deviation", "findings", "hanna.jsonl"),
     "deviation-triplets": ("deviation", "findings", "creativity_triplets.jsonl"),
+    "deviation-uses": ("deviation", "findings", "alternate_uses.jsonl"),
     "measures-hanna": ("deviation", "ranking", "hanna.jsonl"),
     "worlds": ("full", "worlds", None),
     "world-online": ("full", "world-online", None),
     "world-rewards": ("full", "world-rewards", None),
+    "domains": ("full", "domains", None),
 }
 KEPT_RUN = "embedded"  # the profile whose whole run is kept in results/, without weights
 ALONE = "01-deviation-analysis"  # the chapter that needs no training

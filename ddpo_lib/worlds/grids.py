@@ -1,6 +1,7 @@
 """Rows of small models in worlds of known modes, over seeds -> means, differences, and verdicts on the claims."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,13 +66,16 @@ def _shared(settings: Worlds) -> dict:
     return settings.model_dump(exclude=different) | {"main": settings.kinds[MAIN_WORLD]}
 
 
-def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> dict:
+def summarise_rows(
+    table: pd.DataFrame, *, baseline: str, confidence: float, measures: Sequence[str] = MEASURES
+) -> dict:
     """Means over seeds for every row, and differences to one of them, paired by seed.
 
     Args:
         table: the rows of one world that `collect.join` writes.
         baseline: the row that the others are compared with.
         confidence: of the t intervals over seeds.
+        measures: columns of the table.
 
     Returns:
         Under "rows", by row and measure, a mapping with the fields of `intervals.Interval`, whose `prompts` are seeds
@@ -82,15 +86,15 @@ def summarise_rows(table: pd.DataFrame, *, baseline: str, confidence: float) -> 
     cube = np.stack(
         [
             table.pivot(index="row", columns="seed", values=measure).reindex(index=rows, columns=seeds).to_numpy(float)
-            for measure in MEASURES
+            for measure in measures
         ],
         axis=1,
     )
     at = rows.index(baseline)
     found = compare(cube, against=[None if row == baseline else at for row in rows], confidence=confidence)
     result = {
-        "rows": {row: dict(zip(MEASURES, means, strict=True)) for row, means in zip(rows, found.means, strict=True)},
-        "differences": {rows[i]: dict(zip(MEASURES, row, strict=True)) for i, row in found.differences.items()},
+        "rows": {row: dict(zip(measures, means, strict=True)) for row, means in zip(rows, found.means, strict=True)},
+        "differences": {rows[i]: dict(zip(measures, row, strict=True)) for i, row in found.differences.items()},
     }
     return plain(result)
 

@@ -172,6 +172,7 @@ UNSAFE = [
         "baselines": "baselines: {NAME: {}}",
         "spaces.others": "spaces: {others: {NAME: {model: lexical}}}",
         "worlds.rows": "worlds: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
+        "domains.rows": "domains: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
         "worlds.kinds": "worlds: {kinds: {NAME: {prompts: 16, held_out: 4}}}",
     }.items(),
 )

@@ -1,0 +1,98 @@
+"""Artifacts of all seeds and rows -> one folder, with what checkers say of programs and poems; and back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ddpo_lib.base.files import write_json
+from ddpo_lib.base.run_folder import Run
+from ddpo_lib.profiles.domain_settings import DOMAIN_SPACES, Domains
+
+SFT, CORPUS = "sft", "corpus"  # names of rows that are no arms
+MEASURES = ("right", "pass_k", "distinct", "differ", "unread")  # of every row, from `checked.measure`
+
+
+def make_checks(folder: Path, run: Run) -> None:
+    """What the checkers say of the programs and poems that come with the package, and what deviation weighs there."""
+    from ddpo_lib.domains.code_tasks import weigh_programs
+    from ddpo_lib.domains.verse import check_poems
+
+    weigh_programs({name: space for name, space in DOMAIN_SPACES.items() if space}).to_parquet(
+        folder / "programs.parquet"
+    )
+    check_poems().to_parquet(folder / "poems.parquet")
+
+
+def gather(rows: dict[tuple[str, int], str], folder: Path, run: Run) -> None:
+    """The measures of rows, one line each.
+
+    Args:
+        rows: (name of a row, or SFT; seed) -> its artifact.
+    """
+    table = []
+    for (name, seed), artifact in rows.items():
+        found = run.json(artifact, "measured.json")
+        if name == SFT:
+            table += [{"row": kind, "seed": seed, **found[kind]} for kind in (SFT, CORPUS)]
+        else:
+            table.append({"row": name, "seed": seed, **found})
+    pd.DataFrame(table).to_parquet(folder / "measured.parquet")
+
+
+def join(settings: Domains, parts: list[str], base: str, first: str, checks: str, folder: Path, run: Run) -> None:
+    """Join the tables of `gather`, with the answers of the first seed to one training task and the settings.
+
+    Args:
+        parts: artifacts of `gather`.
+        base: the artifact of the common start.
+        first: the artifact of the first seed.
+        checks: the artifact of `make_checks`.
+    """
+    table = pd.concat([run.table(part, "measured.parquet") for part in parts], ignore_index=True)
+    table.to_parquet(folder / "measured.parquet")
+    corpus = run.table(first, "corpus.parquet")
+    corpus[corpus["prompt_id"] == corpus["prompt_id"].iloc[0]].to_parquet(folder / "shown.parquet")
+    for file in ("programs.parquet", "poems.parquet"):
+        shutil.copy(run.path(checks) / file, folder)
+    write_json(folder / "base.json", run.json(base, "measured.json"))
+    write_json(folder / "settings.json", settings.model_dump())
+
+
+class DomainGrid(NamedTuple):
+    """The files that `join` wrote to a folder."""
+
+    table: pd.DataFrame  # one line per row and seed
+    shown: pd.DataFrame  # the answers to one training task, as in `arithmetic_corpus.write_corpus`
+    programs: pd.DataFrame  # of `code_tasks.weigh_programs`
+    poems: pd.DataFrame  # of `verse.check_poems`
+    base: dict  # the measures of the model that all seeds start from
+    settings: Domains  # with which it was made
+    made: dict  # the manifest: when, where, how long
+
+
+def read_domains(folder: Path) -> DomainGrid:
+    tables = (pd.read_parquet(folder / f"{name}.parquet") for name in ("measured", "shown", "programs", "poems"))
+    base, settings, made = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("base", "settings", "manifest")
+    )
+    return DomainGrid(*tables, base, Domains.model_validate(settings), made)
+
+
+def fuller(here: DomainGrid | None, kept: Path) -> tuple[DomainGrid | None, bool]:
+    """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
+
+    Args:
+        here: None if the profile has no such grid. The stored one is then used, if there is one.
+        kept: the folder of the stored grid. It is used only if it differs in nothing but its seeds and more rows.
+    """
+    if not (kept / "manifest.json").exists():
+        return here, here is not None
+    other = read_domains(kept)
+    if here is None:
+        return other, False
+    mine, theirs = (grid.settings.model_dump(exclude={"seeds"}) for grid in (here, other))
+    alike = mine.pop("rows").items() <= theirs.pop("rows").items() and mine == theirs
+    return (other, False) if alike and other.settings.seeds > here.settings.seeds else (here, True)
