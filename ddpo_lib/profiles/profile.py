@@ -204,9 +204,8 @@ def _check_names(file: Path, profile: Profile) -> None:
     spaces, worlds = profile.spaces.others, profile.worlds
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
-    named |= {"online_world.rows": profile.online_world.rows} if profile.online_world else {}
-    named |= {"rewards.rows": profile.rewards.rows if profile.rewards else {}}
-    named["domains.rows"] = profile.domains.rows if profile.domains else ()
+    optional = {name: getattr(profile, name) for name in ("online_world", "rewards", "domains")}
+    named |= {f"{name}.rows": section.rows for name, section in optional.items() if section}
     for field, names in named.items():
         for name in names:
             if not NAME.fullmatch(name) or len(name.encode()) > LONGEST:

@@ -36,14 +36,13 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
     spaces = {name: all_spaces[name] for name in ("semantic", "style")}
     arms = ("sft", *p.arms) if p.arms else ()
     files = () if hub else tuple(folder_parts(Path(source))) if Path(source).is_dir() else (Path(source),)
-    label = source if hub else Path(source).name
-    data = p.data.model_dump(exclude={"source", "gap", "pair_seed"})
+    data = p.data.model_dump(exclude={"source", "gap", "pair_seed"}) | {"source": source if hub else Path(source).name}
     steps = [
         Step(
             "corpus",
             partial(artifacts.make_corpus, p, source),
             params=data
-            | {"source": label, "tokenizer": p.model.name, "template": p.model.template}
+            | {"tokenizer": p.model.name, "template": p.model.template}
             | {"version": known_version(p.model.name, p.model.revision)},
             files=(*files, *filter(None, [artifacts.prompts_file(p, source)])),
         ),
