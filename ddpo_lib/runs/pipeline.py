@@ -24,7 +24,9 @@ from ddpo_lib.worlds import small_models
 PROJECT = Path(__file__).parents[2]  # in a checkout it contains notebooks/ and book/
 CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "00a-welcome": ("vectors", "evaluation", "quality"),
-    "00b-read-and-run": ("evaluation", "fronts", "findings", "maps", "online", "worlds"),
+    "00b-read-and-run": (
+        *("evaluation", "fronts", "findings", "maps", "online", "worlds", "world-rewards", "world-online", "domains"),
+    ),
     "00c-method": ("vectors", "pairs"),
     "00d-data": ("vectors", "pairs", "quality"),
     "01-deviation-analysis": ("vectors", "findings", "maps"),
