@@ -33,17 +33,12 @@ class Task(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """An expression in its canonical form: a number, or a sum or product of parts in a fixed order.
+    """An expression in its canonical form: a number, or a sum or product of parts in a fixed order."""
 
-    Attributes:
-        kind: "" for a number, "+" for a sum, "*" for a product.
-        number: the number, or 0.
-        parts: of a sum or product, each with 1 if it is added or multiplied, and -1 if it is subtracted or divided by.
-            No part has the kind of the whole, but for a divisor that divides by zero.
-    """
-
-    kind: str
-    number: int
+    kind: str  # "" for a number, "+" for a sum, "*" for a product
+    number: int  # or 0
+    # of a sum or product, each with 1 if it is added or multiplied, and -1 if it is subtracted or divided by; no part
+    # has the kind of the whole, but for a divisor that divides by zero
     parts: tuple[tuple[int, "Mode"], ...]
 
 

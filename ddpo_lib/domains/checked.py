@@ -11,17 +11,11 @@ ATTEMPTS = 8  # the k of pass@k and of the number of distinct right answers
 
 
 class Checked(NamedTuple):
-    """What a checker says of one answer.
+    """What a checker says of one answer."""
 
-    Attributes:
-        right: whether the answer is correct.
-        mode: which answer it is; equal for answers that differ only in wording. None if the answer cannot be read.
-        why: what is wrong, in a few words; empty for a right answer.
-    """
-
-    right: bool
-    mode: Hashable | None
-    why: str = ""
+    right: bool  # whether the answer is correct
+    mode: Hashable | None  # which answer it is, whatever its wording; None if the answer cannot be read
+    why: str = ""  # what is wrong, in a few words; empty for a right answer
 
 
 def pass_at_k(answers: int, right: int, k: int) -> float:

@@ -46,15 +46,10 @@ NODES = (
 
 
 class Outcome(NamedTuple):
-    """How a program did.
+    """How a program did."""
 
-    Attributes:
-        passed: whether it gave the expected value in every test.
-        why: what happened otherwise, in a few words.
-    """
-
-    passed: bool
-    why: str = ""
+    passed: bool  # whether it gave the expected value in every test
+    why: str = ""  # what happened otherwise, in a few words
 
 
 def refuse(program: str) -> str | None:

@@ -26,17 +26,11 @@ STRAIGHT = str.maketrans("’‘", "''")
 
 
 class Line(NamedTuple):
-    """What the dictionary says of a line.
+    """What the dictionary says of a line."""
 
-    Attributes:
-        words: in lower case.
-        syllables: every number of syllables that it may have; empty if a word is unknown.
-        unknown: words that the dictionary lacks.
-    """
-
-    words: tuple[str, ...]
-    syllables: frozenset[int]
-    unknown: tuple[str, ...]
+    words: tuple[str, ...]  # in lower case
+    syllables: frozenset[int]  # every number of syllables that it may have; empty if a word is unknown
+    unknown: tuple[str, ...]  # words that the dictionary lacks
 
 
 @cache

@@ -34,7 +34,7 @@ class DeviationReward:
     """A reward function for `reward_funcs` of TRL's `GRPOTrainer` and `RLOOTrainer`.
 
     TRL calls it with all samples of a process in a step. It groups them by prompt, in any order. For each group it asks
-    `quality` for rewards, measures how far the samples lie from one another, and applies one of the rules of `rules`:
+    `quality` for rewards, measures how far the samples lie from one another, and applies one of the rules of `rules`::
 
         from trl import GRPOConfig, GRPOTrainer
         from ddpo_lib import DeviationReward
