@@ -109,6 +109,19 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
     for name, content in scripts.items():  # after the build, which would load every script of its source on every page
         (static / name).write_bytes(content)
     trim(static)
+    for notebook in (folder / "_build" / "html" / "_sources").glob("*.ipynb"):
+        drop_outputs(notebook)
+
+
+def drop_outputs(notebook: Path) -> None:
+    """Empty the outputs of a notebook that readers download: its page shows them, and running it makes them anew."""
+    import nbformat
+
+    read = nbformat.read(notebook, as_version=4)
+    for cell in read.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(read, notebook)
 
 
 def trim(static: Path) -> None:
