@@ -29,10 +29,15 @@ def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imports(file: Path) -> tuple[set[str], set[str]]:
-    """Dotted names that a file imports: at its top, and in functions."""
+    """Dotted names that a file imports: at its top, and in functions or for types alone."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    inside = {node for part in ast.walk(tree) if isinstance(part, ast.FunctionDef) for node in ast.walk(part)}
+    late = [part for part in ast.walk(tree) if isinstance(part, ast.FunctionDef) or is_for_types(part)]
+    inside = {node for part in late for node in ast.walk(part)}
     found: tuple[set[str], set[str]] = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

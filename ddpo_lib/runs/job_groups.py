@@ -4,7 +4,7 @@ Every process of the workflow imports torch and libraries based on it, which tak
 GPUs, steps share processes. The artifacts that several jobs read are one group. If there are at least twice as many
 arms as cores, then SFT with its samples, the training and sampling of one arm over all seeds, and a few chapters are
 groups too. With GPUs or on a cluster, each job is its own process. A group with a longer chain of groups behind it
-starts earlier. Groups that can run at the same time share the cores, so that no core is idle while there is work.
+starts earlier, where a group that trains an arm counts as several. Groups that can run at the same time share the cores, so that no core is idle while there is work.
 """
 
 import re
@@ -21,6 +21,7 @@ READ = (
 )  # several jobs read these; ungrouped, each would make or await them
 CHAPTER = "chapter-"
 CHAPTERS = 3  # chapters per process
+TRAINING = 4  # a group that trains or samples an arm takes minutes, and counts as so many others
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def make_groups(run: Run, cores: int, apart: bool) -> dict[str, Group]:
     group_of = {job: name for name, steps in members.items() for job in steps}
     needs = {name: {group_of[job] for step in steps for job in waits[step]} - {name} for name, steps in members.items()}
     depth = _longest_chains(needs)
-    behind = _longest_chains({name: {other for other in needs if name in needs[other]} for name in needs})
-    order = sorted(members, key=behind.__getitem__, reverse=True)
+    cost = {name: TRAINING if any(map(_arm, steps)) else 1 for name, steps in members.items()}
+    behind = _longest_chains({name: {other for other in needs if name in needs[other]} for name in needs}, cost)
+    order = sorted(members, key=lambda name: cost[name] + behind[name], reverse=True)
     at_once = list(depth.values())
     return {
         name: Group(
@@ -102,13 +104,13 @@ def _arm(job: str) -> str | None:
     return found and found[1]
 
 
-def _longest_chains(needs: dict[str, set[str] | list[str]]) -> dict[str, int]:
-    """The length of the longest chain of others that must come before each."""
+def _longest_chains(needs: dict[str, set[str] | list[str]], cost: dict[str, int] | None = None) -> dict[str, int]:
+    """The length of the longest chain of others that must come before each; each of them counts 1, or its cost."""
     found: dict[str, int] = {}
 
     def length(name: str) -> int:
         if name not in found:
-            found[name] = max((1 + length(needed) for needed in needs[name]), default=0)
+            found[name] = max(((cost[needed] if cost else 1) + length(needed) for needed in needs[name]), default=0)
         return found[name]
 
     return {name: length(name) for name in needs}

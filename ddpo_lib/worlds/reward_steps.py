@@ -30,7 +30,8 @@ def make_steps(p: Profile, parts: int) -> list[Step]:
             made[seed % len(made)][name, seed] = artifact
     names = [f"{GRID}-part{i}" for i in range(len(made))]
     for part, rows in zip(names, made, strict=True):
-        steps.append(Step(part, partial(reward_grid.gather, rows), tuple(rows.values()), job=True))
+        after = sorted({f"worlds-part{seed % min(parts, p.worlds.seeds)}" for _, seed in rows})  # they make the start
+        steps.append(Step(part, partial(reward_grid.gather, rows), tuple(rows.values()), job=True, after=(*after,)))
     params = {"rewards": settings.model_dump(), "main": p.worlds.kinds[MAIN_WORLD]}
     join = partial(reward_grid.join, p, names, starts)
     return [*steps, Step(GRID, join, (*names, *starts.values()), params, job=True)]

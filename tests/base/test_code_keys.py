@@ -309,7 +309,7 @@ COPY = Path(code_keys.__file__).parents[1]
 
 def kinds(names) -> set[str]:
     """Names of artifacts without arms, seeds and numbers; chapters as one kind."""
-    return {re.match(r"(online-world|world-online|\w+)(-part)?", name)[0] for name in names}
+    return {re.match(r"(online-world|world-online|world-rewards|\w+)(-part)?", name)[0] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -323,12 +323,13 @@ def before(embedded) -> dict[str, dict]:
 
 
 LOSSES, MARGIN = "training/losses.py", "    margin = beta * ("
-TRAINED = {"arm", "round", "row", "online-world", "chapter"}
+TRAINED = {"arm", "round", "row", "online-world", "domain", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
+SMALL = {"world", "row", "worlds", "online-world", "reward", "domain"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
-WRITTEN = {"world", "row", "worlds", "online-world", "world-online", "chapter"}
+WRITTEN = {"world", "row", "worlds", "online-world", "world-online", "reward", "world-rewards", "chapter"}
 COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
-COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"}
+COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world", "reward", "world-rewards", "domain"}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"
         (LOSSES, MARGIN, f"    if (high := beta) > 9:\n        raise ValueError(high)\n{MARGIN}", TRAINED),
         (LOSSES, MARGIN, f"    if beta > 9:\n        beta = 9\n        raise ValueError(beta)\n{MARGIN}", TRAINED),
         ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", TRAINED - {"chapter"}),
-        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED),
+        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED - {"domain"}),
         (
             "profiles/evaluation_settings.py",
             "class Evaluation(Section):",
@@ -348,7 +349,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"
         ),
         ("measures/stand_in.py", "np.log1p(len(words))", "float(len(words))", REWARDED),
         ("measures/reward_model.py", "END = ", "END = 0 or ", set()),  # which this profile does not use
-        ("sampling/draws.py", "BITS = ", "BITS = 0 or ", SAMPLED | {"world", "row", "worlds", "online-world"}),
+        ("sampling/draws.py", "BITS = ", "BITS = 0 or ", SAMPLED | SMALL),
         ("sampling/server.py", "RETRIES = ", "RETRIES = 0 or ", {"samples"}),  # of baselines, which a server may answer
         ("data/corpus.jsonl", "\n", "\n\n", COUNTED | {"corpus", "chapter"}),
         ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", WRITTEN),
@@ -382,7 +383,7 @@ def test_another_place_of_the_checkout_has_the_same_keys(embedded, before, tmp_p
         ("evaluation", {"bootstrap": 2001}, {"findings", "fronts"}),
         ("evaluation", {"sweep_prompts": 5}, {"sweep"}),
         ("preference", {"beta": 0.2}, {"arm", "round"}),
-        ("data", {"gap": 6.0}, {"pairs", "findings", "arm", "row", "online-world", "world-online"}),
+        ("data", {"gap": 6.0}, {"pairs", "findings", "arm", "row", "online-world", "world-online", "domain"}),
         ("sampling", {"samples": 5}, {"samples", "sweep", "pool", "sharpness", "ranking"}),
     ],
 )

@@ -99,8 +99,8 @@ def test_groups_of_a_small_run_by_hand(tmp_path):
     groups = make_groups(Run(tmp_path, {s.name: s for s in steps}), 1, apart=False)
     assert {name: (group.steps, group.needs, group.priority) for name, group in groups.items()} == {
         "corpus": (("corpus", "pairs"), (), 5),
-        "vectors": (("vectors",), ("corpus",), 4),
-        "sft": (("sft", "samples-sft"), ("corpus",), 3),
+        "vectors": (("vectors",), ("corpus",), 3),
+        "sft": (("sft", "samples-sft"), ("corpus",), 4),
         "samples-dpo": (("samples-dpo",), ("sft", "vectors"), 2),
         "evaluation": (("evaluation",), ("samples-dpo", "sft"), 1),
     }

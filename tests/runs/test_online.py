@@ -282,7 +282,8 @@ def test_a_profile_without_online_arms_has_no_such_step(tmp_path):
     file = tmp_path / "offline.yaml"
     file.write_text("{extends: smoke, name: offline, online: {}}")
     steps = open_run(str(file), folder=tmp_path).steps
-    assert not [name for name in steps if "online" in name] and "online" not in steps["chapter-04-divpo"].inputs
+    made = [name for name in steps if not name.startswith("chapter-")]
+    assert not [name for name in made if "online" in name] and "online" not in steps["chapter-04-divpo"].inputs
 
 
 def test_an_arm_that_is_not_swept_has_no_sweep_and_is_trained_as_it_was(tmp_path):
