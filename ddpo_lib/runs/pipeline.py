@@ -37,6 +37,7 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "02d-rewards": ("world-rewards",),
     "02e-online": ("worlds", "world-online"),
     "02f-beyond-stories": ("domains",),
+    "02g-open-questions": ("worlds", "world-online", "world-rewards", "domains"),
     "03-ablations": ("worlds", "vectors", "evaluation"),
     "04-divpo": ("vectors", "pairs", "evaluation", "quality", "worlds", "online"),
     "04a-neighbours": ("worlds",),
