@@ -81,6 +81,11 @@ def read_domains(folder: Path) -> DomainGrid:
     return DomainGrid(*tables, base, Domains.model_validate(settings), made)
 
 
+def can_be_shown(grid: DomainGrid) -> bool:
+    """Whether each row has a value of each of MEASURES for some seed; a model without a right answer lacks some."""
+    return bool(grid.table.groupby("row")[[*MEASURES]].count().min(axis=None) > 0)
+
+
 def fuller(here: DomainGrid | None, kept: Path) -> tuple[DomainGrid | None, bool]:
     """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
 

@@ -3,8 +3,10 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from ddpo_lib.domains import tables
 from ddpo_lib.domains.checked import Checked, differ, distinct_at_k, measure, pass_at_k
 
 ANSWERS = ["a", "a", "b", "", "", ""]  # two modes are right, three answers are wrong
@@ -41,3 +43,10 @@ def test_measures_are_means_over_tasks():
     found = measure(tasks, [right, wrong, Checked(True, "n"), unread], k=2)
     assert found == {"right": 0.5, "pass_k": 0.5, "distinct": 1.0, "differ": 1.0, "unread": 0.25}
     assert np.isnan(measure(["one"], [wrong], k=1)["differ"])
+
+
+def test_a_grid_is_shown_if_each_row_has_a_value_of_each_measure():
+    table = pd.DataFrame({"row": ["sft", "dpo", "dpo"], **dict.fromkeys(tables.MEASURES, [0.5, 0.5, np.nan])})
+    grid = tables.DomainGrid(table, *[None] * 6)
+    assert tables.can_be_shown(grid)
+    assert not tables.can_be_shown(grid._replace(table=table.assign(differ=[np.nan, 0.5, 0.5])))

@@ -18,6 +18,10 @@ PRIVATE = ("trl.", "transformers.", "accelerate.", "sentence_transformers.", "pe
 
 # name: (its parameters, or None for a class; where it is used, and what to do if it is gone)
 IMPORTED = {
+    "accelerate.utils.gather_object": (
+        ["object"],
+        "texts of all processes, which embed together (deviation_reward.py): torch.distributed.all_gather_object",
+    ),
     "trl.trainer.utils.hash_module": (
         ["module"],
         "keys of reference log-probabilities and of stored states (reference.py, frozen_layers.py): hash names, dtypes "
