@@ -46,7 +46,7 @@ def test_measures_are_means_over_tasks():
 
 
 def test_a_grid_is_shown_if_each_row_has_a_value_of_each_measure():
-    table = pd.DataFrame({"row": ["sft", "dpo", "dpo"], **dict.fromkeys(tables.MEASURES, [0.5, 0.5, np.nan])})
+    table = pd.DataFrame({"row": ["sft", "dpo", "dpo"], **{name: [0.5, 0.5, np.nan] for name in tables.MEASURES}})
     grid = tables.DomainGrid(table, *[None] * 6)
     assert tables.can_be_shown(grid)
     assert not tables.can_be_shown(grid._replace(table=table.assign(differ=[np.nan, 0.5, 0.5])))
