@@ -63,11 +63,6 @@ def check(task: Task, text: str) -> Checked:
     return Checked(found == task.target, mode, "" if found == task.target else f"is {found}")
 
 
-def check_all(tasks: Sequence[Task], texts: Sequence[str]) -> list[Checked]:
-    """`check` for each task and its text."""
-    return [check(task, text) for task, text in zip(tasks, texts, strict=True)]
-
-
 def solutions(task: Task, operations: str = OPERATIONS, used: int | None = None) -> list[Mode]:
     """All right modes of a task, the simplest first (`simplicity`).
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run
 from ddpo_lib.profiles.domain_settings import DOMAIN_SPACES, Domains
+from ddpo_lib.worlds.grids import fuller
 
 SFT, CORPUS = "sft", "corpus"  # names of rows that are no arms
 MEASURES = ("right", "pass_k", "distinct", "differ", "unread")  # of every row, from `checked.measure`
@@ -81,23 +82,22 @@ def read_domains(folder: Path) -> DomainGrid:
     return DomainGrid(*tables, base, Domains.model_validate(settings), made)
 
 
+def own_grid(run: Run) -> DomainGrid | None:
+    """The grid of a run; None if its profile makes none, or if models give no right answer, so that measures lack."""
+    grid = read_domains(run.path("domains")) if "domains" in run.steps else None
+    return grid if grid and can_be_shown(grid) else None
+
+
 def can_be_shown(grid: DomainGrid) -> bool:
     """Whether each row has a value of each of MEASURES for some seed; a model without a right answer lacks some."""
     return bool(grid.table.groupby("row")[[*MEASURES]].count().min(axis=None) > 0)
 
 
-def fuller(here: DomainGrid | None, kept: Path) -> tuple[DomainGrid | None, bool]:
-    """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
+def fullest(here: DomainGrid | None, kept: Path) -> tuple[DomainGrid | None, bool]:
+    """As `grids.fuller`: the grids must differ in nothing but seeds and rows, and the stored one have all the run's."""
 
-    Args:
-        here: None if the profile has no such grid. The stored one is then used, if there is one.
-        kept: the folder of the stored grid. It is used only if it differs in nothing but its seeds and more rows.
-    """
-    if not (kept / "manifest.json").exists():
-        return here, here is not None
-    other = read_domains(kept)
-    if here is None:
-        return other, False
-    mine, theirs = (grid.settings.model_dump(exclude={"seeds"}) for grid in (here, other))
-    alike = mine.pop("rows").items() <= theirs.pop("rows").items() and mine == theirs
-    return (other, False) if alike and other.settings.seeds > here.settings.seeds else (here, True)
+    def alike(here: DomainGrid, other: DomainGrid) -> bool:
+        mine, theirs = (grid.settings.model_dump(exclude={"seeds"}) for grid in (here, other))
+        return mine.pop("rows").items() <= theirs.pop("rows").items() and mine == theirs
+
+    return fuller(here, kept, read_domains, alike)

@@ -6,7 +6,6 @@ any scored corpus (`findings.collect_findings`).
 """
 
 import re
-from collections.abc import Sequence
 
 from ddpo_lib.domains.checked import Checked
 
@@ -28,8 +27,3 @@ def check(thing: str, text: str) -> Checked:
     words = set(WORD.findall(text.lower())) - set(WORD.findall(thing.lower())) - {"use", "using", "used"}
     content = frozenset(words - ENGLISH_STOP_WORDS)
     return Checked(bool(content), content or None, "" if content else "says nothing besides the thing")
-
-
-def check_all(things: Sequence[str], texts: Sequence[str]) -> list[Checked]:
-    """`check` for each thing and its text."""
-    return [check(thing, text) for thing, text in zip(things, texts, strict=True)]

@@ -1,9 +1,9 @@
 """Rows of small models in worlds of known modes, over seeds -> means, differences, and verdicts on the claims."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,22 +37,32 @@ def read_grid(folder: Path) -> Grid:
 
 
 def fullest(here: Grid, kept: Path) -> tuple[Grid, bool]:
+    """As `fuller`: the grids must have the same main world and training settings, and all rows of the run's."""
+
+    def alike(here: Grid, other: Grid) -> bool:
+        same = _shared(here.settings) == _shared(other.settings)
+        return same and _rows(here.settings).items() <= _rows(other.settings).items()
+
+    return fuller(here, kept, read_grid, alike)
+
+
+def fuller(here: Any, kept: Path, read: Callable[[Path], Any], alike: Callable[[Any, Any], bool]) -> tuple[Any, bool]:
     """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
 
     Args:
-        here: the grid of the run.
-        kept: the folder of the grid stored with the project; it may be missing. The stored grid is used only if both
-            grids have the same main world and training settings, and the stored one has every row of this run's.
+        here: the grid of the run, with a `table` that has a column `seed`; None if its profile makes none. Then the
+            stored one is used, if there is one.
+        kept: the folder of the grid stored with the project; it may be missing.
+        read: reads a stored grid.
+        alike: of (here, stored), whether the stored grid has the same settings, and all that the run's has.
     """
-    if not kept.is_dir():
+    if not (kept / "manifest.json").is_file():
         return here, True
-    other = read_grid(kept)
-    alike = (
-        _shared(here.settings) == _shared(other.settings)
-        and _rows(here.settings).items() <= _rows(other.settings).items()
-    )
+    other = read(kept)
+    if here is None:
+        return other, False
     more = other.table["seed"].nunique() > here.table["seed"].nunique()
-    return (other, False) if alike and more else (here, True)
+    return (other, False) if more and alike(here, other) else (here, True)
 
 
 def _rows(settings: Worlds) -> dict[str, str]:

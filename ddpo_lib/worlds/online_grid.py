@@ -17,6 +17,7 @@ from ddpo_lib.profiles.online_settings import OnlineWorld
 from ddpo_lib.profiles.profile import Profile
 from ddpo_lib.profiles.world_settings import MAIN_WORLD
 from ddpo_lib.worlds import modes
+from ddpo_lib.worlds.grids import fuller
 from ddpo_lib.worlds.small_models import world_of
 
 EXPECTED = Path(__file__).with_name("online_world.yaml")
@@ -105,19 +106,9 @@ def read_grid(folder: Path) -> OnlineGrid:
 
 
 def fullest(here: OnlineGrid | None, profile: Profile, kept: Path) -> tuple[OnlineGrid | None, bool]:
-    """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
+    """As `grids.fuller`: the stored grid must have the settings of `profile`, and all rows of the run's."""
 
-    Args:
-        here: the grid of the run; None if its profile has no section `online_world`.
-        profile: of the run.
-        kept: the folder of the grid stored with the project; it may be missing. It is shown in place of a grid only if
-            both are alike in all settings but seeds and rows, and the stored one has every row of this run's.
-    """
-    if not kept.is_dir():
-        return here, True
-    other = read_grid(kept)
-    if here is None:
-        return other, False
-    alike = shared(profile) == other.world and here.settings.rows.items() <= other.settings.rows.items()
-    more = other.table["seed"].nunique() > here.table["seed"].nunique()
-    return (other, False) if alike and more else (here, True)
+    def alike(here: OnlineGrid, other: OnlineGrid) -> bool:
+        return shared(profile) == other.world and here.settings.rows.items() <= other.settings.rows.items()
+
+    return fuller(here, kept, read_grid, alike)

@@ -19,6 +19,7 @@ from ddpo_lib.rewards.deviation_reward import BLANK
 from ddpo_lib.rewards.rules import RULES, cosine_distances, shape
 from ddpo_lib.spaces.embed import COUNTED
 from ddpo_lib.worlds import modes
+from ddpo_lib.worlds.grids import fuller
 from ddpo_lib.worlds.reward_rows import measure_all
 
 CLAIMS = Path(__file__).with_name("reward_claims.yaml")  # what was expected before the grid was run
@@ -117,20 +118,10 @@ def read_rewards(folder: Path) -> RewardGrid:
 
 
 def fullest(here: RewardGrid | None, kept: Path) -> tuple[RewardGrid | None, bool]:
-    """This run's grid, or the stored one if it has more seeds; and whether the grid is this run's.
+    """As `grids.fuller`: the grids must have the same world and training settings, and all rows of the run's."""
 
-    Args:
-        here: the grid of the run; None if its profile has no section `rewards`.
-        kept: the folder of the grid stored with the project; it may be missing. Beside a grid of the run, the stored
-            one is used only if both have the same world and training settings, and it has every row of the run's.
-    """
-    if not (kept / "manifest.json").is_file():
-        return here, True
-    other = read_rewards(kept)
-    if here is None:
-        return other, False
-    shared = {"exclude": {"seeds", "rows"}}
-    alike = (here.main, here.settings.model_dump(**shared)) == (other.main, other.settings.model_dump(**shared))
-    alike = alike and here.settings.rows.items() <= other.settings.rows.items()
-    more = other.table["seed"].nunique() > here.table["seed"].nunique()
-    return (other, False) if alike and more else (here, True)
+    def alike(here: RewardGrid, other: RewardGrid) -> bool:
+        mine, theirs = ((grid.main, grid.settings.model_dump(exclude={"seeds", "rows"})) for grid in (here, other))
+        return mine == theirs and here.settings.rows.items() <= other.settings.rows.items()
+
+    return fuller(here, kept, read_rewards, alike)

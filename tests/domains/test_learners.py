@@ -113,18 +113,19 @@ def test_expectations_are_decided_seed_by_seed():
 
 def test_the_stored_grid_is_shown_if_it_has_more_seeds_and_is_otherwise_the_same(grid, tmp_path):
     run, found = grid
-    assert tables.fuller(found, tmp_path / "none") == (found, True)
-    assert tables.fuller(None, tmp_path / "none") == (None, False)
+    assert tables.fullest(found, tmp_path / "none") == (found, True)
+    assert tables.fullest(None, tmp_path / "none") == (None, True)
     for file in (run.folder / "domains").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert tables.fuller(found, tmp_path) == (found, True)  # as many seeds
+    assert tables.fullest(found, tmp_path) == (found, True)  # as many seeds
     more = found.settings.model_copy(update={"seeds": 5})
     (tmp_path / "settings.json").write_text(more.model_dump_json())
-    shown, own = tables.fuller(found, tmp_path)
+    pd.concat([found.table.assign(seed=seed) for seed in range(5)]).to_parquet(tmp_path / "measured.parquet")
+    shown, own = tables.fullest(found, tmp_path)
     assert not own and shown.settings == more
-    assert tables.fuller(None, tmp_path)[1] is False
+    assert tables.fullest(None, tmp_path)[1] is False
     other = found._replace(settings=found.settings.model_copy(update={"wrong": 0.5}))
-    assert tables.fuller(other, tmp_path) == (other, True)
+    assert tables.fullest(other, tmp_path) == (other, True)
 
 
 def test_a_row_that_changes_leaves_the_others_fresh(tmp_path):

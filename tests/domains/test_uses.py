@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddpo_lib.domains.uses import check, check_all
+from ddpo_lib.domains.uses import check
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,6 @@ def test_an_answer_that_names_only_the_thing_is_none(text):
 
 
 def test_other_uses_are_other_modes():
-    found = check_all(["brick", "light bulb"], ["paper weight", "weight of a light bulb in paper"])
-    assert found[0].mode == found[1].mode == {"paper", "weight"}
+    one, same = check("brick", "paper weight"), check("light bulb", "weight of a light bulb in paper")
+    assert one.mode == same.mode == {"paper", "weight"}
     assert check("brick", "a hammer").mode != check("brick", "a weapon").mode

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import corpus as build
 from pydantic import ValidationError
 
 from ddpo_lib.base.errors import InputError
@@ -11,15 +12,6 @@ from ddpo_lib.pairs.arms import training_pairs
 from ddpo_lib.pairs.redipo import make_redipo_pairs
 from ddpo_lib.profiles.profile import load_profile, twins
 from ddpo_lib.profiles.settings import Arm
-
-
-def table(*scores: list[float | None]) -> pd.DataFrame:
-    rows = [
-        (f"p{i}", f"prompt {i}", f"p{i}-{j}", f"text {i} {j}", np.nan if score is None else float(score))
-        for i, of in enumerate(scores)
-        for j, score in enumerate(of)
-    ]
-    return pd.DataFrame(rows, columns=["prompt_id", "prompt", "response_id", "text", "score"])
 
 
 def vectors(corpus: pd.DataFrame, seed: int) -> np.ndarray:
@@ -34,7 +26,7 @@ def arm(**fields) -> Arm:
 
 
 def test_a_pair_weighs_how_much_more_its_winner_deviates():
-    corpus = table(list(range(12)), list(range(0, 18, 3)))
+    corpus = build(list(range(12)), list(range(0, 18, 3)))
     spaces = {"semantic": vectors(corpus, 0), "style": vectors(corpus, 1)}
     pairs = training_pairs(corpus, spaces, arm(weights=["semantic", "style"], weight_of="difference"), 0, 3)
     groups = corpus["prompt_id"].factorize()[0]
@@ -49,7 +41,7 @@ def test_a_pair_weighs_how_much_more_its_winner_deviates():
 
 
 def test_its_pairs_are_those_of_the_weighted_arm():
-    corpus = table(list(range(12)))
+    corpus = build(list(range(12)))
     spaces = {"semantic": vectors(corpus, 0)}
     by_winner = training_pairs(corpus, spaces, arm(weights=["semantic"]), 5, 3)
     by_difference = training_pairs(corpus, spaces, arm(weights=["semantic"], weight_of="difference"), 5, 3)
@@ -71,16 +63,16 @@ def test_a_difference_has_no_scale(fields):
 
 def test_among_like_scores_the_rarer_wins():
     # of the scores 10, 9, 8, 7 within a quarter of the range 0 to 10 of the best: 10, 9, 8
-    corpus = table([10, 9, 8, 7, 0])
+    corpus = build([10, 9, 8, 7, 0])
     pairs = make_redipo_pairs(corpus, np.array([0.1, 0.3, 0.2, 0.9, 0.8]), 0.25, 2, 0)
-    assert pairs[["chosen_id", "rejected_id"]].to_numpy().tolist() == [["p0-1", "p0-0"]]
+    assert pairs[["chosen_id", "rejected_id"]].to_numpy().tolist() == [["p0-01", "p0-00"]]
     assert pairs[["chosen_score", "rejected_score"]].to_numpy().tolist() == [[9, 10]]
     pairs = make_redipo_pairs(corpus, np.array([0.1, 0.3, 0.2, 0.9, 0.8]), 0.3, 2, 0)
-    assert set(zip(pairs["chosen_id"], pairs["rejected_id"], strict=True)) == {("p0-3", "p0-0"), ("p0-1", "p0-2")}
+    assert set(zip(pairs["chosen_id"], pairs["rejected_id"], strict=True)) == {("p0-03", "p0-00"), ("p0-01", "p0-02")}
 
 
 def test_each_response_is_used_once_and_the_half_that_is_rarer_wins():
-    corpus = table([1] * 9, [1] * 4)
+    corpus = build([1] * 9, [1] * 4)
     diversity = np.random.default_rng(0).random(13)
     pairs = make_redipo_pairs(corpus, diversity, 0.0, 9, 5)
     assert pairs.groupby("prompt_id").size().to_dict() == {"p0": 4, "p1": 2}
@@ -93,22 +85,22 @@ def test_each_response_is_used_once_and_the_half_that_is_rarer_wins():
 
 def test_equal_diversity_makes_no_pair():
     with pytest.raises(InputError, match="differ in diversity"):
-        make_redipo_pairs(table([1, 1, 1], [2], [None, None]), np.zeros(6))
+        make_redipo_pairs(build([1, 1, 1], [2], [None, None]), np.zeros(6))
 
 
 def test_diversities_that_are_no_numbers_are_refused():
     for bad in (np.zeros(2), np.array([0.0, np.nan, 1.0])):
         with pytest.raises(ValueError, match="expected 3 finite numbers"):
-            make_redipo_pairs(table([1, 2, 3]), bad)
+            make_redipo_pairs(build([1, 2, 3]), bad)
 
 
 def test_an_arm_picks_by_the_mean_distance_in_its_spaces():
-    corpus = table([1] * 6)
+    corpus = build([1] * 6)
     spaces = {"semantic": vectors(corpus, 0), "style": vectors(corpus, 1)}
     pairs = training_pairs(corpus, spaces, arm(redipo={"max_pairs": 1}), 0, 0)
     distance = np.mean([mean_distance(space, np.zeros(6, int)) for space in spaces.values()], axis=0)
     assert pairs[["chosen_id", "rejected_id"]].to_numpy().tolist() == [
-        [f"p0-{distance.argmax()}", f"p0-{distance.argmin()}"]
+        [f"p0-{distance.argmax():02d}", f"p0-{distance.argmin():02d}"]
     ]
 
 
