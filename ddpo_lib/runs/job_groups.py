@@ -4,7 +4,8 @@ Every process of the workflow imports torch and libraries based on it, which tak
 GPUs, steps share processes. The artifacts that several jobs read are one group. If there are at least twice as many
 arms as cores, then SFT with its samples, the training and sampling of one arm over all seeds, and a few chapters are
 groups too. With GPUs or on a cluster, each job is its own process. A group with a longer chain of groups behind it
-starts earlier, where a group that trains an arm counts as several. Groups that can run at the same time share the cores, so that no core is idle while there is work.
+starts earlier, where a group that trains an arm counts as several. Groups that can run at the same time share the
+cores, so that no core is idle while there is work.
 """
 
 import re
