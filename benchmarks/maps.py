@@ -104,8 +104,8 @@ def map_stories(most: int) -> Sample:
     import pandas as pd
 
     from ddpo_lib.data.corpus import read_corpus
+    from ddpo_lib.interactive.deviation_map import page
     from ddpo_lib.report.explore import draw_prompts, make_points
-    from ddpo_lib.report.interactive import page
     from ddpo_lib.spaces.embed import embed
 
     parts = [read_corpus(path).assign(source=path.stem) for path in (HANNA, CAPTIONS, TRIPLETS)]
@@ -122,7 +122,7 @@ def map_stories(most: int) -> Sample:
 
 def write_page(folder: Path, figure: str) -> int:
     """A page with the map and what it loads; its bytes, all told."""
-    from ddpo_lib.report.interactive import assets
+    from ddpo_lib.interactive.parts import assets
 
     files = {f"_static/{name}": content for name, content in assets().items()}
     head = '<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="_static/interactive.css">'

@@ -31,6 +31,7 @@ ROOMS = (
     "domains",
     "people",
     "report",
+    "interactive",
     "runs",
     "cli",
 )

@@ -19,7 +19,7 @@ LONG_FILES = [
     f"test_{name}.py"
     for name in """
     smoke trainer small_models main trl_options distributed benchmarks gpu_benchmark quality resuming help_examples
-    human_eval server interactive online online_rows pipeline embed generate study packaging weight_shards modeworld
+    human_eval server deviation_map online online_rows pipeline embed generate study packaging weight_shards modeworld
     examples bfloat16_products layout votes frozen_layers families checkpoints diversity judge paths
     """.split()
 ]

@@ -132,7 +132,7 @@ def test_every_layer_names_the_one_below(project):
         ("measures.diversity", "evaluate"),
         ("evaluation.compare_arms", "evaluate"),
         ("people.votes", "evaluate"),
-        ("report.interactive", "book"),
+        ("interactive.deviation_map", "book"),
     ],
 )
 def test_a_module_needs_no_more_than_its_layer(module, expected):

@@ -65,21 +65,22 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     return executed
 
 
-def build(project: Path, executed: list[Path], folder: Path, announcement: str | None = None) -> None:
+def build(
+    project: Path, executed: list[Path], folder: Path, assets: dict[str, bytes], announcement: str | None = None
+) -> None:
     """Build the HTML from prose pages and executed notebooks; any warning is an error.
 
     Args:
         project: the checkout, with `book/`, `_config.yml` and what `make bench` wrote.
         executed: executed notebooks, one per chapter.
         folder: the pages are written to its `_build/html`.
+        assets: files for `_static/`, by name. Every page loads the style sheets; no page loads a script by itself.
         announcement: HTML that every page shows at its top.
 
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
     """
     import yaml
-
-    from ddpo_lib.report.interactive import LOOK, assets
 
     require("jupyter_book")
     source = folder / "source"
@@ -89,8 +90,8 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
         shutil.copy(notebook, source)
     parts = [path.read_text(encoding="utf-8") for path in benchmark_files(project)]
     (source / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
-    scripts = assets()
-    (source / "_static" / LOOK.name).write_bytes(scripts.pop(LOOK.name))
+    for name in [name for name in assets if name.endswith(".css")]:
+        (source / "_static" / name).write_bytes(assets[name])
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",
@@ -106,7 +107,7 @@ def build(project: Path, executed: list[Path], folder: Path, announcement: str |
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     static = folder / "_build" / "html" / "_static"
-    for name, content in scripts.items():  # after the build, which would load every script of its source on every page
+    for name, content in assets.items():  # after the build, which would load every script of its source on every page
         (static / name).write_bytes(content)
     trim(static)
     for notebook in (folder / "_build" / "html" / "_sources").glob("*.ipynb"):

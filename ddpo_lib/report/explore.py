@@ -54,7 +54,7 @@ def make_points(
     sample_vectors: dict[str, dict[str, np.ndarray]],
     seed: int,
 ) -> pd.DataFrame:
-    """The table from which maps are drawn (`interactive.py` describes its columns).
+    """The table from which maps are drawn (`interactive.deviation_map` describes its columns).
 
     Args:
         corpus: n responses, as `read_corpus` returns them.

@@ -221,11 +221,12 @@ def make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path,
 
 
 def make_book(project: Path, chapters: tuple[str, ...], folder: Path, run: Run) -> None:
+    from ddpo_lib.interactive.parts import assets
     from ddpo_lib.report.book import build, write_downloads
     from ddpo_lib.report.kept_run import announcement
 
     executed = [run.path(f"chapter-{stem}") / f"{stem}.ipynb" for stem in chapters]
-    build(project, executed, folder, announcement(run))
+    build(project, executed, folder, assets(), announcement(run))
     write_downloads(run.folder, folder / "_build" / "html" / "_static")
 
 

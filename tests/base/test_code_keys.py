@@ -354,7 +354,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"
         ("data/corpus.jsonl", "\n", "\n\n", COUNTED | {"corpus", "chapter"}),
         ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", WRITTEN),
         ("profiles/wording.py", "def interval(", "def interval(unused=None, *, ", {"chapter"}),
-        ("report/interactive.css", "{", " {", {"book"}),
+        ("interactive/interactive.css", "{", " {", {"book"}),
         ("base/errors.py", "class InputError(ValueError)", "class InputError(RuntimeError)", set()),
         ("base/run_folder.py", "def path(self, name: str)", "def path(self, name: str, unused=None)", set()),
     ],

@@ -17,8 +17,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from myst_parser.parsers.docutils_ import Parser
 
+from ddpo_lib.interactive import deviation_map
 from ddpo_lib.people import potato
-from ddpo_lib.report import figures, interactive
+from ddpo_lib.report import figures
 
 HOSTILE = {
     "script": "<script>window.mark = 1</script>",
@@ -130,10 +131,10 @@ def test_the_map_holds_markup_as_data():
     )
     for column in ("deviation semantic", "x semantic", "y semantic", "prompt x semantic", "prompt y semantic"):
         points[column] = np.linspace(0, 1, len(texts))
-    page = interactive.page(points, caption="\n".join(texts))
+    page = deviation_map.page(points, caption="\n".join(texts))
     assert "window.mark" not in page.partition("<figcaption>")[0]
     tags = Tags(page)
-    assert sorted(tags.names()) == ["div", "figcaption", "figure", "script", "script"]  # its data and its start
+    assert sorted(tags.names()) == ["div", "div", "figcaption", "figure", "script", "script"]  # its data and its start
     data = re.search(r'base64">([^<]*)</script>', page)[1]
     assert sorted(json.loads(gzip.decompress(base64.b64decode(data)))["text"]) == sorted(texts)
 

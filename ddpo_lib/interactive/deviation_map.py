@@ -1,6 +1,6 @@
 """An interactive map of responses: the same drawing in the book (no network, no server) and in JupyterLab (a widget).
 
-`interactive.js` draws it with plotly.js from the plotly package. Both forms take `points`, a table with one row per
+`deviation_map.js` draws it with plotly.js from the plotly package. Both forms take `points`, a table with one row per
 response:
 
 - `prompt_id prompt text who score`: `who` is "train" or "test" for the corpus's own responses, else an arm; score is
@@ -9,9 +9,7 @@ response:
   `prompt y S`, the place in the map of the response's prompt; NaN if it has no place there
 """
 
-import base64
 import gzip
-import html
 import json
 from pathlib import Path
 
@@ -23,10 +21,10 @@ import traitlets
 from plotly.offline import get_plotlyjs
 
 from ddpo_lib.base.errors import InputError
+from ddpo_lib.interactive.parts import FOLDER, LIBRARY, LOOK, pack, part
 from ddpo_lib.report.figures import map_marks, people_first
 
-DRAWING = Path(__file__).with_name("interactive.js")
-LOOK = Path(__file__).with_name("interactive.css")
+DRAWING = FOLDER / "deviation_map.js"
 MOST_POINTS = 10_000  # with this many, a browser still responds at once
 PAGE_BYTES = 5_000_000  # limit for a map's data in a page
 COLUMNS = ("prompt_id", "prompt", "text", "who", "score")
@@ -42,18 +40,6 @@ SHAPES = {  # matplotlib's mark -> plotly's symbol, and the character beside a c
     "H": ("hexagon", "⬢⬡"),
     "p": ("pentagon", "⬟⬠"),
 }
-START = """
-(() => {
-  const figure = document.currentScript.closest(".ddpo-map-figure");
-  const load = (file) => new Promise((done, fail) => {
-    const script = document.createElement("script");
-    Object.assign(script, { src: "_static/" + file, onload: done, onerror: fail });
-    document.head.append(script);
-  });
-  window.ddpoMapReady ??= Promise.all(["plotly.min.js", "interactive.js"].map(load));
-  window.ddpoMapReady.then(() => window.ddpoMap.open(figure), () => {});
-})();
-"""  # a page with several maps loads the scripts once; if they are missing, the text in the div stays
 
 
 def page(points: pd.DataFrame, *, caption: str = "") -> str:
@@ -71,13 +57,8 @@ def page(points: pd.DataFrame, *, caption: str = "") -> str:
     Raises:
         InputError: a column is missing, or there is no row.
     """
-    data = base64.b64encode(_fit(points)).decode()
-    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return (
-        '<figure class="ddpo-map-figure">'
-        '<div class="ddpo-map">The map needs JavaScript; in JupyterLab open the notebook explore.</div>'
-        f'<script type="application/gzip;base64">{data}</script><script>{START}</script>{note}</figure>'
-    )
+    still = "The map needs JavaScript; in JupyterLab open the notebook explore."
+    return part(DRAWING.stem, _fit(points), still=still, caption=caption, scripts=("plotly.min.js",))
 
 
 class DeviationMap(anywidget.AnyWidget):
@@ -87,7 +68,12 @@ class DeviationMap(anywidget.AnyWidget):
         selected: numbers of the rows of `points` in the lasso or box, in ascending order; may be set.
     """
 
-    _esm = DRAWING.read_text(encoding="utf-8") + "\nexport default { render: window.ddpoMap.render };\n"
+    _esm = "\n".join(
+        [
+            *(file.read_text(encoding="utf-8") for file in (FOLDER / LIBRARY, DRAWING)),
+            "export default { render: window.ddpoMap.render };\n",
+        ]
+    )
     _css = LOOK.read_text(encoding="utf-8")
     _points = traitlets.Bytes().tag(sync=True)
     _plotly = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
@@ -120,15 +106,6 @@ class DeviationMap(anywidget.AnyWidget):
                 record = {"prompt": rows["prompt"].iloc[0], "responses": [_response(row) for _, row in rows.iterrows()]}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         return aside.replace(path)
-
-
-def assets() -> dict[str, bytes]:
-    """The files that `page` needs in a book's `_static/`: name -> content."""
-    return {
-        "plotly.min.js": get_plotlyjs().encode(),
-        DRAWING.name: DRAWING.read_bytes(),
-        LOOK.name: LOOK.read_bytes(),
-    }
 
 
 class _Script(ipywidgets.Widget):
@@ -206,7 +183,7 @@ def _packed(drawn: pd.DataFrame, longest: int | None) -> bytes:
             for space in _spaces(drawn.columns)
         ],
     }
-    return gzip.compress(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode(), 6, mtime=0)
+    return pack(columns)
 
 
 def _numbers(column: pd.Series, digits: int | None = None) -> list[float | None]:

@@ -1,7 +1,7 @@
-// The map of responses: drawn by plotly.js, in a page of the book (ddpoMap.open) and as a widget (ddpoMap.render).
-// interactive.py packs the data. Whatever somebody wrote reaches the page through textContent alone, and plotly, whose
-// labels understand some HTML, with & < > escaped.
+// The map of responses: drawn by plotly.js, in a page of the book (as a part) and as a widget (ddpoMap.render).
+// deviation_map.py packs the data. plotly, whose labels understand some HTML, gets texts with & < > escaped.
 window.ddpoMap = (() => {
+  const { make, count, short, plural, inflate, download } = window.ddpoParts;
   const OPENING = 160; // characters of a text in a hover label
   const LISTED = 200; // selected responses in the reader at once
   const NOWHERE = "#8c8c8c"; // a point without the number that colours the others
@@ -9,21 +9,8 @@ window.ddpoMap = (() => {
   let maps = 0; // on this page; makes ids unique
   let drawings = 0; // a new number wipes plotly's outline of a lasso
 
-  function make(tag, attributes = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (typeof value === "function") element.addEventListener(name, value);
-      else element.setAttribute(name, value);
-    }
-    element.append(...children);
-    return element;
-  }
-
   const line = (text) => text.replace(/[\s\p{Cc}]+/gu, " ").trim();
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const count = (number) => number.toLocaleString("en");
-  const short = (number) => String(Number(number.toPrecision(4)));
-  const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
   function opening(text, most) {
     const start = Array.from(line(text.slice(0, 4 * most))); // whole characters, not halves of pairs
@@ -47,11 +34,6 @@ window.ddpoMap = (() => {
     const context = document.createElement("canvas").getContext("webgl");
     context?.getExtension("WEBGL_lose_context")?.loseContext();
     return Boolean(context);
-  }
-
-  async function inflate(bytes) {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
   }
 
   // What a point can be coloured by: words for the bar, and a number a row.
@@ -88,12 +70,6 @@ window.ddpoMap = (() => {
       prompts.get(points.prompt[row]).push(response);
     }
     return [...prompts].map(([prompt, responses]) => `${JSON.stringify({ prompt: points.prompts[prompt], responses })}\n`);
-  }
-
-  function download(name, parts) {
-    const link = make("a", { href: URL.createObjectURL(new Blob(parts, { type: "application/x-ndjson" })), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
   // --- what is drawn ---
@@ -388,17 +364,10 @@ window.ddpoMap = (() => {
     throw error;
   }
 
-  // In the book: a figure with a div and the data in a script that is none.
-  async function open(figure) {
-    const root = figure.querySelector(".ddpo-map");
-    try {
-      const coded = figure.querySelector('script[type="application/gzip;base64"]').textContent;
-      const points = JSON.parse(await inflate(Uint8Array.from(atob(coded), (character) => character.charCodeAt(0))));
-      draw(root, window.Plotly, points);
-    } catch (error) {
-      failed(root, error);
-    }
-  }
+  window.ddpoParts.add("deviation_map", (root, points) => {
+    root.classList.add("ddpo-map");
+    draw(root, window.Plotly, points);
+  });
 
   // plotly.js out of the one model that carries it, evaluated once a page; a Plotly that the page has stays in place.
   async function plotlyOf(model) {
@@ -435,5 +404,5 @@ window.ddpoMap = (() => {
     }
   }
 
-  return { open, render };
+  return { render };
 })();

@@ -22,7 +22,7 @@ from PIL import Image
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.data.corpus import read_corpus
-from ddpo_lib.report import interactive
+from ddpo_lib.interactive import deviation_map, parts
 
 PROJECT = Path(__file__).parents[2]
 LONG = " ".join(f"word{i}" for i in range(20_000))
@@ -93,7 +93,7 @@ def many(rows: int) -> pd.DataFrame:
 def written(folder: Path, *pieces: str) -> Path:
     """A page with these maps beside a `_static/`, as in the book."""
     (folder / "_static").mkdir()
-    for name, content in interactive.assets().items():
+    for name, content in parts.assets().items():
         (folder / "_static" / name).write_bytes(content)
     (folder / "page.html").write_text(f"{HEAD}<body>{''.join(pieces)}</body></html>", encoding="utf-8")
     return folder / "page.html"
@@ -106,7 +106,7 @@ def unpacked(page: str) -> dict:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    return written(tmp_path_factory.mktemp("book"), interactive.page(table(), caption="Where to look & why."))
+    return written(tmp_path_factory.mktemp("book"), deviation_map.page(table(), caption="Where to look & why."))
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_points_are_painted_in_the_colour_of_their_number(browser, tmp_path):
     points = many(900).assign(**{"x semantic": rows % 30, "y semantic": rows // 30, "score": rows % 50})
     points["who"] = np.repeat(["train", "test", "ddpo-both", "dorpo-both", "dpo", "sft"], [400, 260, 60, 60, 60, 60])
     watched = Watched(browser)
-    page = shown(watched, written(tmp_path, interactive.page(points)))
+    page = shown(watched, written(tmp_path, deviation_map.page(points)))
     page.wait_for_timeout(500)
     picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), dtype=float)
     order = points["deviation semantic"].rank(pct=True).to_numpy()
@@ -316,7 +316,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser, place):
 
 
 def test_two_maps_on_a_page_load_the_scripts_once(browser, tmp_path):
-    place = written(tmp_path, interactive.page(table()), interactive.page(many(60)))
+    place = written(tmp_path, deviation_map.page(table()), deviation_map.page(many(60)))
     watched = Watched(browser)
     page = shown(watched, place)
     page.wait_for_function(
@@ -324,7 +324,7 @@ def test_two_maps_on_a_page_load_the_scripts_once(browser, tmp_path):
     )
     assert page.locator(".ddpo-map-plot").count() == 2
     loaded = [url.rsplit("/", 1)[1] for url in watched.requests if url.endswith(".js")]
-    assert sorted(loaded) == ["interactive.js", "plotly.min.js"]
+    assert sorted(loaded) == ["deviation_map.js", "parts.js", "plotly.min.js"]
     assert watched.outside() == watched.errors == []
 
 
@@ -339,16 +339,16 @@ def test_without_webgl_svg_draws_the_same_map(launch, place):
 
 
 def test_without_the_scripts_the_words_stay(browser, tmp_path):
-    (tmp_path / "page.html").write_text(HEAD + interactive.page(table()), encoding="utf-8")
+    (tmp_path / "page.html").write_text(HEAD + deviation_map.page(table()), encoding="utf-8")
     page = Watched(browser).open(tmp_path / "page.html")
     page.wait_for_load_state("networkidle")
-    assert "open the notebook explore" in page.locator(".ddpo-map").text_content()
+    assert "open the notebook explore" in page.locator(".ddpo-still").text_content()
 
 
 def test_more_than_ten_thousand_are_drawn_at_random_and_still_answer(browser, tmp_path):
     points = many(10_500)
-    page = interactive.page(points)
-    assert page == interactive.page(points)
+    page = deviation_map.page(points)
+    assert page == deviation_map.page(points)
     data = unpacked(page)
     assert len(set(data["row"])) == 10_000 and max(data["row"]) > 10_400
     assert [points["text"][row] for row in data["row"]] == data["text"]
@@ -368,9 +368,9 @@ def test_more_than_ten_thousand_are_drawn_at_random_and_still_answer(browser, tm
 
 
 def test_texts_that_do_not_fit_are_cut_to_the_longest_opening_that_does(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(interactive, "PAGE_BYTES", 30_000)
+    monkeypatch.setattr(deviation_map, "PAGE_BYTES", 30_000)
     points = table()
-    page = interactive.page(points)
+    page = deviation_map.page(points)
     data = unpacked(page)
     size = len(re.search(r'base64">([^<]*)<', page).group(1))
     assert 29_800 < size <= 30_000
@@ -392,7 +392,7 @@ def test_a_story_of_the_captions_is_found_with_its_words(browser, tmp_path):
     corpus = read_corpus(path).head(400)
     numbers = many(len(corpus))
     points = numbers.assign(**{c: corpus[c].to_numpy() for c in ("prompt_id", "prompt", "text", "score")})
-    page = shown(Watched(browser), written(tmp_path, interactive.page(points)))
+    page = shown(Watched(browser), written(tmp_path, deviation_map.page(points)))
     page.get_by_label("Search").fill(corpus["text"][123].upper())
     page.wait_for_function("() => document.querySelector('.ddpo-map output').textContent === '1 hit'")
     page.get_by_role("button", name="List the hits").click()
@@ -402,11 +402,11 @@ def test_a_story_of_the_captions_is_found_with_its_words(browser, tmp_path):
 
 def test_a_table_that_cannot_be_a_map_says_what_it_lacks():
     with pytest.raises(InputError, match=r"lacks: who, prompt y style"):
-        interactive.page(table().drop(columns=["who", "prompt y style"]))
+        deviation_map.page(table().drop(columns=["who", "prompt y style"]))
     with pytest.raises(InputError, match="lacks: rows"):
-        interactive.page(table().iloc[:0])
+        deviation_map.page(table().iloc[:0])
     with pytest.raises(InputError, match="deviation S"):
-        interactive.page(table().drop(columns=["deviation semantic", "deviation style"]))
+        deviation_map.page(table().drop(columns=["deviation semantic", "deviation style"]))
 
 
 def test_arms_have_the_marks_of_the_book_and_none_is_given_twice():
@@ -423,14 +423,14 @@ def test_arms_have_the_marks_of_the_book_and_none_is_given_twice():
         "divpo",
     ]
     points = many(120).assign(who=np.tile(["train", "test", *arms], 10))
-    shapes = {who["name"]: who["shape"] for who in unpacked(interactive.page(points))["who"]}
+    shapes = {who["name"]: who["shape"] for who in unpacked(deviation_map.page(points))["who"]}
     assert list(shapes)[:2] == ["train", "test"] and set(shapes) == {"train", "test", *arms}
     assert len(set(shapes.values())) == 12
     assert (shapes["dpo"], shapes["ddpo-both"], shapes["dorpo-both"]) == ("triangle-up", "diamond", "diamond-open")
 
 
 def test_the_widget_saves_its_selection_as_the_project_reads_it(tmp_path):
-    chart = interactive.DeviationMap(table())
+    chart = deviation_map.DeviationMap(table())
     with pytest.raises(InputError, match="no text is selected"):
         chart.save(tmp_path / "mine.jsonl")
     assert not list(tmp_path.iterdir())
@@ -441,14 +441,14 @@ def test_the_widget_saves_its_selection_as_the_project_reads_it(tmp_path):
     assert read["text"].tolist() == [TEXTS[2], TEXTS[9], TEXTS[12]]
     assert read["source"].tolist() == ["train", "test", "ddpo-both"]
     assert read["score"].tolist()[:2] == [3.0, 9.0] and np.isnan(read["score"][2])
-    assert interactive.DeviationMap(table())._plotly is chart._plotly  # plotly.js goes to the browser once a kernel
+    assert deviation_map.DeviationMap(table())._plotly is chart._plotly  # plotly.js goes to the browser once a kernel
 
 
 # --- JupyterLab ---
 
 CELLS = (
     "import pandas as pd\n"
-    "from ddpo_lib.report.interactive import DeviationMap\n"
+    "from ddpo_lib.interactive.deviation_map import DeviationMap\n"
     "points = pd.read_parquet('points.parquet')\n"
     "chart = DeviationMap(points)\n"
     "chart.selected = [3]\n"

@@ -1,0 +1,53 @@
+// What the parts of a page share: elements, numbers in words, files to save, and the opening of a part.
+// Whatever somebody wrote reaches the page through textContent alone.
+window.ddpoParts ??= (() => {
+  const SVG = "http://www.w3.org/2000/svg";
+  const drawings = {}; // name of a part -> function (root, data)
+
+  // An element of HTML; attributes that are functions become listeners.
+  const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+  // The same for an element of SVG.
+  const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+  function fill(element, attributes, children) {
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") element.addEventListener(name, value);
+      else element.setAttribute(name, value);
+    }
+    element.append(...children);
+    return element;
+  }
+
+  const count = (number) => number.toLocaleString("en");
+  const short = (number) => String(Number(number.toPrecision(4)));
+  const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+  async function inflate(bytes) {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  }
+
+  function download(name, parts, type = "application/x-ndjson") {
+    const link = make("a", { href: URL.createObjectURL(new Blob(parts, { type })), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  const add = (name, draw) => { drawings[name] = draw; };
+
+  // Draws a part where its figure stands; the still form is then for print alone.
+  async function open(figure) {
+    const root = figure.querySelector(".ddpo-part");
+    try {
+      const coded = figure.querySelector('script[type="application/gzip;base64"]').textContent;
+      const data = JSON.parse(await inflate(Uint8Array.from(atob(coded), (character) => character.charCodeAt(0))));
+      figure.classList.add("ddpo-open");
+      drawings[figure.dataset.part](root, data);
+    } catch (error) {
+      root.textContent = `This part could not be drawn: ${error.message}`;
+      throw error;
+    }
+  }
+
+  return { make, svg, count, short, plural, inflate, download, add, open };
+})();

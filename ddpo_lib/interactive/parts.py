@@ -1,0 +1,65 @@
+"""Parts of a page that readers can change: data and a still form go into the page, scripts lie beside it.
+
+A part needs no network and no server, and works from a file:// URL. `parts.js` is the library of all parts: it makes
+elements, draws axes, and opens the parts of a page. The part NAME is drawn by `NAME.js`, which registers itself with
+`ddpoParts.add("NAME", (root, data) => ...)`. The still form is what readers see in print and without scripts.
+"""
+
+import base64
+import gzip
+import html
+import json
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+FOLDER = Path(__file__).parent
+LIBRARY = "parts.js"
+LOOK = FOLDER / "interactive.css"
+START = """
+(() => {
+  const figure = document.currentScript.closest("figure");
+  const loaded = (window.ddpoScripts ??= {});
+  const load = (file) => (loaded[file] ??= new Promise((done, fail) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: "_static/" + file, onload: done, onerror: fail });
+    document.head.append(script);
+  }));
+  load("parts.js").then(() => Promise.all(FILES.map(load))).then(() => window.ddpoParts.open(figure), () => {});
+})();
+"""  # a page with several parts loads each script once; if one is missing, the still form stays
+
+
+def part(name: str, data: bytes | dict, *, still: str, caption: str = "", scripts: tuple[str, ...] = ()) -> str:
+    """A part as HTML, for a page beside a folder `_static/` that contains `assets()`.
+
+    Args:
+        name: of the part; `NAME.js` draws it.
+        data: what `NAME.js` gets, as a dict for JSON or as JSON compressed by gzip.
+        still: HTML for print and for readers without scripts; the caller escapes all texts in it.
+        caption: a sentence below the part.
+        scripts: other files of `assets()` that the part needs.
+
+    Returns:
+        A `figure` element.
+    """
+    packed = data if isinstance(data, bytes) else pack(data)
+    files = json.dumps([*scripts, f"{name}.js"])
+    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure class="ddpo-part-figure" data-part="{name}"><div class="ddpo-still">{still}</div>'
+        f'<div class="ddpo-part"></div>'
+        f'<script type="application/gzip;base64">{base64.b64encode(packed).decode()}</script>'
+        f"<script>{START.replace('FILES', files)}</script>{note}</figure>"
+    )
+
+
+def pack(data: dict) -> bytes:
+    """JSON, compressed; the same data give the same bytes."""
+    return gzip.compress(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def assets() -> dict[str, bytes]:
+    """The files that parts need in a book's `_static/`: name -> content."""
+    scripts = {file.name: file.read_bytes() for file in sorted(FOLDER.glob("*.js"))}
+    return {"plotly.min.js": get_plotlyjs().encode(), LOOK.name: LOOK.read_bytes(), **scripts}
