@@ -21,10 +21,9 @@ import traitlets
 from plotly.offline import get_plotlyjs
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.interactive.parts import FOLDER, LIBRARY, LOOK, pack, part
+from ddpo_lib.interactive.parts import LIBRARY, LOOK, MAP, pack, part
 from ddpo_lib.report.figures import map_marks, people_first
 
-DRAWING = FOLDER / "deviation_map.js"
 MOST_POINTS = 10_000  # with this many, a browser still responds at once
 PAGE_BYTES = 5_000_000  # limit for a map's data in a page
 COLUMNS = ("prompt_id", "prompt", "text", "who", "score")
@@ -58,7 +57,7 @@ def page(points: pd.DataFrame, *, caption: str = "") -> str:
         InputError: a column is missing, or there is no row.
     """
     still = "The map needs JavaScript; in JupyterLab open the notebook explore."
-    return part(DRAWING.stem, _fit(points), still=still, caption=caption, scripts=("plotly.min.js",))
+    return part(MAP.stem, _fit(points), still=still, caption=caption, scripts=("plotly.min.js",))
 
 
 class DeviationMap(anywidget.AnyWidget):
@@ -70,7 +69,8 @@ class DeviationMap(anywidget.AnyWidget):
 
     _esm = "\n".join(
         [
-            *(file.read_text(encoding="utf-8") for file in (FOLDER / LIBRARY, DRAWING)),
+            LIBRARY.read_text(encoding="utf-8"),
+            MAP.read_text(encoding="utf-8"),
             "export default { render: window.ddpoMap.render };\n",
         ]
     )

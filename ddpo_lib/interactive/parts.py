@@ -13,9 +13,10 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-FOLDER = Path(__file__).parent
-LIBRARY = "parts.js"
-LOOK = FOLDER / "interactive.css"
+LIBRARY = Path(__file__).with_name("parts.js")
+MAP = Path(__file__).with_name("deviation_map.js")
+LOOK = Path(__file__).with_name("interactive.css")
+FILES = (LIBRARY, LOOK, MAP)  # one constant a file: an edit of the file makes the book stale
 START = """
 (() => {
   const figure = document.currentScript.closest("figure");
@@ -25,7 +26,7 @@ START = """
     Object.assign(script, { src: "_static/" + file, onload: done, onerror: fail });
     document.head.append(script);
   }));
-  load("parts.js").then(() => Promise.all(FILES.map(load))).then(() => window.ddpoParts.open(figure), () => {});
+  load("parts.js").then(() => Promise.all(SCRIPTS.map(load))).then(() => window.ddpoParts.open(figure), () => {});
 })();
 """  # a page with several parts loads each script once; if one is missing, the still form stays
 
@@ -50,7 +51,7 @@ def part(name: str, data: bytes | dict, *, still: str, caption: str = "", script
         f'<figure class="ddpo-part-figure" data-part="{name}"><div class="ddpo-still">{still}</div>'
         f'<div class="ddpo-part"></div>'
         f'<script type="application/gzip;base64">{base64.b64encode(packed).decode()}</script>'
-        f"<script>{START.replace('FILES', files)}</script>{note}</figure>"
+        f"<script>{START.replace('SCRIPTS', files)}</script>{note}</figure>"
     )
 
 
@@ -61,5 +62,4 @@ def pack(data: dict) -> bytes:
 
 def assets() -> dict[str, bytes]:
     """The files that parts need in a book's `_static/`: name -> content."""
-    scripts = {file.name: file.read_bytes() for file in sorted(FOLDER.glob("*.js"))}
-    return {"plotly.min.js": get_plotlyjs().encode(), LOOK.name: LOOK.read_bytes(), **scripts}
+    return {"plotly.min.js": get_plotlyjs().encode(), **{file.name: file.read_bytes() for file in FILES}}
