@@ -243,7 +243,8 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
     common = {"model": model, "seed": p.seed}
     graders = {"quality": _quality_params(p, spaces), "seed": p.seed}
     make = partial(online.make_graders, p)
-    steps.append(Step("graders", make, ("corpus",), graders, unused=unused, after=_embedded_by(p)))
+    several = len(p.online) > 1  # a job of its own, so that no other holds a GPU while one makes the graders
+    steps.append(Step("graders", make, ("corpus",), graders, unused=unused, job=several, after=_embedded_by(p)))
     for name, arm in p.online.items():
         start = "sft"
         for number in range(1, arm.rounds + 1):
@@ -257,8 +258,7 @@ def _online_steps(p: Profile, spaces: dict) -> list[Step]:
             starts = dict.fromkeys([start, "sft"] if arm.reference == "fixed" else [start])
             steps.append(Step(trained, make, (pool, *starts), params, unused=unused))
             start = trained
-        drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed}
-        drawn["prompts"] = prompts_of(p, name)
+        drawn = {"model": model, "sampling": p.sampling.model_dump(), "seed": p.seed, "prompts": prompts_of(p, name)}
         make = partial(artifacts.make_samples, p, name, start, 0)
         steps.append(Step(f"samples-{name}", make, ("corpus", start), drawn, job=True))
     made = [step.name for step in steps]
