@@ -55,6 +55,7 @@ class Step:
         devices: GPUs that `make` uses at once.
         after: jobs that make an artifact which this job needs and would otherwise make. If both ran at once, this job
             would hold a GPU while it waits. This only orders the workflow; it does not decide what is stale.
+        late_params: gives more params, those that take time to compute; called when the artifact's key is needed.
     """
 
     name: str
@@ -67,6 +68,10 @@ class Step:
     job: bool = False
     devices: int = 1
     after: tuple[str, ...] = ()
+    late_params: Callable[[], dict] = dict
+
+    def all_params(self) -> dict:
+        return self.params | self.late_params()
 
 
 class Run:
@@ -107,7 +112,7 @@ class Run:
         if name not in self._keys:
             step = self.steps[name]
             inputs = {needed: self.key(needed) for needed in step.inputs}
-            self._keys[name] = hash_parts(name, step.params, inputs, self.code(name), step.files)
+            self._keys[name] = hash_parts(name, step.all_params(), inputs, self.code(name), step.files)
         return self._keys[name]
 
     def code(self, name: str) -> dict:
@@ -151,7 +156,7 @@ class Run:
         manifest = {
             "name": step.name,
             "key": self.key(step.name),
-            "params": step.params,
+            "params": step.all_params(),
             "inputs": {needed: self.key(needed) for needed in step.inputs},
             "code": self.code(step.name),
             "seconds": round(time.monotonic() - start, 1),

@@ -40,7 +40,7 @@ def why_stale(run: Run, name: str) -> list[str]:
     """
     step, made, code = run.steps[name], run.manifest(name), run.code(name)
     inputs = {needed: run.key(needed) for needed in step.inputs}
-    params = json.loads(json.dumps(step.params))
+    params = json.loads(json.dumps(step.all_params()))
     reasons = []
     if made["code"]["code"] != code["code"]:
         reasons.append("code")

@@ -180,16 +180,15 @@ def _book_steps(
     corpus = None if source == source_of(p, None) else source
     read = {ANNOTATED: annotated, INSIDE: sorted(LIBRARY.rglob("*.py"))}
     read[BESIDE] = [*(PROJECT / "results" / KEPT_RUN / "evaluation").glob("*.json"), *filter(Path.exists, [mark])]
-    chapters = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}
-    outdated = [name for name in KEPT if not is_current(name)]  # pages show a warning for these
+    chapters, kept = CHAPTERS if p.arms else {ALONE: CHAPTERS[ALONE]}, _kept_results()
     for stem, inputs in chapters.items():
         notebook = PROJECT / "notebooks" / f"{stem}.md"
-        params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name, "outdated": outdated}
+        params = {"profile": Path(named).name, "corpus": corpus and Path(corpus).name}
         make = partial(artifacts.make_chapter, notebook, named, corpus)
         name = f"chapter-{stem}"
         inputs = ("corpus", *(name for name in inputs if name in made))
-        files = (notebook, *_kept_results(), *read.get(stem, ()))
-        steps.append(Step(name, make, inputs, params, files, notebook))
+        files = (notebook, *kept, *read.get(stem, ()))
+        steps.append(Step(name, make, inputs, params, files, notebook, late_params=_outdated))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
         files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT), *filter(Path.exists, [mark]))
@@ -204,6 +203,11 @@ def _book_steps(
             )
         )
     return {step.name: step for step in steps}
+
+
+def _outdated() -> dict:
+    """The stored results that other code made; pages show a warning for these."""
+    return {"outdated": [name for name in KEPT if not is_current(name)]}
 
 
 def annotations(place: Path) -> list[Path]:
