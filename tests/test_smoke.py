@@ -31,7 +31,7 @@ from ddpo_lib.sampling.server import Server
 PROJECT = Path(__file__).parents[1]
 STEPS = ("sft", "dpo", "ddpo-both", "orpo", "dorpo-both")
 SWEPT = ("sft", "dpo", "ddpo-both", "dorpo-both")
-UNTRAINED = ("samples-instruct", "samples-instruct-iter")
+AGAIN = ("arm-dpo", "arm-ddpo-both", "samples-dpo", "samples-ddpo-both", "evaluation")  # made a second time
 
 
 PRIVATE = {  # in the environment of each command; nothing that it writes may contain any of it
@@ -256,12 +256,13 @@ def snakemake(place: Path) -> list[str]:
 
 
 def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, checkout):
-    """One seed, one machine, two runs, one of them killed: the same results. They share samples of untrained models."""
+    """One seed, one machine, two runs, one of them killed: the same results. They share all that is no part of `AGAIN`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = {"cwd": checkout, "env": {**os.environ, "PYTHONPATH": str(checkout), "PATH": path}}
     whole, run = checkout / "runs" / "smoke", checkout / "again" / "smoke"
-    for name in UNTRAINED:
-        shutil.copytree(whole / name, run / name)
+    shared = [place.parent for place in whole.glob("*/manifest.json") if place.parent.name not in AGAIN]
+    for place in shared:
+        shutil.copytree(place, run / place.name)
     with (checkout / "killed.log").open("w") as log:
         killed = subprocess.Popen(snakemake(checkout), **options, start_new_session=True, stdout=log, stderr=log)
         deadline = time.monotonic() + 600
@@ -271,14 +272,14 @@ def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, chec
         assert killed.poll() is None, (checkout / "killed.log").read_text()[-3000:]
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-    assert (run / "sft" / "manifest.json").exists()
     assert not (run / "evaluation").exists()
-    sft = (run / "sft" / "manifest.json").read_text()
     done = subprocess.run(snakemake(checkout), **options, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (run / "sft" / "manifest.json").read_text() == sft
-    for name in UNTRAINED:
-        assert (run / name / "manifest.json").read_text() == (whole / name / "manifest.json").read_text()
+    assert {"sft", "samples-instruct"} <= {place.name for place in shared}
+    for place in shared:
+        assert (run / place.name / "manifest.json").read_text() == (place / "manifest.json").read_text()
+    for name in AGAIN:
+        assert (run / name / "manifest.json").read_text() != (whole / name / "manifest.json").read_text()
     made, wanted = (json.loads((place / "evaluation" / "results.json").read_text()) for place in (run, whole))
     assert made == wanted
 
