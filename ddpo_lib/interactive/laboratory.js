@@ -2,8 +2,6 @@
 // a reader moves, or from texts that a reader writes.
 (() => {
   const { make, svg, add } = window.ddpoParts;
-  const { deviations, weigh } = window.ddpoWeighting;
-  const counted = window.ddpoCounted;
   const NAMES = "ABCDEFGHIJ";
   const SPACES = ["semantic", "style"];
   const [WIDTH, HEIGHT, EDGE] = [400, 300, 30]; // of a plane, in units of its drawing
@@ -65,6 +63,8 @@
 
   function draw(root, data) {
     root.classList.add("ddpo-tool", "ddpo-lab");
+    const { deviations, weigh } = window.ddpoWeighting; // here, since scripts of a part arrive in any order
+    const counted = window.ddpoCounted;
     const vectors = counted.spaces(data.counted);
     const known = { semantic: new Map(), style: new Map() }; // text -> vector, of texts that a reader wrote
     let state, planes, rows, telling;
