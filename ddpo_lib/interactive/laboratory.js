@@ -103,6 +103,13 @@
       return { at, responses, matrices, deviation, shares, weights, names: at.map((i) => NAMES[i]) };
     }
 
+    // The number of the response with the highest score; -1 if none has a score, or two have the highest.
+    function highest(responses) {
+      const top = Math.max(...responses.map(({ score }) => score ?? -Infinity));
+      const at = responses.map(({ score }) => score).indexOf(top);
+      return responses.filter(({ score }) => score === top).length === 1 ? at : -1;
+    }
+
     function summary({ at, shares, weights, names, responses }) {
       if (!at.length) return "No response has a text yet.";
       if (at.length === 1) return "One response alone has weight 1: it deviates from nothing.";
@@ -121,8 +128,7 @@
       if (none.length) said.push(`Weight 0: ${list(none.map(([name, i]) => `${name} (closest to the others in ${lowest(i)})`))}.`);
       const raised = named((i) => state.floor > 0 && shares.some((of) => of[i] === 0));
       if (raised) said.push(`Without the floor, the weight of ${raised} would be 0.`);
-      const top = Math.max(...responses.map(({ score }) => score ?? -Infinity));
-      const best = responses.findIndex(({ score }) => score === top && score !== null);
+      const best = highest(responses);
       if (best >= 0 && weights[best] === 0) said.push(`${names[best]} has the highest score, but nothing is learned from its wins.`);
       return said.join(" ");
     }
@@ -142,11 +148,12 @@
 
     // --- changes ---
 
-    // Keeps what the controls show; dots that move by themselves glide there.
-    function change(values, { rebuild = false, glide = false } = {}) {
+    // `rebuild`: other dots or planes; `relist`: other fields in the list. Dots that move by themselves glide there.
+    function change(values, { rebuild = false, relist = rebuild, glide = false } = {}) {
       Object.assign(state, values);
       if (state.source === "texts") arrange();
       if (rebuild) build();
+      if (relist) listRows();
       if (glide) for (const plane of Object.values(planes)) plane.glide();
       update();
     }
@@ -191,14 +198,11 @@
       rows[Math.min(i, rows.length - 1)].score.focus();
     }
 
-    // Gives back whether all dots were drawn anew.
     function move(i, space, [x, y]) {
       const reach = state.reach[space];
       const response = state.responses[i];
       response.places = { ...response.places, [space]: [clamp(x, (reach * WIDTH) / HEIGHT), clamp(y, reach)] };
-      const rebuild = state.source !== "plane"; // the list then shows no fields for texts
-      change({ source: "plane", chosen: i }, { rebuild });
-      return rebuild;
+      change({ source: "plane", chosen: i }, { relist: state.source !== "plane" });
     }
 
     // --- a plane ---
@@ -211,25 +215,26 @@
       const bar = svg("g", { class: "ddpo-lab-bar" });
       const surface = svg("rect", { x: 0, y: 0, width: WIDTH, height: HEIGHT, class: "ddpo-lab-surface" });
       const dots = state.responses.map((_, i) => dot(i));
-      const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", "aria-label": `Plane of the ${title(space)} space` },
-        surface, bar, lines, ...dots.map((one) => one.element));
-      const element = make("div", { class: "ddpo-lab-plane" }, make("p", { class: "ddpo-lab-title" }, `${title(space)} space`), drawing);
+      const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group" }, surface, bar, lines, ...dots.map((one) => one.element));
+      const heading = make("p", { class: "ddpo-lab-title" });
+      const element = make("div", { class: "ddpo-lab-plane" }, heading, drawing);
 
       function under(event) {
         const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawing.getScreenCTM().inverse());
         return [(point.x - WIDTH / 2) / scale(), (HEIGHT / 2 - point.y) / scale()];
       }
       surface.addEventListener("click", (event) => {
-        const chosen = state.chosen;
-        if (counts(state.responses[chosen])) { move(chosen, space, under(event)); planes[space].focus(chosen); }
+        if (!counts(state.responses[state.chosen])) return;
+        move(state.chosen, space, under(event));
+        dots[state.chosen].element.focus({ preventScroll: true });
       });
 
       function dot(i) {
         const ring = svg("circle", { class: "ddpo-lab-ring" });
         const mark = svg("circle", { class: "ddpo-lab-mark" });
-        const name = svg("text", { class: "ddpo-lab-name" }, NAMES[i]);
+        const name = svg("text", { class: "ddpo-lab-name" });
         const own = svg("g", {
-          class: "ddpo-lab-dot", tabindex: "0", role: "slider", "aria-roledescription": "movable dot", "aria-label": `Response ${NAMES[i]}, ${title(space)} space`,
+          class: "ddpo-lab-dot", tabindex: "0", role: "slider", "aria-roledescription": "movable dot",
           focus: () => { if (state.chosen !== i) change({ chosen: i }); },
           keydown: (event) => {
             const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -237,7 +242,7 @@
             event.preventDefault();
             const step = (reach() / STEPS) * (event.shiftKey ? 5 : 1);
             const [x, y] = state.responses[i].places[space];
-            if (move(i, space, [x + step * way[0], y + step * way[1]])) planes[space].focus(i);
+            move(i, space, [x + step * way[0], y + step * way[1]]);
           },
           pointerdown: (event) => {
             if (event.button !== 0) return;
@@ -249,13 +254,13 @@
         return { element: own, ring, mark, name };
       }
 
-      // Follows a pointer until it is lifted; the page listens, since a dot may be drawn anew meanwhile.
+      // Follows a pointer until it is lifted.
       function grip(i, start) {
         const [x, y] = state.responses[i].places[space], [left, top] = under(start);
         const follow = (event) => {
           if (event.pointerId !== start.pointerId) return;
-          const [right, bottom] = planes[space].under(event);
-          if (move(i, space, [x + right - left, y + bottom - top])) planes[space].focus(i);
+          const [right, bottom] = under(event);
+          move(i, space, [x + right - left, y + bottom - top]);
         };
         const stop = (event) => {
           if (event.pointerId !== start.pointerId) return;
@@ -268,24 +273,28 @@
         addEventListener("pointercancel", stop);
       }
 
-      function show({ at, deviation, weights, matrices }) {
-        const chosen = at.indexOf(state.chosen);
+      function show({ at, deviation, weights, matrices, responses }) {
+        const chosen = at.indexOf(state.chosen), top = highest(responses);
+        heading.textContent = `${title(space)} space`;
+        drawing.setAttribute("aria-label", `Plane of the ${title(space)} space`);
         dots.forEach((one, i) => {
           const k = at.indexOf(i);
           one.element.classList.toggle("ddpo-lab-absent", k < 0);
           if (k < 0) return;
           const place = state.responses[i].places[space], radius = 6 + 6 * Math.sqrt(Math.min(weights[k], 4));
-          const [left, top] = pixel(place);
-          one.element.style.transform = `translate(${left}px, ${top}px)`;
+          const [left, down] = pixel(place);
+          one.element.style.transform = `translate(${left}px, ${down}px)`;
+          one.element.setAttribute("aria-label", `Response ${NAMES[i]}, ${title(space)} space`);
           one.element.classList.toggle("ddpo-lab-zero", weights[k] === 0);
           one.element.classList.toggle("ddpo-lab-chosen", k === chosen);
           one.mark.setAttribute("r", radius);
           one.ring.setAttribute("r", radius + 4);
-          one.name.setAttribute("y", top < 50 ? radius + 15 : -radius - 6);
+          one.name.setAttribute("y", down < 50 ? radius + 15 : -radius - 6);
+          one.name.textContent = `${NAMES[i]}${k === top ? " ★" : ""}`;
           const values = { min: -reach(), max: reach(), now: place[0] };
           for (const [key, value] of Object.entries(values)) one.element.setAttribute(`aria-value${key}`, value.toFixed(DIGITS));
           one.element.setAttribute("aria-valuetext",
-            `x ${number(place[0], DIGITS)}, y ${number(place[1], DIGITS)}, deviation ${number(deviation[space][k], 3)}, weight ${number(weights[k])}`);
+            `x ${number(place[0], DIGITS)}, y ${number(place[1], DIGITS)}, deviation ${number(deviation[space][k], 3)}, weight ${number(weights[k])}${k === top ? ", highest score" : ""}`);
         });
         lines.replaceChildren(...(chosen < 0 ? [] : at.flatMap((i, k) => (k === chosen ? [] : line(chosen, k, at, matrices[space])))));
         const length = [1, 2, 5].flatMap((digit) => [0.001, 0.01, 0.1, 1].map((ten) => digit * ten)).sort((a, b) => a - b)
@@ -305,7 +314,7 @@
         drawing.classList.add("ddpo-lab-glide");
         setTimeout(() => drawing.classList.remove("ddpo-lab-glide"), GLIDE);
       }
-      return { element, show, under, glide, focus: (i) => dots[i].element.focus({ preventScroll: true }) };
+      return { element, show, glide };
     }
 
     // --- the list of responses ---
@@ -399,7 +408,7 @@
     const grids = make("div", { class: "ddpo-lab-tables" });
     root.replaceChildren(
       make("p", { class: "ddpo-lab-prompt", dir: "auto" }, make("span", {}, "Prompt: "), data.prompt),
-      make("p", { class: "ddpo-lab-note" }, "Drag a dot, or choose one and use the arrow keys (with Shift: larger steps) or click where it should go. A larger dot has a larger weight; a dashed one has weight 0."),
+      make("p", { class: "ddpo-lab-note" }, "Drag a dot, or choose one and use the arrow keys (with Shift: larger steps) or click where it should go. A larger dot has a larger weight; a dashed one has weight 0. A star marks the highest score."),
       make("div", { class: "ddpo-lab-controls" }, ...[source, spaces, scale, floor, power].map((control) => control.element)),
       make("div", { class: "ddpo-lab-buttons", role: "group", "aria-label": "Arrangements of dots" }, make("span", {}, "Dots:"),
         ...Object.entries(ARRANGED).map(([name, arranged]) => button(name, () => takeArrangement(arranged)))),
@@ -411,6 +420,9 @@
     function build() {
       planes = Object.fromEntries(shown().map((space) => [space, plane(space)]));
       board.replaceChildren(...Object.values(planes).map((one) => one.element));
+    }
+
+    function listRows() {
       rows = state.responses.map((_, i) => row(i));
       entries.replaceChildren(...rows.map((one) => one.element));
     }
@@ -426,8 +438,7 @@
       telling = setTimeout(() => { told.textContent = summary(found); }, QUIET);
     }
 
-    build();
-    update();
+    change({}, { rebuild: true });
   }
 
   add("laboratory", draw);

@@ -126,8 +126,8 @@ def _still(group: pd.DataFrame, distances: np.ndarray, vectors: np.ndarray) -> s
         )
     sentence = (
         f"Left: {len(group)} responses to the prompt “{group['prompt'].iloc[0]}”; close points are similar in meaning. "
-        f"Lines lead from {names[far]} to the others; the mean of these distances is its deviation. Right: deviation → weight. "
-        f"{seen} The weights sum to {len(group)}."
+        f"Lines lead from {names[far]} to the others; the mean of these distances is its deviation. "
+        f"Right: deviation → weight. {seen} The weights sum to {len(group)}."
     )
     items = "".join(
         f"<li>{name}: {html.escape(_opening(text))}</li>" for name, text in zip(names, group["text"], strict=True)

@@ -3,7 +3,7 @@
 window.ddpoPower ??= (() => {
   const { make, svg, add, plural } = window.ddpoParts;
   const [WIDTH, HEIGHT] = [440, 300]; // of the drawing, in its units
-  const [LEFT, RIGHT, TOP, BOTTOM] = [50, 100, 14, 44]; // margins
+  const [LEFT, RIGHT, TOP, BOTTOM] = [50, 100, 30, 44]; // margins
   const POINTS = 13; // of a line
   const FROM = { prompts: 8, samples: 2, seeds: 2 }; // where a line starts, unless the choice is less
   const NUMBERS = { prompts: "Held-out prompts", samples: "Samples per prompt", seeds: "Training seeds" };
@@ -108,6 +108,7 @@ window.ddpoPower ??= (() => {
           text({ x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)),
         ]),
         text({ x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "minutes of computing"),
+        text({ x: 4, y: 16 }, "half-width"),
       ];
       const goal = size > 0 ? [
         svg("path", { class: "ddpo-power-goal", d: `M${LEFT} ${y(size)}H${WIDTH - RIGHT}` }),
@@ -120,8 +121,8 @@ window.ddpoPower ??= (() => {
         svg("path", { class: `ddpo-power-line ddpo-power-lead ddpo-power-${line.name}`, d: `M${x(line.points[line.points.length - 1][0])} ${y(line.points[line.points.length - 1][1])}L${WIDTH - RIGHT + 3} ${ends[i]}` }),
       ]);
       const marks = [
-        svg("circle", { class: "ddpo-power-run", cx: x(run[0]), cy: y(run[1]), r: 5 }),
         svg("circle", { class: "ddpo-power-now", cx: x(now[0]), cy: y(now[1]), r: 7 }),
+        svg("circle", { class: "ddpo-power-run", cx: x(run[0]), cy: y(run[1]), r: 4 }),
       ];
       return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Half-width for ${measure.name} against minutes of computing. Your choice: ${written(now[1])}, ${time(now[0])}.` },
         ...grid, ...goal, ...curves, ...marks);

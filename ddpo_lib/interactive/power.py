@@ -71,14 +71,15 @@ def sizes(results: dict, claim: dict) -> list[dict]:
 def note(claims: list[dict]) -> str:
     """What "decidable" means, and where the sizes are from."""
     twin = figures.name(claims[0]["against"])
-    margins = [claim["margin_why"] for claim in claims if claim["margin"] > 0]
-    margin = f" For quality, the size is the margin of the claim ({margins[0]})." if margins else ""
+    margin = f" For quality, the size is the margin of the claim: half of what {twin} gained over SFT."
+    has_margin = any(claim["margin"] > 0 for claim in claims)
     return (
         "A claim is decidable if the half-width is below the size to detect. An interval around a difference of that "
         "size then does not contain zero, and an interval around zero does not contain a margin of that size. A size "
         "that equals the half-width is found in about half of all runs. The correction for several claims needs "
         "somewhat more. The paper shows its differences in figures, without numbers, but reports a model that is about "
-        f"as diverse as people’s texts; so one size leads from {twin} to the corpus’s own responses.{margin}"
+        f"as diverse as people’s texts; so one size leads from {twin} to the corpus’s own responses."
+        f"{margin * has_margin}"
     )
 
 
