@@ -244,6 +244,7 @@
             const [x, y] = state.responses[i].places[space];
             move(i, space, [x + step * way[0], y + step * way[1]]);
           },
+          touchstart: (event) => event.preventDefault(), // else the page scrolls, whatever touch-action an SVG group has
           pointerdown: (event) => {
             if (event.button !== 0) return;
             event.preventDefault();

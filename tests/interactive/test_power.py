@@ -79,36 +79,27 @@ def answer(page) -> str:
 
 
 def test_half_widths_are_those_of_python_for_any_choice(page, found, claims):
-    for prompts, samples, seeds in product((2, 3, 8, 36, 400), (2, 8, 64), (1, 2, 3, 20)):
+    for prompts, samples, seeds in product((2, 3, 36, 400), (2, 64), (1, 2, 20)):
         choose(page, prompts, samples, seeds)
         expected = [project(found[claim["measure"]], prompts, samples, seeds, CONFIDENCE) for claim in claims]
         np.testing.assert_allclose(page.evaluate(HALVES), expected, rtol=1e-9, err_msg=f"{prompts} {samples} {seeds}")
 
 
-@pytest.mark.parametrize(
-    "parts", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.02, 3.0, 0.5), (0.0, 0.0, 0.0)]
-)
-def test_half_widths_of_other_variances_are_those_of_python(page, parts):
+def test_half_widths_of_other_variances_are_those_of_python(page):
     """Where only prompts, only seeds or neither vary, and with more seeds than prompts."""
-    table = pd.DataFrame(
-        [
-            {
-                "samples": 4,
-                "prompts": 9,
-                "seeds": 3,
-                "mean": 0.1,
-                **dict(zip(("prompt", "seed", "residual"), parts, strict=True)),
-            }
-        ]
-    )
-    measure = calculator._measure(table, {"measure": "style", "difference": {"low": -1.0, "high": 1.0}})
-    for choice in ((2, 4, 2), (5, 8, 12), (30, 2, 30), (300, 16, 1), (12, 4, 3)):
-        named = dict(zip(("prompts", "samples", "seeds"), choice, strict=True))
-        half = page.evaluate(
-            "([measure, choice, quantiles]) => ddpoPower.halfWidth(measure, choice, quantiles)",
-            [measure, named, calculator.quantiles(0.9)],
+    quantiles = calculator.quantiles(0.9)
+    choices = [(2, 4, 2), (5, 8, 12), (30, 2, 30), (300, 16, 1), (12, 4, 3)]
+    for parts in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.02, 3.0, 0.5), (0.0, 0.0, 0.0)):
+        named = dict(zip(("prompt", "seed", "residual"), parts, strict=True))
+        table = pd.DataFrame([{"samples": 4, "prompts": 9, "seeds": 3, "mean": 0.1, **named}])
+        measure = calculator._measure(table, {"measure": "style", "difference": {"low": -1.0, "high": 1.0}})
+        halves = page.evaluate(
+            "([measure, choices, quantiles]) => choices.map(([prompts, samples, seeds]) => "
+            "ddpoPower.halfWidth(measure, { prompts, samples, seeds }, quantiles))",
+            [measure, choices, quantiles],
         )
-        assert half == pytest.approx(project(table, *choice, 0.9), rel=1e-9, abs=1e-12)
+        expected = [project(table, *choice, 0.9) for choice in choices]
+        np.testing.assert_allclose(halves, expected, rtol=1e-9, atol=1e-12, err_msg=str(parts))
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
