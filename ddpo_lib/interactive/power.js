@@ -230,5 +230,5 @@ window.ddpoPower ??= (() => {
   }
 
   add("power", draw);
-  return { halfWidth, minutes };
+  return { halfWidth };
 })();
