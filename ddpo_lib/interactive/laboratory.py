@@ -14,7 +14,7 @@ import pandas as pd
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.deviation.weighting import TIE
-from ddpo_lib.interactive.parts import part
+from ddpo_lib.interactive.parts import COUNTED, LABORATORY, WEIGHTING, part
 from ddpo_lib.report import figures
 from ddpo_lib.spaces import counted
 
@@ -56,7 +56,7 @@ def weights_laboratory(
         "counted": counted_norms(),
     }
     still = _still(group, distances["semantic"], vectors["semantic"])
-    return part("laboratory", data, still=still, caption=caption, scripts=("weighting.js", "counted_spaces.js"))
+    return part(LABORATORY.stem, data, still=still, caption=caption, scripts=(WEIGHTING.name, COUNTED.name))
 
 
 def cosine_distances(vectors: np.ndarray) -> np.ndarray:

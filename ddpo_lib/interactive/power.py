@@ -15,7 +15,7 @@ from scipy.stats import chi2, t
 from ddpo_lib.evaluation.compare_arms import GOLD, HEADLINE
 from ddpo_lib.evaluation.precision import LEVELS, SHARES
 from ddpo_lib.evaluation.sharpness import Cost, at_samples, project
-from ddpo_lib.interactive.parts import part
+from ddpo_lib.interactive.parts import POWER, part
 from ddpo_lib.report import figures
 
 DEGREE = 24  # of the polynomials that interpolate quantiles
@@ -50,7 +50,7 @@ def power(found: dict[str, pd.DataFrame], cost: Cost, results: dict, claims: lis
         "quantiles": quantiles(confidence),
         "note": note(claims),
     }
-    return part("power", data, still=_still(data, claims, found, cost))
+    return part(POWER.stem, data, still=_still(data, claims, found, cost))
 
 
 def sizes(results: dict, claim: dict) -> list[dict]:
