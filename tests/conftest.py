@@ -21,6 +21,7 @@ LONG_FILES = [
     smoke trainer small_models main trl_options distributed benchmarks gpu_benchmark quality resuming help_examples
     human_eval server deviation_map online online_rows pipeline embed generate study packaging weight_shards modeworld
     examples bfloat16_products layout votes frozen_layers families checkpoints diversity judge paths
+    laboratory power
     """.split()
 ]
 

@@ -16,7 +16,19 @@ from plotly.offline import get_plotlyjs
 LIBRARY = Path(__file__).with_name("parts.js")
 MAP = Path(__file__).with_name("deviation_map.js")
 LOOK = Path(__file__).with_name("interactive.css")
-FILES = (LIBRARY, LOOK, MAP)  # one constant a file: an edit of the file makes the book stale
+LABORATORY = Path(__file__).with_name("laboratory.js")
+WEIGHTING = Path(__file__).with_name("weighting.js")
+COUNTED = Path(__file__).with_name("counted_spaces.js")
+POWER = Path(__file__).with_name("power.js")
+FILES = (
+    LIBRARY,
+    LOOK,
+    MAP,
+    LABORATORY,
+    WEIGHTING,
+    COUNTED,
+    POWER,
+)  # one constant a file: an edit of the file makes the book stale
 START = """
 (() => {
   const figure = document.currentScript.closest("figure");

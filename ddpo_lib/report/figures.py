@@ -91,12 +91,16 @@ def use_style() -> None:
 
 def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
     """Display a figure as SVG, with alternative text that states the finding and a caption that explains the figure."""
+    _framed(picture(figure, alt=alt), caption)
+
+
+def picture(figure: plt.Figure, *, alt: str) -> str:
+    """A figure as an HTML image, with alternative text; the figure is closed."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue().encode()).decode()
-    image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-    _framed(image, caption)
+    return f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
 
 
 def later() -> DisplayHandle:

@@ -355,6 +355,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"
         ("worlds/modeworld.yaml", "prompts:\n", "prompts: # templates\n", WRITTEN),
         ("profiles/wording.py", "def interval(", "def interval(unused=None, *, ", {"chapter"}),
         ("interactive/interactive.css", "{", " {", {"book"}),
+        ("interactive/laboratory.js", "{", " {", {"book", "chapter"}),
         ("base/errors.py", "class InputError(ValueError)", "class InputError(RuntimeError)", set()),
         ("base/run_folder.py", "def path(self, name: str)", "def path(self, name: str, unused=None)", set()),
     ],
