@@ -35,7 +35,7 @@ START = """
   const loaded = (window.ddpoScripts ??= {});
   const load = (file) => (loaded[file] ??= new Promise((done, fail) => {
     const script = document.createElement("script");
-    Object.assign(script, { src: "_static/" + file, onload: done, onerror: fail });
+    Object.assign(script, { src: "_static/" + file, async: false, onload: done, onerror: fail }); // in this order
     document.head.append(script);
   }));
   load("parts.js").then(() => Promise.all(SCRIPTS.map(load))).then(() => window.ddpoParts.open(figure), () => {});
