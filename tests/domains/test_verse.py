@@ -34,6 +34,8 @@ def test_syllables_are_those_of_every_pronunciation(word, numbers):
         ("eye", "symmetry", False),
         ("sing", "running", False),  # an ending without stress
         ("star", "are", True),
+        ("night", "midnight", True),  # a secondary stress rhymes with a primary one
+        ("sky", "butterfly", True),
     ],
 )
 def test_rhymes_begin_at_the_last_stressed_vowel(one, other, rhyme):
