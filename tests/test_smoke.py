@@ -256,7 +256,7 @@ def snakemake(place: Path) -> list[str]:
 
 
 def test_a_run_killed_in_training_goes_on_and_gives_the_same_results(built, checkout):
-    """One seed, one machine, two runs, one of them killed: the same results. They share all that is no part of `AGAIN`."""
+    """One seed, one machine, two runs, one of them killed: the same results. They share all but `AGAIN`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options = {"cwd": checkout, "env": {**os.environ, "PYTHONPATH": str(checkout), "PATH": path}}
     whole, run = checkout / "runs" / "smoke", checkout / "again" / "smoke"

@@ -29,7 +29,7 @@ from ddpo_lib.models.fast_products import FastProducts
 from ddpo_lib.models.numerics import numerics_of, train_in_float32
 from ddpo_lib.training.batches import ByLength, check_columns, check_lengths, check_weights, with_column, with_weights
 from ddpo_lib.training.checkpoints import WholeCheckpoints
-from ddpo_lib.training.config import DeviationConfig, check_arguments
+from ddpo_lib.training.config import BASE_MOVED, DeviationConfig, check_arguments, moves_base
 from ddpo_lib.training.frozen_layers import Trunk
 from ddpo_lib.training.logps import score_responses
 from ddpo_lib.training.losses import ddpo_loss, dorpo_loss
@@ -61,7 +61,8 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
     Raises:
         ValueError: a weight that is negative, NaN, infinite or not a number, or a pair with more than `max_length`
             tokens; the message names the first such row. A model without a parameter to train. Arguments of TRL's
-            trainer that do not fit these losses: pictures, a reference for ORPO, a router's auxiliary loss.
+            trainer that do not fit these losses: pictures, a reference for ORPO, a router's auxiliary loss, an adapter
+            whose start changes the base.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the pairs of all micro-batches
@@ -90,6 +91,8 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         self._trunk = trunk
         args = args or DeviationConfig("deviation-trainer")
         check_arguments(args, ref_model, processing_class, compute_metrics, trunk)
+        if moves_base(model, args, peft_config):
+            raise ValueError(BASE_MOVED)
         self._name = _method(args, train_dataset)
         if isinstance(model, torch.nn.Module) and peft_config is None:
             _to_float32(model, args)  # before the reference is computed with it

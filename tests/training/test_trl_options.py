@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from tiny import load_with_adapter, save_model_and_adapter, tiny_model, tiny_pairs, tiny_tokenizer
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -345,6 +346,24 @@ def test_an_own_collator_is_used_and_must_not_lose_the_weights(make):
 def test_arguments_that_do_not_fit_are_refused_when_the_trainer_is_built(options, arguments, message, make):
     with pytest.raises((ValueError, TypeError), match=message):
         make(arguments=arguments, **options)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_an_adapter_that_starts_with_a_part_of_the_base_is_refused_where_there_is_a_reference(start, make):
+    """The reference would be the base without that part, or the base with the part taken out a second time."""
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=start, task_type="CAUSAL_LM")
+    for given in ({"arguments": {"peft_config": lora}}, {"model": get_peft_model(tiny_model(), lora)}):
+        with pytest.raises(ValueError, match=r"^init_lora_weights: a start of pissa"):
+            make(**given)
+    assert make(arguments={"peft_config": lora}, loss="orpo").train_dataset  # has no reference
+
+
+@pytest.mark.parametrize("start", [True, "gaussian", "orthogonal"])
+def test_an_adapter_that_starts_at_the_base_starts_at_its_reference(start, make):
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=start, task_type="CAUSAL_LM")
+    trainer = make(arguments={"peft_config": lora})
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
 
 
 def test_a_config_of_trls_own_and_a_synchronised_orpo_are_refused(tmp_path):
