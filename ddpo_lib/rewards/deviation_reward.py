@@ -55,8 +55,9 @@ class DeviationReward:
     `plain`, `product`, `similarity`, `gated`, `normalised` and `logdet`, and their options, are those of `rules`. The
     deviations of several spaces are averaged.
 
-    Where `GRPOConfig` says nothing of min-p and typical-p, TRL samples with those of the model's generation_config.json,
-    and such a filter can make the samples of a group alike. Set `min_p=0.0`, and look at the file.
+    Where `GRPOConfig` says nothing of min-p and typical-p, TRL samples with those of the model's
+    generation_config.json, and such a filter can make the samples of a group alike. Set `min_p=0.0`, and look at the
+    file.
 
     If `quality` raises an error, what it has scored is kept until a call succeeds: the same call again asks only for
     the rest. Texts that occur twice for a prompt are scored once.
