@@ -22,6 +22,10 @@ window.ddpoParts ??= (() => {
   const short = (number) => String(Number(number.toPrecision(4)));
   const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
+  // The mark of an arm, as `parts.arm_look` describes it; its name stands beside it.
+  const sign = (arm) => svg("svg", { class: "ddpo-sign", viewBox: "-0.75 -0.75 1.5 1.5", "aria-hidden": "true", style: `--arm: ${arm.colour}` },
+    svg("path", { d: arm.mark }));
+
   async function inflate(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
@@ -49,5 +53,5 @@ window.ddpoParts ??= (() => {
     }
   }
 
-  return { make, svg, count, short, plural, inflate, download, add, open };
+  return { make, svg, sign, count, short, plural, inflate, download, add, open };
 })();

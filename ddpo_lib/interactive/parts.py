@@ -13,6 +13,8 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from ddpo_lib.report import figures
+
 FOLDER = Path(__file__).parent
 LIBRARY = "parts.js"
 LOOK = FOLDER / "interactive.css"
@@ -57,6 +59,11 @@ def part(name: str, data: bytes | dict, *, still: str, caption: str = "", script
 def pack(data: dict) -> bytes:
     """JSON, compressed; the same data give the same bytes."""
     return gzip.compress(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def arm_look(arm: str) -> dict[str, str]:
+    """An arm in the data of a part: its `name`, its `colour` and its `mark`, an SVG path; as in the book's figures."""
+    return {"name": figures.name(arm), "colour": figures.colour(arm), "mark": figures.outline(arm)}
 
 
 def assets() -> dict[str, bytes]:
