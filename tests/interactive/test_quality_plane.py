@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Watched
-from part_pages import opened, too_faint, unpacked, written
+from themed_pages import opened, too_faint, unpacked, written
 from scipy import stats
 
 from ddpo_lib.interactive import quality_plane

@@ -80,6 +80,7 @@ def written(folder: Path, *pieces: str) -> Path:
 
 def opened(watched: Watched, place: Path):
     """The page, once all its parts are drawn."""
+    watched.page.set_default_timeout(120_000)  # milliseconds; beside other work, a browser draws slowly
     page = watched.open(place)
     page.wait_for_function("() => [...document.querySelectorAll('.ddpo-part')].every(part => part.children.length)")
     return page
