@@ -106,6 +106,10 @@ window.ddpoParts.add("quality_plane", (root, data) => {
   }
   plane.addEventListener("keydown", move);
 
+  // Marks that the one read out may cover: a pointer cannot tell them apart, the keys can.
+  const hidden = (under) => (under.length
+    ? ` At the same place: ${under.map((point) => `${data.arms[point.arm].name} at temperature ${point.temperature}`).join(", ")}.` : "");
+
   function draw() {
     const width = plane.clientWidth, height = Math.round(Math.min(420, Math.max(300, 0.62 * width)));
     if (!width) return;
@@ -123,7 +127,8 @@ window.ddpoParts.add("quality_plane", (root, data) => {
         ...(state.intervals ? curve.flatMap((point) => cross(point, x, y)) : []))),
       ...shown.map((point) => mark(point, x, y, point === reached))));
     if (had) plane.querySelector(".ddpo-mark[tabindex='0']")?.focus();
-    told.textContent = state.at ? `${data.arms[reached.arm].name} at ${reached.words}` : shown.length ? "No mark is chosen." : "No arm is chosen.";
+    const under = shown.filter((point) => point !== reached && Math.hypot(x(point.diversity) - x(reached.diversity), y(point.quality) - y(reached.quality)) < LEAST);
+    told.textContent = state.at ? `${data.arms[reached.arm].name} at ${reached.words}${hidden(under)}` : shown.length ? "No mark is chosen." : "No arm is chosen.";
   }
 
   new ResizeObserver(draw).observe(plane);

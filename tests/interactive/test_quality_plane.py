@@ -186,6 +186,18 @@ def test_an_arm_that_was_not_sampled_at_a_temperature_has_no_mark_there(watched,
     assert len(values(page)) == 5 and "SFT, temperature 1.3" not in values(page)
 
 
+def test_marks_at_one_place_are_all_named(watched, fronts, by_prompt, tmp_path):
+    same = json.loads(json.dumps(fronts))
+    for found in same["spaces"].values():
+        found["curves"]["sft"][0] = found["curves"]["dpo"][1] | {"temperature": 1.0}
+    page = opened(watched, written(tmp_path, part(same, by_prompt)))
+    assert "At the same place" not in read(page)
+    page.get_by_label("SFT, temperature 1", exact=True).hover()
+    assert read(page).endswith(" At the same place: DPO at temperature 1.3.")
+    page.get_by_label("SFT, temperature 1.3").hover()
+    assert "At the same place" not in read(page)
+
+
 def test_one_prompt_has_marks_and_no_intervals(watched, fronts, by_prompt, tmp_path):
     page = opened(watched, written(tmp_path, part(fronts, by_prompt.query("prompt_id == 'p00000'"))))
     page.get_by_label("95% intervals").check()
