@@ -22,6 +22,10 @@ window.ddpoParts ??= (() => {
   const short = (number) => String(Number(number.toPrecision(4)));
   const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
+  // The mark of an arm, as `parts.arm_look` describes it; its name stands beside it.
+  const sign = (arm) => svg("svg", { class: "ddpo-sign", viewBox: "-0.75 -0.75 1.5 1.5", "aria-hidden": "true", style: `--arm: ${arm.colour}` },
+    svg("path", { d: arm.mark }));
+
   async function inflate(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
@@ -35,19 +39,19 @@ window.ddpoParts ??= (() => {
 
   const add = (name, draw) => { drawings[name] = draw; };
 
-  // Draws a part where its figure stands; the still form is then for print alone.
+  // Draws a part where its figure stands; the still form is then for print alone. It stays if the drawing fails.
   async function open(figure) {
     const root = figure.querySelector(".ddpo-part");
     try {
       const coded = figure.querySelector('script[type="application/gzip;base64"]').textContent;
       const data = JSON.parse(await inflate(Uint8Array.from(atob(coded), (character) => character.charCodeAt(0))));
-      figure.classList.add("ddpo-open");
       drawings[figure.dataset.part](root, data);
+      figure.classList.add("ddpo-open");
     } catch (error) {
       root.textContent = `This part could not be drawn: ${error.message}`;
       throw error;
     }
   }
 
-  return { make, svg, count, short, plural, inflate, download, add, open };
+  return { make, svg, sign, count, short, plural, inflate, download, add, open };
 })();

@@ -13,22 +13,20 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from ddpo_lib.report import figures
+
 LIBRARY = Path(__file__).with_name("parts.js")
-MAP = Path(__file__).with_name("deviation_map.js")
 LOOK = Path(__file__).with_name("interactive.css")
+MAP = Path(__file__).with_name("deviation_map.js")
 LABORATORY = Path(__file__).with_name("laboratory.js")
 WEIGHTING = Path(__file__).with_name("weighting.js")
 COUNTED = Path(__file__).with_name("counted_spaces.js")
 POWER = Path(__file__).with_name("power.js")
-FILES = (
-    LIBRARY,
-    LOOK,
-    MAP,
-    LABORATORY,
-    WEIGHTING,
-    COUNTED,
-    POWER,
-)  # one constant a file: an edit of the file makes the book stale
+MODES = Path(__file__).with_name("modes_through_training.js")
+PLANE = Path(__file__).with_name("quality_plane.js")
+READER = Path(__file__).with_name("story_reader.js")
+# one constant a file, so that an edit of the file makes the book stale
+FILES = (LIBRARY, LOOK, MAP, LABORATORY, WEIGHTING, COUNTED, POWER, MODES, PLANE, READER)
 START = """
 (() => {
   const figure = document.currentScript.closest("figure");
@@ -70,6 +68,11 @@ def part(name: str, data: bytes | dict, *, still: str, caption: str = "", script
 def pack(data: dict) -> bytes:
     """JSON, compressed; the same data give the same bytes."""
     return gzip.compress(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def arm_look(arm: str) -> dict[str, str]:
+    """An arm in the data of a part: its `name`, its `colour` and its `mark`, an SVG path; as in the book's figures."""
+    return {"name": figures.name(arm), "colour": figures.colour(arm), "mark": figures.outline(arm)}
 
 
 def assets() -> dict[str, bytes]:

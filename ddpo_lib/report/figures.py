@@ -13,6 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
 
 from ddpo_lib.profiles.wording import interval as interval  # these three too for notebooks, as `wording.interval`
 from ddpo_lib.profiles.wording import name as name
@@ -40,6 +43,7 @@ MARKUP = re.compile(  # signs of what `say` shows as it is written: it could loa
     r"[$\\]|!(?=\[)|\](?=[(\[:])|`{3,}|~{3,}|:{3,}|\+{3,}|\{(?!doc\}`[\w/-]+`)(?=[\w+:-]{1,36}\}`)"
     r"|(?<![^\n])%|(?<![^\n])\((?=[^)\n]*\)=)"
 )
+STROKES = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}  # matplotlib's codes -> SVG's
 VECTOR_MARKS = 5_000  # more marks are drawn as pixels, since a browser draws many vector marks slowly
 
 
@@ -50,6 +54,16 @@ def colour(arm: str) -> str:
 def mark(arm: str) -> str:
     method, _, space = arm.partition("-")
     return ASKED_MARKS.get(arm) or MARKS.get(space) or PLAIN_MARKS.get(method, "o")
+
+
+def outline(arm: str) -> str:
+    """The mark of an arm as the `d` of an SVG path around the origin, about 1 wide."""
+    style = MarkerStyle(mark(arm))
+    drawn = style.get_path().transformed(style.get_transform() + Affine2D().scale(1, -1))  # in SVG, y points down
+    return "".join(
+        "Z" if code == Path.CLOSEPOLY else STROKES[code] + " ".join(f"{number:.3f}" for number in points)
+        for points, code in drawn.iter_segments()
+    )
 
 
 def quality_name(report: dict) -> str:
@@ -170,12 +184,17 @@ def people_first(who: str) -> tuple[bool, bool, str]:
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
     """Display stories side by side, each below a line of facts; all texts are escaped."""
-    cards = []
+    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    display(HTML(f"<figure>{cards(items)}{note}</figure>"))
+
+
+def cards(items: list[tuple[str, str]]) -> str:
+    """Stories side by side as HTML, each below a line of facts; all texts are escaped."""
+    made = []
     for facts, text in items:
         paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines() if line.strip())
-        cards.append(f'<div class="ddpo-story"><div class="ddpo-facts">{html.escape(facts)}</div>{paragraphs}</div>')
-    note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    display(HTML(f'<figure><div class="ddpo-stories">{"".join(cards)}</div>{note}</figure>'))
+        made.append(f'<div class="ddpo-story"><div class="ddpo-facts">{html.escape(facts)}</div>{paragraphs}</div>')
+    return f'<div class="ddpo-stories">{"".join(made)}</div>'
 
 
 def say(text: str, place: DisplayHandle | None = None) -> None:
