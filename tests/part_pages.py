@@ -1,45 +1,58 @@
-"""Pages with parts of the book as readers get them: the theme's style sheets, a part, and how well it can be seen."""
+"""Pages with parts as the book has them: the theme's style sheets, the parts' files, and how well they can be seen."""
 
-import importlib.util
+import base64
+import gzip
+import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from browser import Watched
 
 from ddpo_lib.interactive import parts
 
-PROJECT = Path(__file__).parents[1]
-PATIENCE = 120_000  # ms; a machine with other work draws a page slowly
-CONTRAST = """root => {
-  const colour = text => {
-    const numbers = text.match(/[\\d.]+/g).map(Number);
-    return { rgb: numbers.slice(0, 3), alpha: numbers[3] ?? 1 };
+BOOK_LOOK = Path(__file__).parents[1] / "book" / "_static" / "book.css"
+THEMES = ("pydata_sphinx_theme", "sphinx_book_theme")
+GRAPHICS = {  # selector -> the property with its colour
+    ".ddpo-sign path, .ddpo-mark > path": "fill",
+    "polyline, .ddpo-ends, .ddpo-here": "stroke",
+    ".ddpo-before, li:not(.ddpo-rare) .ddpo-bar": "backgroundColor",
+    "select, button": "borderTopColor",
+}
+CONTRASTS = """(root, graphics) => {
+  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const luminance = (colours) => {
+    for (const colour of colours) { pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1); }
+    const [red, green, blue] = [...pixel.getImageData(0, 0, 1, 1).data].map((value) => linear(value / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
-  const light = rgb => {
-    const [r, g, b] = rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const { rgb, alpha } = colour(getComputedStyle(at).backgroundColor);
-      if (alpha === 1) return rgb;
-    }
-    return [255, 255, 255];
+  const grounds = (element) =>
+    (element ? [...grounds(element.parentElement), getComputedStyle(element).backgroundColor] : ["white"]);
+  const ratio = (colour, under) => {
+    const [a, b] = [luminance([...under, colour]), luminance(under)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   };
   const found = [];
-  for (const element of document.querySelectorAll(`${root}, ${root} *`)) {
-    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-    const field = ["INPUT", "SELECT", "TEXTAREA"].includes(element.tagName) && element.type !== "range";
-    if (!(own || field) || !element.getClientRects().length) continue;
-    if (element.tagName === "OPTION" || element.disabled) continue;
-    const look = getComputedStyle(element);
-    const [a, b] = [element.closest("svg") ? look.fill : look.color].map(text => light(colour(text).rgb))
-      .concat(light(ground(element))).sort((x, y) => y - x);
-    found.push([(a + 0.05) / (b + 0.05), element.tagName, element.textContent.slice(0, 40)]);
+  for (const element of root.querySelectorAll("*")) {
+    const look = getComputedStyle(element), parent = grounds(element.parentElement);
+    if (!element.getClientRects().length || element.disabled) continue;
+    const field = element.matches("select, textarea, input:not([type=range])");
+    if (field || [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) {
+      const inSvg = element instanceof SVGElement;
+      const contrast = ratio(inSvg ? look.fill : look.color, grounds(element));
+      found.push({ what: element.textContent, kind: "text", contrast });
+    }
+    for (const [selector, property] of Object.entries(graphics)) {
+      if (!element.matches(selector)) continue;
+      found.push({ what: selector, kind: "graphic", contrast: ratio(look[property], parent) });
+    }
   }
-  return found.sort((x, y) => x[0] - y[0]);
+  return found;
 }"""
-NAMELESS = """root => [...document.querySelectorAll(
-  `${root} :is(input, select, textarea, button, [tabindex="0"])`)].filter(element => element.getClientRects().length
+NAMELESS = """() => [...document.querySelectorAll(
+  ".ddpo-part :is(input, select, textarea, button, [tabindex='0'])")].filter(element => element.getClientRects().length
   && !(element.getAttribute("aria-label") || element.labels?.[0]?.textContent.trim() || element.textContent.trim()))
   .map(element => element.outerHTML.slice(0, 90))"""
 FOCUS = """() => {
@@ -48,51 +61,63 @@ FOCUS = """() => {
   if (ring) return parseFloat(getComputedStyle(ring).strokeWidth);
   return look.outlineStyle === "none" ? 0 : parseFloat(look.outlineWidth);
 }"""
-
-
-def _theme() -> dict[str, bytes]:
-    """The style sheets of the book's theme and of the book, by name, in the order in which pages load them."""
-    themes = {}
-    for package in ("pydata_sphinx_theme", "sphinx_book_theme"):
-        folder = Path(importlib.util.find_spec(package).origin).parent / "theme" / package / "static" / "styles"
-        themes |= {file.name: file.read_bytes() for file in [folder / f"{package.replace('_', '-')}.css"]}
-    return themes | {"book.css": (PROJECT / "book" / "_static" / "book.css").read_bytes()}
+LEAST = {"text": 4.5, "graphic": 3.0}  # WCAG 2.2, level AA
 
 
 def written(folder: Path, *pieces: str) -> Path:
     """A page with these parts in the book's theme, beside a `_static/`."""
-    (folder / "_static").mkdir()
-    sheets = _theme()
-    for name, content in (parts.assets() | sheets).items():
-        (folder / "_static" / name).write_bytes(content)
-    links = "".join(f'<link rel="stylesheet" href="_static/{name}">' for name in [*sheets, parts.LOOK.name])
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A part</title>'
+    static = folder / "_static"
+    static.mkdir(parents=True)
+    for name, content in parts.assets().items():
+        (static / name).write_bytes(content)
+    (static / BOOK_LOOK.name).write_bytes(BOOK_LOOK.read_bytes())
+    names = [BOOK_LOOK.name, "interactive.css"]
+    for package in reversed(THEMES):
+        found = find_spec(package)
+        if found is None:
+            pytest.skip(f"{package} is not installed; the book's pages have its style sheets")
+        sheet = next(Path(found.origin).parent.glob(f"theme/*/static/styles/{package.replace('_', '-')}.css"))
+        (static / sheet.name).write_bytes(sheet.read_bytes())
+        names.insert(0, sheet.name)
+    links = "".join(f'<link rel="stylesheet" href="_static/{name}">' for name in names)
+    head = (
+        '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Parts</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">{links}'
-        f'</head><body><main style="padding: 0 10px">{"".join(pieces)}</main></body></html>',
-        encoding="utf-8",
+        "</head>"
     )
+    (folder / "page.html").write_text(f"{head}<body><main>{''.join(pieces)}</main></body></html>", encoding="utf-8")
     return folder / "page.html"
 
 
-def opened(browser, place: Path, root: str, **context) -> tuple[Watched, object]:
-    """A page whose part `root` has been drawn."""
-    watched = Watched(browser, **context)
-    watched.page.set_default_timeout(PATIENCE)
+def opened(watched: Watched, place: Path):
+    """The page, once all its parts are drawn."""
+    watched.page.set_default_timeout(120_000)  # milliseconds; beside other work, a browser draws slowly
     page = watched.open(place)
-    page.wait_for_selector(f"{root} [role=status]", state="attached")
-    page.wait_for_function("root => document.querySelector(`${root} [role=status]`).textContent", arg=root)
-    return watched, page
+    page.wait_for_function("() => [...document.querySelectorAll('.ddpo-part')].every(part => part.children.length)")
+    return page
 
 
-def is_well_seen(page, root: str) -> None:
-    """Assert that each text has the contrast of WCAG AA in light and in dark, and that each control has a name."""
-    assert page.evaluate(NAMELESS, root) == []
+def unpacked(part: str) -> dict:
+    """The data in the HTML of a part."""
+    coded = re.search(r'<script type="application/gzip;base64">([^<]*)</script>', part).group(1)
+    return json.loads(gzip.decompress(base64.b64decode(coded)))
+
+
+def too_faint(page) -> list[dict]:
+    """Texts and marks of the page's parts that have too little contrast, in light and in dark."""
+    faint = []
     for theme in ("light", "dark"):
-        page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-        page.wait_for_timeout(300)  # the theme's colours change slowly
-        seen = page.evaluate(CONTRAST, root)
-        assert len(seen) > 20 and seen[0][0] >= 4.5, (theme, seen[:3])
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        page.wait_for_timeout(700)  # transitions
+        found = page.locator(".ddpo-part").evaluate(CONTRASTS, GRAPHICS)
+        assert {each["kind"] for each in found} == {"text", "graphic"}
+        faint += [each | {"theme": theme} for each in found if each["contrast"] < LEAST[each["kind"]]]
+    return faint
+
+
+def nameless(page) -> list[str]:
+    """The controls of the page's parts that have no name."""
+    return page.evaluate(NAMELESS)
 
 
 def focus_width(page) -> float:

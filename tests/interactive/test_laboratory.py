@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from part_pages import focus_width, is_well_seen, opened, written
+from browser import Watched
+from part_pages import focus_width, nameless, opened, too_faint, written
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.deviation import mean_distance, weights
@@ -57,7 +58,8 @@ def place(tmp_path_factory):
 @pytest.fixture
 def page(browser, place):
     """The laboratory, drawn; afterwards nothing was asked of a network, nothing went wrong, no text ran."""
-    watched, page = opened(browser, place, ROOT)
+    watched = Watched(browser)
+    page = opened(watched, place)
     yield page
     assert watched.outside() == [] and watched.errors == []
     assert page.evaluate("window.pwned") is None
@@ -248,7 +250,8 @@ def test_a_click_moves_the_chosen_dot(page):
 
 
 def test_a_finger_moves_a_dot_and_scrolls_the_page_elsewhere(browser, place):
-    watched, page = opened(browser, place, ROOT, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    watched = Watched(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = opened(watched, place)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     dot(page, "D").scroll_into_view_if_needed()
     x, y = middle(page, "D")
@@ -374,14 +377,14 @@ def test_texts_are_shown_as_they_were_written(page):
 
 def test_it_is_well_seen_in_light_and_dark(page):
     page.get_by_label("Spaces").select_option("both")
-    is_well_seen(page, ROOT)
+    assert nameless(page) == too_faint(page) == []
     page.get_by_role("button", name="The same words").click()
-    is_well_seen(page, ROOT)
+    assert nameless(page) == too_faint(page) == []
 
 
 def test_dots_glide_only_where_motion_is_welcome(browser, place):
     for wish, seconds in (("reduce", "0s"), ("no-preference", "0.35s")):
-        _, page = opened(browser, place, ROOT, reduced_motion=wish)
+        page = opened(Watched(browser, reduced_motion=wish), place)
         click = (
             "e => { e.click(); return getComputedStyle(document.querySelector('.ddpo-lab-dot')).transitionDuration; }"
         )

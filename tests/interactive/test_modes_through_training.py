@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Watched
+from part_pages import opened, too_faint, unpacked, written
 from scipy import stats
-from themed_pages import opened, too_faint, unpacked, written
 
 from ddpo_lib.interactive import modes_through_training
 from ddpo_lib.report import figures

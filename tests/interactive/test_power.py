@@ -3,11 +3,13 @@
 import json
 import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from part_pages import PROJECT, focus_width, is_well_seen, opened, written
+from browser import Watched
+from part_pages import focus_width, nameless, opened, too_faint, written
 from scipy.stats import chi2, t
 
 from ddpo_lib.evaluation.compare_arms import HEADLINE
@@ -16,7 +18,7 @@ from ddpo_lib.evaluation.sharpness import Cost, costs_of, project, variances
 from ddpo_lib.interactive import power as calculator
 
 ROOT = ".ddpo-power"
-KEPT = PROJECT / "results" / "embedded"
+KEPT = Path(__file__).parents[2] / "results" / "embedded"
 ARM, AGAINST, CONFIDENCE = "ddpo-both", "dpo", 0.95
 HALVES = "[...document.querySelectorAll('[data-half]')].map(cell => parseFloat(cell.dataset.half))"
 
@@ -58,7 +60,8 @@ def place(tmp_path_factory, found, cost, results, claims):
 @pytest.fixture
 def page(browser, place):
     """The calculator, drawn; afterwards nothing was asked of a network and nothing went wrong."""
-    watched, page = opened(browser, place, ROOT)
+    watched = Watched(browser)
+    page = opened(watched, place)
     yield page
     assert watched.outside() == [] and watched.errors == []
     page.context.close()
@@ -213,7 +216,8 @@ def test_the_keyboard_alone_changes_everything(page, here):
 
 
 def test_a_finger_works_and_nothing_is_wider_than_a_phone(browser, place, here):
-    watched, page = opened(browser, place, ROOT, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    watched = Watched(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = opened(watched, place)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     slider = page.get_by_label("Training seeds, slider")
     box = slider.bounding_box()
@@ -226,7 +230,7 @@ def test_a_finger_works_and_nothing_is_wider_than_a_phone(browser, place, here):
 
 
 def test_it_is_well_seen_in_light_and_dark(page):
-    is_well_seen(page, ROOT)
+    assert nameless(page) == too_faint(page) == []
 
 
 def test_print_and_readers_without_scripts_get_the_numbers_of_this_run(page, found, here, claims):

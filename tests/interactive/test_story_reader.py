@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Watched
+from part_pages import opened, too_faint, unpacked, written
 from report.test_hostile import HOSTILE, Tags
-from themed_pages import opened, too_faint, unpacked, written
 
 from ddpo_lib.interactive import story_reader
 from ddpo_lib.report import figures
