@@ -58,7 +58,8 @@ def checkout(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("checkout")
     for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow", "results"):
         shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
-    shutil.copy(PROJECT / "_config.yml", place)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(PROJECT / name, place)
     share_made_once(place.parent / HOME / ".cache")
     return place
 

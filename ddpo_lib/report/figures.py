@@ -1,12 +1,15 @@
 """One style for every chapter: each arm has one colour and one mark, and each figure has alternative text.
 
-The functions are for notebooks and display their result.
+The functions are for notebooks and display their result. Figures and tables are numbered and carry their data and
+their source (`sources`); `figures.chapter` comes before the first of them.
 """
 
 import base64
 import html
 import io
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -17,6 +20,14 @@ from IPython.display import HTML, DisplayHandle, Markdown, display
 from ddpo_lib.profiles.wording import interval as interval  # these three too for notebooks, as `wording.interval`
 from ddpo_lib.profiles.wording import name as name
 from ddpo_lib.profiles.wording import p_value as p_value
+from ddpo_lib.report.sources import Source, reserve, source
+from ddpo_lib.report.sources import chapter as chapter
+from ddpo_lib.report.sources import estimate as estimate
+from ddpo_lib.report.sources import estimated as estimated
+from ddpo_lib.report.sources import limits as limits
+from ddpo_lib.report.sources import number as number
+from ddpo_lib.report.sources import probability as probability
+from ddpo_lib.report.sources import ref as ref
 
 # Okabe and Ito's palette, suitable for colour-blind readers; marks distinguish the spaces without colour.
 COLOURS = {
@@ -89,34 +100,91 @@ def use_style() -> None:
     )
 
 
-def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
-    """Display a figure as SVG, with alternative text that states the finding and a caption that explains the figure."""
+def show(
+    figure: plt.Figure,
+    *,
+    name: str,
+    alt: str,
+    caption: str,
+    data: pd.DataFrame,
+    of: Iterable[str | Path] | None = None,
+    on: str | None = None,
+    fold: str = "",
+) -> None:
+    """Display a figure as SVG, with its number, its data and its source.
+
+    Args:
+        figure: is closed.
+        alt: alternative text, which states the finding.
+        caption: explains the figure.
+        name, data, of, on: as in `sources.source`.
+        fold: if given, the figure is folded below this text.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    data = base64.b64encode(buffer.getvalue().encode()).decode()
-    image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-    _framed(image, caption)
+    picture = base64.b64encode(buffer.getvalue().encode()).decode()
+    image = f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{picture}">'
+    framed = _framed(image, caption, source("figure", name, data, of, on))
+    _put(HTML(f"<details><summary>{html.escape(fold)}</summary>{framed}</details>" if fold else framed), None)
 
 
-def later() -> DisplayHandle:
-    """Reserve a place on the page for a sentence or table whose numbers are computed further down; return the place."""
+def show_part(
+    part: str, *, name: str, data: pd.DataFrame, of: Iterable[str | Path] | None = None, on: str | None = None
+) -> None:
+    """Display a part of a page that readers change (`interactive.parts`), numbered as a figure, with data and source.
+
+    Args:
+        part: a `figure` element in HTML.
+        name, data, of, on: as in `sources.source`.
+    """
+    about = source("figure", name, data, of, on)
+    inside, end, after = part.replace("<figure", _opening(about), 1).rpartition("</figure>")
+    before, tag, note = inside.rpartition("<figcaption>")
+    inside = f"{before}{tag}<b>{about.number}.</b> {note}" if tag else inside
+    _put(HTML(f"{inside}{about.fold}{end}{after}"), None)
+
+
+def later(table: str | None = None) -> DisplayHandle:
+    """Reserve a place for a sentence, or for a `table` of that name, whose numbers are computed further down."""
+    if table:
+        reserve("table", table)
     return display(HTML(""), display_id=True)
 
 
-def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), place: DisplayHandle | None = None) -> None:
-    """Display a table that scrolls on a phone; columns in `text` are aligned left, the others right.
+def table(
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    caption: str,
+    text: tuple[str, ...] = (),
+    data: pd.DataFrame | None = None,
+    of: Iterable[str | Path] | None = None,
+    on: str | None = None,
+    place: DisplayHandle | None = None,
+) -> None:
+    """Display a table that scrolls on a phone, with its number, its data and its source.
 
-    Cells are strings, shown unchanged; they are escaped. With `place`, the table appears at a place of `later`.
+    Args:
+        frame: its cells are texts, shown as they are, or `estimated` and `number`, whose digits are all in the data.
+        data: in place of the frame, if its texts leave out digits.
+        caption: explains the table.
+        text: the columns that are aligned left; the others are aligned right.
+        name, of, on: as in `sources.source`.
+        place: of `later`, where the table appears instead of here.
     """
+    about = source("table", name, frame if data is None else data, of, on)
+    _put(HTML(_framed(_grid(frame, text), caption, about)), place)
+
+
+def _grid(frame: pd.DataFrame, text: tuple[str, ...]) -> str:
     head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
     rows = [
         "".join(f"<td{_side(c, text)}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
         for row in frame.itertuples(index=False)
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    _framed(grid, caption, place)
+    return f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
@@ -204,11 +272,6 @@ def space_name(model: str) -> str:
     return SPACE_NAMES.get(model, model)
 
 
-def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
-    """A value of a row of findings with its interval (`name`, `name_low`, `name_high`), in the form of `interval`."""
-    return interval({"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}, digits, sign)
-
-
 def provenance(run, artifacts: list[str]) -> None:
     """The footer of a chapter: its artifacts, where each was made, and how long that took."""
     rows = []
@@ -219,15 +282,19 @@ def provenance(run, artifacts: list[str]) -> None:
         made = {"artifact": artifact, "made on": m["made"], "seconds": f"{m['seconds']:.0f}", "machine": machine}
         rows.append(made | {"commit": m["commit"] or "", "key": m["key"][:12]})
     versions = ", ".join(f"{package} {version}" for package, version in m["versions"].items())
-    table(
-        pd.DataFrame(rows), caption=f"Provenance. {versions}.", text=("artifact", "made on", "machine", "commit", "key")
-    )
+    grid = _grid(pd.DataFrame(rows), text=("artifact", "made on", "machine", "commit", "key"))
+    _put(HTML(_framed(grid, f"Provenance. {versions}.", None)), None)
 
 
-def _framed(content: str, caption: str, place: DisplayHandle | None = None) -> None:
-    caption = html.escape(caption)
-    framed = f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'
-    _put(HTML(framed), place)
+def _framed(content: str, caption: str, about: Source | None) -> str:
+    """A figure element around an image or a table, with its number and its fold if it has a source."""
+    note = (f"<b>{about.number}.</b> " if about else "") + html.escape(caption)
+    start = f'{_opening(about) if about else "<figure"}><div class="ddpo-scroll">{content}</div>'
+    return f"{start}<figcaption>{note}</figcaption>{about.fold if about else ''}</figure>"
+
+
+def _opening(about: Source) -> str:
+    return f'<figure id="{about.anchor}" data-number="{about.number}"'
 
 
 def _put(content: HTML | Markdown, place: DisplayHandle | None) -> None:
