@@ -22,6 +22,7 @@ from ddpo_lib.profiles.wording import name as name
 from ddpo_lib.profiles.wording import p_value as p_value
 from ddpo_lib.report.sources import Source, reserve, source
 from ddpo_lib.report.sources import chapter as chapter
+from ddpo_lib.report.sources import ends as ends
 from ddpo_lib.report.sources import estimate as estimate
 from ddpo_lib.report.sources import estimated as estimated
 from ddpo_lib.report.sources import limits as limits
@@ -178,9 +179,10 @@ def table(
 
 
 def _grid(frame: pd.DataFrame, text: tuple[str, ...]) -> str:
-    head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
+    side = {column: ' class="left"' if column in text else "" for column in frame.columns}
+    head = "".join(f"<th{side[c]}>{html.escape(str(c))}</th>" for c in frame.columns)
     rows = [
-        "".join(f"<td{_side(c, text)}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
+        "".join(f"<td{side[c]}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
         for row in frame.itertuples(index=False)
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -257,11 +259,6 @@ def inert(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def ends(values: dict) -> tuple[float, float]:
-    """The ends of an interval for a drawing; NaN, which is not drawn, if there is none."""
-    return tuple(np.nan if values[end] is None else values[end] for end in ("low", "high"))
-
-
 def count(number: int, noun: str) -> str:
     """A number and its noun for a sentence: `one seed`, `6 seeds`."""
     return f"one {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -299,7 +296,3 @@ def _opening(about: Source) -> str:
 
 def _put(content: HTML | Markdown, place: DisplayHandle | None) -> None:
     place.update(content) if place else display(content)
-
-
-def _side(column: str, text: tuple[str, ...]) -> str:
-    return ' class="left"' if column in text else ""

@@ -7,6 +7,7 @@ book writes them to files (`take_out_data`).
 
 import base64
 import html
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ def estimated(values: dict, digits: int = 3, sign: bool = False) -> Cell:
 def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
     """A value of a row of findings with its interval (`name`, `name_low`, `name_high`), in the form of `interval`."""
     return interval(limits(row, name), digits, sign)
+
+
+def ends(values: dict) -> tuple[float, float]:
+    """The ends of an interval for a drawing; NaN, which is not drawn, if there is none."""
+    return tuple(math.nan if values[end] is None else values[end] for end in ("low", "high"))
 
 
 def limits(row: dict, name: str) -> dict:
