@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from browser import Watched, drawn, hovered, shown
 from conftest import share_made_once
+from numbered import check_page
 from test_human_eval import SIZES, write_answers, write_run
 from test_judge import Reader, longest_and_most_varied
 
@@ -25,6 +26,7 @@ from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.measures.table import MEASURES
 from ddpo_lib.people.human_eval import prepare
 from ddpo_lib.people.judge import judge_study
+from ddpo_lib.profiles import wording
 from ddpo_lib.runs.pipeline import CHAPTERS
 from ddpo_lib.sampling.server import Server
 
@@ -58,7 +60,8 @@ def checkout(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("checkout")
     for name in ("ddpo_lib", "notebooks", "book", "benchmarks", "workflow", "results"):
         shutil.copytree(PROJECT / name, place / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
-    shutil.copy(PROJECT / "_config.yml", place)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(PROJECT / name, place)
     share_made_once(place.parent / HOME / ".cache")
     return place
 
@@ -173,7 +176,41 @@ def test_every_page_has_its_figures_with_words_and_no_traceback(built):
                 assert len(image["alt"]) > 40, page.name
     training = _Page()
     training.feed((built.parent / "02-training.html").read_text(encoding="utf-8"))
-    assert sum("ddpo-figure" in (image.get("class") or "") for image in training.images) == 4
+    assert sum("ddpo-figure" in (image.get("class") or "") for image in training.images) == 5
+
+
+def test_every_figure_and_table_has_its_number_its_data_and_its_source(built, checkout):
+    found = {stem: check_page(built.parent / f"{stem}.html") for stem in CHAPTERS}
+    assert sum(map(len, found.values())) > 90
+    run = checkout / "runs" / "smoke"
+    results = json.loads((run / "evaluation" / "results.json").read_text())
+    of_training = {one.anchor: one for one in found["02-training"]}
+    drawn = of_training["figure-differences"].table()
+    assert len(drawn) == 3 * len(STEPS[1:])
+    tabled = of_training["table-differences"].table()
+    change = results["differences"]["ddpo-both"]["semantic"]
+    wanted = [change["mean"], change["low"], change["high"]]
+    both = drawn[(drawn["arm"] == "DDPO-both") & (drawn["measure"] == "semantic")]
+    assert both.iloc[0, 3:6].tolist() == wanted
+    columns = ["semantic", "semantic, lower end", "semantic, upper end"]
+    assert tabled.loc[tabled["arm"] == "DDPO-both", columns].iloc[0].tolist() == wanted
+    entries = of_training["figure-all-logs"].table()
+    for arm in STEPS[1:]:
+        log = json.loads((run / f"arm-{arm}" / "log.json").read_text())
+        losses = entries.loc[entries["arm"] == wording.name(arm), "loss"].tolist()
+        assert losses == [entry["loss"] for entry in log if "loss" in entry]
+    (of_map,) = (one for one in found["01-deviation-analysis"] if one.anchor == "figure-map")
+    points = pd.read_parquet(run / "maps" / "points.parquet")
+    assert of_map.table()["deviation semantic"].tolist() == points["deviation semantic"].tolist()
+    assert not {"text", "prompt"} & set(of_map.table().columns)  # other people's words stay on the page
+
+
+def test_every_page_ends_with_its_source_and_how_to_cite_it(built):
+    for page in built.parent.glob("*.html"):
+        if page.name != "index.html":  # which leads to the first page
+            text = page.read_text(encoding="utf-8")
+            assert text.count("The numbers are those of your run of ") == 1, page.name
+            assert text.count("arXiv:2503.17126. The file CITATION.cff has both.") == 1, page.name
 
 
 def test_the_chapter_on_people_has_their_answers_and_a_models_apart(built):

@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.interactive.parts import LIBRARY, LOOK, MAP, pack, part
-from ddpo_lib.report.figures import map_marks, people_first
+from ddpo_lib.report.explore import map_marks, people_first
 
 MOST_POINTS = 10_000  # with this many, a browser still responds at once
 PAGE_BYTES = 5_000_000  # limit for a map's data in a page

@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ddpo_lib.base.extras import require
+from ddpo_lib.report.sources import resolve, take_out_data
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
 SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
@@ -33,6 +34,7 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
 
     Raises:
         papermill.PapermillExecutionError: a cell failed; the notebook with the traceback stays in `folder`.
+        ValueError: two figures have one anchor, or the prose refers to a figure that is not there.
     """
     import jupytext
     import nbformat
@@ -61,12 +63,18 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     done.metadata.pop(
         "widgets", None
     )  # drops progress bars: they need a kernel, and would load scripts from the network
+    resolve(done)
     nbformat.write(done, executed)
     return executed
 
 
 def build(
-    project: Path, executed: list[Path], folder: Path, assets: dict[str, bytes], announcement: str | None = None
+    project: Path,
+    executed: list[Path],
+    folder: Path,
+    assets: dict[str, bytes],
+    announcement: str | None = None,
+    footer: str = "",
 ) -> None:
     """Build the HTML from prose pages and executed notebooks; any warning is an error.
 
@@ -76,18 +84,23 @@ def build(
         folder: the pages are written to its `_build/html`.
         assets: files for `_static/`, by name. Every page loads the style sheets; no page loads a script by itself.
         announcement: HTML that every page shows at its top.
+        footer: HTML that every page shows at its end.
 
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
     """
+    import nbformat
     import yaml
 
     require("jupyter_book")
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source, ignore=shutil.ignore_patterns("_build"))
+    data = {}
     for notebook in executed:
-        shutil.copy(notebook, source)
+        read = nbformat.read(notebook, as_version=4)
+        data |= take_out_data(read, notebook.stem)
+        nbformat.write(read, source / notebook.name)
     parts = [path.read_text(encoding="utf-8") for path in benchmark_files(project)]
     (source / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
     for name in [name for name in assets if name.endswith(".css")]:
@@ -100,14 +113,16 @@ def build(
         "--keep-going",
     ]
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
-    config["sphinx"]["config"]["html_theme_options"]["announcement"] = announcement or ""  # it replaces that of `html`
+    options = config["sphinx"]["config"]["html_theme_options"]  # they replace those of `html`
+    options |= {"announcement": announcement or "", "extra_footer": footer}
     (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command += ["--config", str(folder / "_config.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
     if done.returncode:
         raise RuntimeError(f"the book was not built:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     static = folder / "_build" / "html" / "_static"
-    for name, content in assets.items():  # after the build, which would load every script of its source on every page
+    for name, content in (assets | data).items():  # after the build, which would load every script on every page
+        (static / name).parent.mkdir(parents=True, exist_ok=True)
         (static / name).write_bytes(content)
     trim(static)
     for notebook in (folder / "_build" / "html" / "_sources").glob("*.ipynb"):

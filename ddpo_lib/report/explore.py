@@ -1,10 +1,12 @@
-"""A corpus and samples -> the table of a map: each response's deviation, and its places in the plane.
+"""A corpus and samples -> the table of a map, with each response's deviation and places in the plane, and its picture.
 
 A map is fitted to the corpus's responses. Samples of models are then placed in it, without changing it.
 """
 
 import warnings
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
@@ -12,9 +14,13 @@ from joblib.externals.loky import get_reusable_executor
 
 from ddpo_lib.base.run_folder import threads
 from ddpo_lib.deviation.distances import mean_distance
+from ddpo_lib.report.figures import COLOURS, mark, name
 from ddpo_lib.report.layout import lay_out, lay_out_groups
 
 MOST = 10_000  # most responses of the corpus on a map
+MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # for arms; circles are the corpus
+SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
+VECTOR_MARKS = 5_000  # more marks are drawn as pixels, since a browser draws many vector marks slowly
 SEVERAL = 4000  # from this number of responses on, spaces are laid out in parallel; starting a process takes seconds
 
 
@@ -103,3 +109,62 @@ def _lay_out_spaces(vectors: dict[str, np.ndarray], later: dict[str, np.ndarray]
     if processes > 1:  # joblib keeps its processes and their memory for five minutes, and a child process waits for it
         get_reusable_executor().shutdown()
     return list(zip(done[::2], done[1::2], strict=True))
+
+
+def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
+    """The mark of each split or arm on a map, and whether it is open. All are different as long as there are marks.
+
+    Circles are the corpus, and open circles its held-out part. An arm has its usual mark, or another if that is in use.
+    """
+    given = {"train": ("o", False), "test": ("o", True)}
+    free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
+    for arm in sorted(set(names) - set(given), key=lambda arm: (mark(arm) not in MAP_MARKS, names.index(arm))):
+        given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
+        if len(free) > 1:
+            free.remove(given[arm])
+    return {arm: given[arm] for arm in names}
+
+
+def people_first(who: str) -> tuple[bool, bool, str]:
+    """A sort key: the corpus's training split, its held-out split, then arms by name."""
+    return who not in SPLIT_NAMES, who != "train", who
+
+
+def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
+    """Draw responses at their places in a space's map; with `own`, in the map of their own prompt.
+
+    Colour shows the deviation, size the score, and the mark the split or arm of a response.
+
+    Args:
+        axes: to draw on.
+        points: of `explore.make_points`.
+        space: the name of one of its spaces.
+        own: whether to draw the map of a single prompt; all points are then of that prompt.
+    """
+    x, y = (f"{'prompt ' if own else ''}{axis} {space}" for axis in "xy")
+    score = points["score"]
+    span = score.max() - score.min()
+    size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
+    most = 110 if own else float(np.clip(40_000 / len(points), 6, 60))
+    deviation = points[f"deviation {space}"]
+    palette = mpl.colormaps["cividis"].with_extremes(bad=COLOURS["gold"])  # a response alone under its prompt
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), palette)
+    for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
+        rows = points[points["who"] == who]
+        painted = colours.to_rgba(rows[f"deviation {space}"])
+        axes.scatter(
+            rows[x],
+            rows[y],
+            s=most * size[rows.index],
+            facecolors="none" if is_open else painted,
+            edgecolors=painted,
+            linewidths=1.1 if is_open else 0,
+            marker=sign,
+            label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
+            rasterized=len(points) > VECTOR_MARKS,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.figure.colorbar(colours, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")

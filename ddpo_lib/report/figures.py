@@ -1,25 +1,36 @@
 """One style for every chapter: each arm has one colour and one mark, and each figure has alternative text.
 
-The functions are for notebooks and display their result.
+The functions are for notebooks and display their result. Figures and tables are numbered and carry their data and
+their source (`sources`); `figures.chapter` comes before the first of them.
 """
 
 import base64
 import html
 import io
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Markdown, display
 from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
+from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D
 
 from ddpo_lib.profiles.wording import interval as interval  # these three too for notebooks, as `wording.interval`
 from ddpo_lib.profiles.wording import name as name
 from ddpo_lib.profiles.wording import p_value as p_value
+from ddpo_lib.report.sources import Source, reserve, source
+from ddpo_lib.report.sources import chapter as chapter
+from ddpo_lib.report.sources import ends as ends
+from ddpo_lib.report.sources import estimate as estimate
+from ddpo_lib.report.sources import estimated as estimated
+from ddpo_lib.report.sources import limits as limits
+from ddpo_lib.report.sources import number as number
+from ddpo_lib.report.sources import probability as probability
+from ddpo_lib.report.sources import ref as ref
 
 # Okabe and Ito's palette, suitable for colour-blind readers; marks distinguish the spaces without colour.
 COLOURS = {
@@ -37,14 +48,16 @@ MARKS = {"semantic": "o", "style": "s", "both": "D"}
 PLAIN_MARKS = {"gold": "*", "sft": "v", "base": "v", "dpo": "^", "orpo": "<", "divpo": "P"}
 ASKED_MARKS = {"instruct": "X", "instruct-iter": "h", "instruct-verbalized": "p"}
 SPACE_NAMES = {"minilm": "MiniLM", "stylometric": "the stylometric space", "lexical": "tf-idf", "delta": "Delta"}
-MAP_MARKS = ("s", "D", "^", "v", "<", "P", "*", "H", "p")  # for arms; circles are the corpus
-SPLIT_NAMES = {"train": "corpus, to train on", "test": "corpus, held out"}
 MARKUP = re.compile(  # signs of what `say` shows as it is written: it could load, run or include something
     r"[$\\]|!(?=\[)|\](?=[(\[:])|`{3,}|~{3,}|:{3,}|\+{3,}|\{(?!doc\}`[\w/-]+`)(?=[\w+:-]{1,36}\}`)"
     r"|(?<![^\n])%|(?<![^\n])\((?=[^)\n]*\)=)"
 )
-STROKES = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}  # matplotlib's codes -> SVG's
-VECTOR_MARKS = 5_000  # more marks are drawn as pixels, since a browser draws many vector marks slowly
+STROKES = {
+    Outline.MOVETO: "M",
+    Outline.LINETO: "L",
+    Outline.CURVE3: "Q",
+    Outline.CURVE4: "C",
+}  # matplotlib's codes -> SVG's
 
 
 def colour(arm: str) -> str:
@@ -61,7 +74,7 @@ def outline(arm: str) -> str:
     style = MarkerStyle(mark(arm))
     drawn = style.get_path().transformed(style.get_transform() + Affine2D().scale(1, -1))  # in SVG, y points down
     return "".join(
-        "Z" if code == Path.CLOSEPOLY else STROKES[code] + " ".join(f"{number:.3f}" for number in points)
+        "Z" if code == Outline.CLOSEPOLY else STROKES[code] + " ".join(f"{number:.3f}" for number in points)
         for points, code in drawn.iter_segments()
     )
 
@@ -69,20 +82,6 @@ def outline(arm: str) -> str:
 def quality_name(report: dict) -> str:
     """The name of quality in this run, for axes, columns and captions; it warns if quality is no better than chance."""
     return report["name"] + ("" if report["better_than_chance"] else ", NO BETTER THAN CHANCE")
-
-
-def map_marks(names: list[str]) -> dict[str, tuple[str, bool]]:
-    """The mark of each split or arm on a map, and whether it is open. All are different as long as there are marks.
-
-    Circles are the corpus, and open circles its held-out part. An arm has its usual mark, or another if that is in use.
-    """
-    given = {"train": ("o", False), "test": ("o", True)}
-    free = [(sign, is_open) for is_open in (False, True) for sign in MAP_MARKS]
-    for arm in sorted(set(names) - set(given), key=lambda arm: (mark(arm) not in MAP_MARKS, names.index(arm))):
-        given[arm] = next((choice for choice in free if choice[0] == mark(arm)), free[0])
-        if len(free) > 1:
-            free.remove(given[arm])
-    return {arm: given[arm] for arm in names}
 
 
 def use_style() -> None:
@@ -103,9 +102,28 @@ def use_style() -> None:
     )
 
 
-def show(figure: plt.Figure, *, alt: str, caption: str) -> None:
-    """Display a figure as SVG, with alternative text that states the finding and a caption that explains the figure."""
-    _framed(picture(figure, alt=alt), caption)
+def show(
+    figure: plt.Figure,
+    *,
+    name: str,
+    alt: str,
+    caption: str,
+    data: pd.DataFrame,
+    of: Iterable[str | Path] | None = None,
+    on: str | None = None,
+    fold: str = "",
+) -> None:
+    """Display a figure as SVG, with its number, its data and its source.
+
+    Args:
+        figure: is closed.
+        alt: alternative text, which states the finding.
+        caption: explains the figure.
+        name, data, of, on: as in `sources.source`.
+        fold: if given, the figure is folded below this text.
+    """
+    framed = _framed(picture(figure, alt=alt), caption, source("figure", name, data, of, on))
+    _put(HTML(f"<details><summary>{html.escape(fold)}</summary>{framed}</details>" if fold else framed), None)
 
 
 def picture(figure: plt.Figure, *, alt: str) -> str:
@@ -117,69 +135,63 @@ def picture(figure: plt.Figure, *, alt: str) -> str:
     return f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
 
 
-def later() -> DisplayHandle:
-    """Reserve a place on the page for a sentence or table whose numbers are computed further down; return the place."""
+def show_part(
+    part: str, *, name: str, data: pd.DataFrame, of: Iterable[str | Path] | None = None, on: str | None = None
+) -> None:
+    """Display a part of a page that readers change (`interactive.parts`), numbered as a figure, with data and source.
+
+    Args:
+        part: a `figure` element in HTML.
+        name, data, of, on: as in `sources.source`.
+    """
+    about = source("figure", name, data, of, on)
+    inside, end, after = part.replace("<figure", _opening(about), 1).rpartition("</figure>")
+    before, tag, note = inside.rpartition("<figcaption>")
+    inside = f"{before}{tag}<b>{about.number}.</b> {note}" if tag else inside
+    _put(HTML(f"{inside}{about.fold}{end}{after}"), None)
+
+
+def later(table: str | None = None) -> DisplayHandle:
+    """Reserve a place for a sentence, or for a `table` of that name, whose numbers are computed further down."""
+    if table:
+        reserve("table", table)
     return display(HTML(""), display_id=True)
 
 
-def table(frame: pd.DataFrame, *, caption: str, text: tuple[str, ...] = (), place: DisplayHandle | None = None) -> None:
-    """Display a table that scrolls on a phone; columns in `text` are aligned left, the others right.
+def table(
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    caption: str,
+    text: tuple[str, ...] = (),
+    data: pd.DataFrame | None = None,
+    of: Iterable[str | Path] | None = None,
+    on: str | None = None,
+    place: DisplayHandle | None = None,
+) -> None:
+    """Display a table that scrolls on a phone, with its number, its data and its source.
 
-    Cells are strings, shown unchanged; they are escaped. With `place`, the table appears at a place of `later`.
+    Args:
+        frame: its cells are texts, shown as they are, or `estimated` and `number`, whose digits are all in the data.
+        data: in place of the frame, if its texts leave out digits.
+        caption: explains the table.
+        text: the columns that are aligned left; the others are aligned right.
+        name, of, on: as in `sources.source`.
+        place: of `later`, where the table appears instead of here.
     """
-    head = "".join(f"<th{_side(c, text)}>{html.escape(str(c))}</th>" for c in frame.columns)
+    about = source("table", name, frame if data is None else data, of, on)
+    _put(HTML(_framed(_grid(frame, text), caption, about)), place)
+
+
+def _grid(frame: pd.DataFrame, text: tuple[str, ...]) -> str:
+    side = {column: ' class="left"' if column in text else "" for column in frame.columns}
+    head = "".join(f"<th{side[c]}>{html.escape(str(c))}</th>" for c in frame.columns)
     rows = [
-        "".join(f"<td{_side(c, text)}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
+        "".join(f"<td{side[c]}>{html.escape(str(v))}</td>" for c, v in zip(frame.columns, row, strict=True))
         for row in frame.itertuples(index=False)
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    grid = f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    _framed(grid, caption, place)
-
-
-def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = False) -> None:
-    """Draw responses at their places in a space's map; with `own`, in the map of their own prompt.
-
-    Colour shows the deviation, size the score, and the mark the split or arm of a response.
-
-    Args:
-        axes: to draw on.
-        points: of `explore.make_points`.
-        space: the name of one of its spaces.
-        own: whether to draw the map of a single prompt; all points are then of that prompt.
-    """
-    x, y = (f"{'prompt ' if own else ''}{axis} {space}" for axis in "xy")
-    score = points["score"]
-    span = score.max() - score.min()
-    size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
-    most = 110 if own else float(np.clip(40_000 / len(points), 6, 60))
-    deviation = points[f"deviation {space}"]
-    palette = mpl.colormaps["cividis"].with_extremes(bad=COLOURS["gold"])  # a response alone under its prompt
-    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), palette)
-    for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
-        rows = points[points["who"] == who]
-        painted = colours.to_rgba(rows[f"deviation {space}"])
-        axes.scatter(
-            rows[x],
-            rows[y],
-            s=most * size[rows.index],
-            facecolors="none" if is_open else painted,
-            edgecolors=painted,
-            linewidths=1.1 if is_open else 0,
-            marker=sign,
-            label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
-            rasterized=len(points) > VECTOR_MARKS,
-        )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.figure.colorbar(colours, ax=axes, shrink=0.6, label=f"{space} deviation  (rarer →)")
-
-
-def people_first(who: str) -> tuple[bool, bool, str]:
-    """A sort key: the corpus's training split, its held-out split, then arms by name."""
-    return who not in SPLIT_NAMES, who != "train", who
+    return f'<table class="ddpo-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def stories(items: list[tuple[str, str]], *, caption: str = "") -> None:
@@ -212,11 +224,6 @@ def inert(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def ends(values: dict) -> tuple[float, float]:
-    """The ends of an interval for a drawing; NaN, which is not drawn, if there is none."""
-    return tuple(np.nan if values[end] is None else values[end] for end in ("low", "high"))
-
-
 def count(number: int, noun: str) -> str:
     """A number and its noun for a sentence: `one seed`, `6 seeds`."""
     return f"one {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -225,11 +232,6 @@ def count(number: int, noun: str) -> str:
 def space_name(model: str) -> str:
     """A space's model as prose writes it."""
     return SPACE_NAMES.get(model, model)
-
-
-def estimate(row: dict, name: str, digits: int = 2, sign: bool = False) -> str:
-    """A value of a row of findings with its interval (`name`, `name_low`, `name_high`), in the form of `interval`."""
-    return interval({"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}, digits, sign)
 
 
 def provenance(run, artifacts: list[str]) -> None:
@@ -242,20 +244,20 @@ def provenance(run, artifacts: list[str]) -> None:
         made = {"artifact": artifact, "made on": m["made"], "seconds": f"{m['seconds']:.0f}", "machine": machine}
         rows.append(made | {"commit": m["commit"] or "", "key": m["key"][:12]})
     versions = ", ".join(f"{package} {version}" for package, version in m["versions"].items())
-    table(
-        pd.DataFrame(rows), caption=f"Provenance. {versions}.", text=("artifact", "made on", "machine", "commit", "key")
-    )
+    grid = _grid(pd.DataFrame(rows), text=("artifact", "made on", "machine", "commit", "key"))
+    _put(HTML(_framed(grid, f"Provenance. {versions}.", None)), None)
 
 
-def _framed(content: str, caption: str, place: DisplayHandle | None = None) -> None:
-    caption = html.escape(caption)
-    framed = f'<figure><div class="ddpo-scroll">{content}</div><figcaption>{caption}</figcaption></figure>'
-    _put(HTML(framed), place)
+def _framed(content: str, caption: str, about: Source | None) -> str:
+    """A figure element around an image or a table, with its number and its fold if it has a source."""
+    note = (f"<b>{about.number}.</b> " if about else "") + html.escape(caption)
+    start = f'{_opening(about) if about else "<figure"}><div class="ddpo-scroll">{content}</div>'
+    return f"{start}<figcaption>{note}</figcaption>{about.fold if about else ''}</figure>"
+
+
+def _opening(about: Source) -> str:
+    return f'<figure id="{about.anchor}" data-number="{about.number}"'
 
 
 def _put(content: HTML | Markdown, place: DisplayHandle | None) -> None:
     place.update(content) if place else display(content)
-
-
-def _side(column: str, text: tuple[str, ...]) -> str:
-    return ' class="left"' if column in text else ""

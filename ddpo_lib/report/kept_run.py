@@ -9,11 +9,14 @@ import gzip
 import html
 import math
 import shutil
+import time
 from pathlib import Path
+
+import yaml
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import read_mapping, write_json
-from ddpo_lib.base.run_folder import Run
+from ddpo_lib.base.run_folder import Run, surroundings
 
 MARK = "kept.json"  # in a run folder: where its artifacts are from
 ARRAY = ".npy"  # kept compressed: vectors of counts are mostly zeros
@@ -123,10 +126,35 @@ def announcement(run: Run) -> str | None:
     """What every page of a kept run says, in HTML; None for a run of the reader's own."""
     if is_own(run):
         return None
+    return html.escape(f"These pages show {_whose(run)}. To replace it by your own, type “make book”.")
+
+
+def footer(run: Run, citation: Path) -> str:
+    """What every page says at its end, in HTML: when and from which commit it was built, whose run, how to cite it.
+
+    Args:
+        run: with its evaluation.
+        citation: a CITATION.cff.
+    """
+    cited = yaml.safe_load(citation.read_text(encoding="utf-8"))
+    paper = cited["preferred-citation"]
+    first, *others = (author["family-names"] for author in paper["authors"])
+    by = f"{first} et al." if others else first
+    arxiv = next(one["value"] for one in paper["identifiers"] if one["value"].startswith("arXiv:"))
+    parts = [
+        f"Built on {time.strftime('%Y-%m-%d')} from commit {surroundings()['commit'] or 'unknown'}. "
+        f"The numbers are those of {_whose(run)}.",
+        f"To cite these pages: {cited['authors'][0]['name']}, “{cited['title']}”, version {cited['version']}. "
+        f"To cite the method: {by} ({paper['year']}), “{paper['title']}”, {arxiv}. The file CITATION.cff has both.",
+    ]
+    return "".join(f"<p>{html.escape(part)}</p>" for part in parts)
+
+
+def _whose(run: Run) -> str:
     made = run.manifest("evaluation")
     machine = made["hardware"]["gpu"] or f"{made['hardware']['processor']}, {made['hardware']['cores']} cores"
-    told = f"These pages show the maintainers' run of {made['made']} (commit {made['commit']}, {machine})."
-    return html.escape(f"{told} To replace it by your own, type “make book”.")
+    whose = "your run" if is_own(run) else "the maintainers' run"
+    return f"{whose} of {made['made']} (commit {made['commit']}, {machine})"
 
 
 def _some(names: list[str]) -> str:

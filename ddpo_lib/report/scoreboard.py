@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from ddpo_lib.profiles.wording import interval, name, p_value
+from ddpo_lib.profiles.wording import interval, name
+from ddpo_lib.report.sources import estimated, probability
 
 CLOSE = 0.02  # if both ends of an interval are within this distance of zero, the effect is small
 KINDS = {"semantic": "semantic diversity", "style": "style diversity", "quality": "quality"}
@@ -41,14 +42,14 @@ def on_what(claim: dict, samples: int) -> str:
 
 
 def table(claims: list[dict]) -> pd.DataFrame:
-    """One row per claim, as text."""
+    """One row per claim, as text and cells."""
     return pd.DataFrame(
         [
             {
                 "claim": claim["claim"],
                 "compared": f"{name(claim['arm'])} minus {name(claim['against'])}",
-                "here": interval(claim["difference"], sign=True),
-                "p, corrected": p_value(claim["p_corrected"]),
+                "here": estimated(claim["difference"], sign=True),
+                "p, corrected": probability(claim["p_corrected"]),
                 "verdict": claim["verdict"],
             }
             for claim in claims

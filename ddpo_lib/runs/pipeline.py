@@ -191,7 +191,8 @@ def _book_steps(
         steps.append(Step(name, make, inputs, params, files, notebook, late_params=_outdated))
     if p.arms:
         pages = tuple(sorted(f for f in (PROJECT / "book").rglob("*") if f.is_file() and "_build" not in f.parts))
-        files = (*pages, PROJECT / "_config.yml", *benchmark_files(PROJECT), *filter(Path.exists, [mark]))
+        files = (*pages, PROJECT / "_config.yml", PROJECT / "CITATION.cff", *benchmark_files(PROJECT))
+        files = (*files, *filter(Path.exists, [mark]))
         executed = tuple(f"chapter-{stem}" for stem in CHAPTERS)
         steps.append(
             Step(

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import html
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from myst_parser.parsers.docutils_ import Parser
 
+from ddpo_lib.base.run_folder import Run
 from ddpo_lib.interactive import deviation_map
 from ddpo_lib.people import potato
 from ddpo_lib.report import figures
@@ -95,11 +97,16 @@ def test_prose_keeps_its_own_markup():
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_tables_stories_and_captions_show_markup_as_it_is_written(text):
+def test_tables_stories_and_captions_show_markup_as_it_is_written(text, tmp_path):
+    figures.chapter(Run(tmp_path / text.replace("/", ""), {}), "01-name", on=text)
     frame = pd.DataFrame({text: [text], "b": ["1"]})
-    page = Tags(shown(figures.table, frame, caption=text)["text/html"])
-    assert set(page.names()) <= {"figure", "div", "table", "thead", "tbody", "tr", "th", "td", "figcaption"}
-    assert page.text.count(text) == 3
+    page = Tags(shown(figures.table, frame, name="one", caption=text)["text/html"])
+    fold = ["b", "details", "summary", "p", "a", "a"]
+    assert set(page.names()) <= {"figure", "div", "table", "thead", "tbody", "tr", "th", "td", "figcaption", *fold}
+    assert page.text.count(text) == 4
+    (link,) = [attrs["href"] for tag, attrs in page.tags if "download" in attrs]
+    data = pd.read_csv(io.BytesIO(base64.b64decode(link.partition("base64,")[2])), dtype=str)
+    assert data.iloc[0].tolist() == [text, "1"]
     page = Tags(shown(figures.stories, [(text, text)], caption=text)["text/html"])
     assert set(page.names()) <= {"figure", "div", "p", "figcaption"}
     assert page.text.count(text) >= 2
@@ -109,8 +116,8 @@ def test_tables_stories_and_captions_show_markup_as_it_is_written(text):
     axes.set_xlabel(text)
     axes.set_title(text)
     axes.legend()
-    page = Tags(shown(figures.show, figure, alt=text, caption=text)["text/html"])
-    assert page.names() == ["figure", "div", "img", "figcaption"]
+    page = Tags(shown(figures.show, figure, name="one", alt=text, caption=text, data=frame, fold=text)["text/html"])
+    assert page.names() == ["details", "summary", "figure", "div", "img", "figcaption", *fold]
     ((_, image),) = [tag for tag in page.tags if tag[0] == "img"]
     assert image["alt"] == text
     assert set(image) == {"class", "alt", "src"}

@@ -15,6 +15,7 @@ from ddpo_lib.cli.main import app
 from ddpo_lib.measures import table, word_measures
 from ddpo_lib.profiles.profile import load_profile, twins
 from ddpo_lib.profiles.settings import Sampling
+from ddpo_lib.report import figures
 from ddpo_lib.runs.pipeline import open_run
 from ddpo_lib.sampling.generate import generate
 from ddpo_lib.spaces import embed
@@ -38,6 +39,7 @@ def page(tmp_path_factory):
     names = {"run": open_run("smoke", folder=folder / "runs")}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        figures.chapter(names["run"], "07-inside")
         names["shown"] = [run_cell(source, names) for source in EXAMPLES]
         yield names
 

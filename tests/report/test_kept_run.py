@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.base.run_folder import Run, Step
+from ddpo_lib.base.run_folder import Run, Step, surroundings
 from ddpo_lib.report import kept_run
 from ddpo_lib.report.book import build
 from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
@@ -77,6 +78,21 @@ def test_every_page_says_whose_run_it_shows(kept, tmp_path):
     assert kept_run.announcement(a_run(tmp_path / "own")) is None
 
 
+def test_every_page_ends_with_its_day_its_commit_its_run_and_how_to_cite_it(kept, tmp_path):
+    run, own = a_run(tmp_path / "elsewhere"), a_run(tmp_path / "own")
+    kept_run.lay_out(kept, run)
+    own.path("evaluation")
+    made = json.loads((kept / "evaluation" / "manifest.json").read_text())
+    citation = tmp_path / "CITATION.cff"
+    citation.write_text((PROJECT / "CITATION.cff").read_text().replace("version: 0.1.0", "version: <i>9.9</i>"))
+    for shown, whose in ((run, "the maintainers&#x27; run"), (own, "your run")):
+        told = kept_run.footer(shown, citation)
+        assert f"Built on {time.strftime('%Y-%m-%d')} from commit {surroundings()['commit']}." in told
+        assert f"are those of {whose} of {made['made']} (commit {made['commit']}, " in told
+        assert made["hardware"]["processor"] in told
+        assert "version &lt;i&gt;9.9&lt;/i&gt;" in told and "Chung et al. (2025)" in told and "arXiv:2503.17126" in told
+
+
 @pytest.mark.parametrize("told", ["These pages show another&#x27;s run.", None])
 def test_pages_show_an_announcement_if_there_is_one(told, tmp_path):
     (tmp_path / "out").mkdir()
@@ -89,9 +105,10 @@ def test_pages_show_an_announcement_if_there_is_one(told, tmp_path):
     shutil.copy(PROJECT / "_config.yml", tmp_path)
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "RESULTS.md").write_text("# Benchmarks\n")
-    build(tmp_path, [], tmp_path / "out", told)
+    build(tmp_path, [], tmp_path / "out", {}, told, "<p>Built by somebody.</p>")
     page = (tmp_path / "out" / "_build" / "html" / "first.html").read_text()
     assert ("another&#x27;s run" in page or "another's run" in page) == (told is not None)
+    assert page.count("<p>Built by somebody.</p>") == 1
 
 
 def test_a_run_of_the_readers_own_is_never_replaced_or_named_the_maintainers(kept, tmp_path):
