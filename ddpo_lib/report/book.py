@@ -16,8 +16,10 @@ SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page,
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # of `_static`, what no page loads: maps of minified scripts, and the theme's translations, since the book is in English
 UNUSED = ("*.map", "locales/*")
-# of MathJax, what pages load: the script of Sphinx, its fonts, extensions that an equation may need, and speech
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/*", "sre/mathmaps/[be]*")
+# of MathJax, what pages load: the script of Sphinx, its fonts, and extensions that an equation may need. The script itself
+# hides MathML beside each equation, which screen readers speak; the menu that offers other speech is off (_config.yml)
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/assistive-mml.js")
+MATHJAX_WHOLE = "input/tex/extensions/all-packages.js"  # all extensions in one file, which no page asks for
 
 
 def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
@@ -130,7 +132,8 @@ def trim(static: Path) -> None:
     for file in [path for path in static.rglob("*") if path.is_file()]:
         name = file.relative_to(static).as_posix()
         if name.startswith("mathjax/"):
-            used = any(fnmatch(name.removeprefix("mathjax/"), pattern) for pattern in MATHJAX)
+            part = name.removeprefix("mathjax/")
+            used = part != MATHJAX_WHOLE and any(fnmatch(part, pattern) for pattern in MATHJAX)
         else:
             used = not any(fnmatch(name, pattern) for pattern in UNUSED)
         if not used:
