@@ -20,6 +20,7 @@ IMPORT = re.compile(r'@import\s+(?:url\()?["\']?([^"\')]+)["\']?\)?\s*;')
 SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*$", re.MULTILINE)
 PICTURE = re.compile(r'(?<=src=")data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)')
 SCROLLED = '<div class="ddpo-scroll">'
+ENTRY = 'role="doc-biblioentry"'  # of a bibliography, by docutils; its list must have list items
 NAMES = re.compile(r'\b(?:class|id)="([^"]*)"')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 ICON_SCRIPT = "_static/scripts/fontawesome.js"  # 1.5 MB; the style sheet draws the same icons by a font
@@ -39,6 +40,7 @@ def finish(folder: Path) -> None:
     static = folder / "_static"
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.html"))}
     for path, text in pages.items():
+        text = text.replace(ENTRY, 'role="listitem"')
         text = text.replace(SCROLLED, f'{SCROLLED[:-1]} tabindex="0">')  # for readers who scroll by keys
         text = PRELOAD.sub("", PICTURE.sub(lambda found: _picture(found[1]), text))
         pages[path] = SCRIPT.sub(lambda found, path=path, text=text: _wanted(found, path, text), text)

@@ -6,6 +6,7 @@ A rule is kept if the classes and ids of one of its selectors occur in a page or
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import tinycss2
@@ -15,7 +16,6 @@ NESTED = {"media", "supports", "container", "layer"}  # at-rules that contain ru
 MADE_IN_SCRIPTS = ("bs-tooltip",)  # beginnings of class names that a script puts together
 ICONS = range(0xE000, 0xF900)  # where fonts have their icons
 URL = re.compile(r"url\((?!['\"]?(?:data:|#))['\"]?([^'\")?#]+)[^)]*\)")
-WEIGHTS = re.compile(r"-(\d{3})\.")  # in the file names of the icon fonts
 
 
 def used_rules(css: str, words: set[str]) -> str:
@@ -123,7 +123,7 @@ def _selectors(prelude: list[Node]) -> list[list[Node]]:
 def _needs(selector: list[Node]) -> set[str]:
     """The classes and ids of a selector, less those in its parentheses."""
     needs = {token.value for token in selector if token.type == "hash"}
-    for before, token in zip(selector, selector[1:], strict=False):
+    for before, token in pairwise(selector):
         if before.type == "literal" and before.value == "." and token.type == "ident":
             needs.add(token.value)
     return needs

@@ -16,8 +16,8 @@ SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page,
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # of `_static`, what no page loads: maps of minified scripts, and the theme's translations, since the book is in English
 UNUSED = ("*.map", "locales/*")
-# of MathJax, what pages load: the script of Sphinx, its fonts, and extensions that an equation may need. The script itself
-# hides MathML beside each equation, which screen readers speak; the menu that offers other speech is off (_config.yml)
+# of MathJax, what pages load: the script of Sphinx, its fonts, and extensions for equations. The script puts
+# hidden MathML beside each equation, which screen readers speak; its menu, which offers more, is off (_config.yml)
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/assistive-mml.js")
 MATHJAX_WHOLE = "input/tex/extensions/all-packages.js"  # all extensions in one file, which no page asks for
 

@@ -22,6 +22,7 @@ NOT_RUN = {  # how an example begins, or what it contains -> why the test only p
     "ddpo online ": "trains",
     "ddpo run ": "trains, or executes a chapter",
     "ddpo read ": "executes all chapters, and publishes the book of this checkout",
+    "ddpo pdf ": "prints the book of this checkout",
     "ddpo make samples-": "trains",
     "ddpo verify ": "needs a run that is made",
     "ddpo generate - ": "loads a model that is not the test's, or needs a server",
