@@ -49,7 +49,8 @@ def book(tmp_path):
     svg = base64.b64encode(b'<svg><path d="M 1.23456 2"/></svg>').decode()
     bodies = {
         "first": f'<p class="shown"><img src="data:image/svg+xml;base64,{svg}"></p><div class="ddpo-scroll"></div>',
-        "second": '<span class="math">\\(x\\)</span><a href="_static/samples.zip">all</a><script>load("parts.js")</script>',
+        "second": '<span class="math">\\(x\\)</span><a href="_static/samples.zip">all</a>'
+        '<script>load("parts.js")</script>',
         "search": '<div id="search-results"></div>',
     }
     for name, body in bodies.items():
