@@ -26,6 +26,8 @@ WORD = re.compile(r"[A-Za-z_][\w-]*")
 ICON_SCRIPT = "_static/scripts/fontawesome.js"  # 1.5 MB; the style sheet draws the same icons by a font
 SEARCH = ("_static/searchtools.js", "_static/language_data.js", "searchindex.js")
 SEARCH_PAGE = "search.html"
+# a browser lets no page fetch another from a file, so the search shows titles alone there
+NO_SUMMARY = '<script>DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY &&= location.protocol !== "file:";</script>\n'
 LARGE = ("plotly.min.js",)  # scripts that bring their own styles
 MATHJAX = "_static/mathjax/"
 FIRST = re.compile(r"url=([^\"]+)")
@@ -46,6 +48,8 @@ def finish(folder: Path) -> None:
         pages[path] = SCRIPT.sub(lambda found, path=path, text=text: _wanted(found, path, text), text)
     words = _words(static, pages.values())
     for path, text in pages.items():
+        if path.name == SEARCH_PAGE:
+            text = text.replace("</head>", f"{NO_SUMMARY}</head>")
         text = _one_sheet(folder, text, words)
         pages[path] = _one_script(folder, _one_script(folder, text, deferred=False), deferred=True)
     first = FIRST.search(pages.get(folder / "index.html", ""))
@@ -149,7 +153,7 @@ def _one_script(folder: Path, text: str, *, deferred: bool) -> str:
         file.write_text(";\n" + "\n;\n".join(parts), encoding="utf-8")  # no "use strict" of one part rules all
     data = "".join(f" {part}" for part in re.findall(r'data-[\w-]+="[^"]*"', "".join(m[1] + m[3] for m in members)))
     element = f'<script{" defer" * deferred}{data} src="_static/{file.name}"></script>\n'
-    places = iter([element] + [""] * (len(members) - 1))
+    places = iter([""] * (len(members) - 1) + [element])  # settings in the page, which some parts read, come before
     return SCRIPT.sub(lambda found: next(places) if belongs(found) else found[0], text)
 
 

@@ -13,8 +13,9 @@ HEAD = """<html><head><title>{title} — The &amp; book</title>
 <script defer src="_static/scripts/fontawesome.js?digest=1"></script>
 <link rel="preload" as="script" href="_static/scripts/boot.js?digest=1" />
 <script src="_static/options.js?v=1"></script>
-<script>OPTIONS.page = '{title}';</script>
+<script>let setting = 1;</script>
 <script data-prefix="tab" src="_static/tabs.js"></script>
+<script>OPTIONS.page = '{title}';</script>
 <script defer="defer" src="_static/mathjax/tex-chtml.js"></script>
 <script src="_static/searchtools.js"></script>
 <script src="searchindex.js"></script>
@@ -81,7 +82,7 @@ def test_a_page_loads_one_sheet_and_two_scripts(book):
     assert start.index("OPTIONS") < start.index("use strict") and "sourceMapping" not in start
     assert (book / first[2]).read_text().split() == [";", "boot()", ";", "theme()"]
     text = (book / "first.html").read_text()
-    assert text.index("start-") < text.index("OPTIONS.page") and 'data-prefix="tab"' in text
+    assert text.index("let setting") < text.index("start-") < text.index("OPTIONS.page") and 'data-prefix="tab"' in text
 
 
 def test_equations_and_search_load_where_they_are_used(book):
@@ -89,6 +90,7 @@ def test_equations_and_search_load_where_they_are_used(book):
     assert "_static/mathjax/tex-chtml.js" not in loaded(book / "first.html")
     assert {"_static/searchtools.js", "searchindex.js"} <= set(loaded(book / "search.html"))
     assert not {"_static/searchtools.js", "searchindex.js"} & set(loaded(book / "first.html"))
+    assert "SHOW_SEARCH_SUMMARY" in (book / "search.html").read_text()
 
 
 def test_what_no_page_names_is_deleted(book):
