@@ -23,7 +23,8 @@ AXE = """rules => axe.run({ exclude: [[".js-plotly-plot"]] }, { runOnly: rules, 
 # texts of a page whose box hides their end; what is one pixel wide is for screen readers
 CLIPPED = """() => [...document.querySelectorAll(".bd-content *")].filter(element =>
   ["hidden", "clip"].includes(getComputedStyle(element).overflowX) && element.clientWidth > 1
-  && element.scrollWidth > element.clientWidth + 1 && element.textContent.trim() && !element.closest(".ddpo-map-plot, .math"))
+  && element.scrollWidth > element.clientWidth + 1 && element.textContent.trim()
+  && !element.closest(".ddpo-map-plot, .math"))
   .map(element => `${element.tagName}.${element.className}: ${element.textContent.trim().slice(0, 40)}`)"""
 ALIKE = (
     'most => [...document.querySelectorAll("dl.py, .genindextable li")].slice(most).forEach(entry => entry.remove())'
