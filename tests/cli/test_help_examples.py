@@ -99,6 +99,7 @@ def test_what_is_only_parsed_is_said_and_nothing_else_is_left_out():
         ("online",),
         ("run",),
         ("read",),
+        ("pdf",),
         ("verify",),
         ("annotate", "serve"),
         ("annotate", "judge"),
