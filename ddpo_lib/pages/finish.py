@@ -30,6 +30,10 @@ SEARCH_PAGE = "search.html"
 NO_SUMMARY = '<script>DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY &&= location.protocol !== "file:";</script>\n'
 LARGE = ("plotly.min.js",)  # scripts that bring their own styles
 MATHJAX = "_static/mathjax/"
+# an equation that is too wide scrolls, so that readers without a mouse must reach it by keys
+FOCUSED = """<script>MathJax.startup = { pageReady: () => MathJax.startup.defaultPageReady().then(() => document
+  .querySelectorAll('mjx-container[display="true"]').forEach((equation) => { equation.tabIndex = 0; })) };</script>
+"""
 FIRST = re.compile(r"url=([^\"]+)")
 
 
@@ -99,7 +103,9 @@ def _wanted(found: re.Match, page: Path, text: str) -> str:
     name = found[2]
     if name == ICON_SCRIPT or (name in SEARCH and page.name != SEARCH_PAGE):
         return ""
-    return "" if name.startswith(MATHJAX) and 'class="math' not in text else found[0]
+    if name.startswith(MATHJAX):
+        return f"{FOCUSED}{found[0]}" if 'class="math' in text else ""
+    return found[0]
 
 
 def _words(static: Path, pages) -> set[str]:

@@ -88,6 +88,7 @@ def test_a_page_loads_one_sheet_and_two_scripts(book):
 def test_equations_and_search_load_where_they_are_used(book):
     assert "_static/mathjax/tex-chtml.js" in loaded(book / "second.html")
     assert "_static/mathjax/tex-chtml.js" not in loaded(book / "first.html")
+    assert "tabIndex" in (book / "second.html").read_text() and "tabIndex" not in (book / "first.html").read_text()
     assert {"_static/searchtools.js", "searchindex.js"} <= set(loaded(book / "search.html"))
     assert not {"_static/searchtools.js", "searchindex.js"} & set(loaded(book / "first.html"))
     assert "SHOW_SEARCH_SUMMARY" in (book / "search.html").read_text()
