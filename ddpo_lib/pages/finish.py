@@ -9,6 +9,7 @@ import hashlib
 import html
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from ddpo_lib.pages.pictures import shrink, source
 from ddpo_lib.pages.styles import shrink_icons, used_rules, with_urls
@@ -80,7 +81,7 @@ def sweep(folder: Path) -> None:
     static, named = folder / "_static", set()
     for page in folder.glob("*.html"):
         text = page.read_text(encoding="utf-8")
-        named |= set(re.findall(r"_static/([^\"'?#)\s&]+)", text))
+        named |= {unquote(html.unescape(name)) for name in re.findall(r"_static/([^\"'?#)\s]+)", text)}
         named |= set(re.findall(r'"([\w.-]+\.(?:js|css))"', text))  # scripts of the parts of a page
     for sheet in [static / name for name in named if name.endswith(".css")]:
         named |= set(re.findall(r"url\(['\"]?([^'\")?#]+)", sheet.read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ import tinycss2
 from tinycss2.ast import AtRule, Comment, Declaration, Node, QualifiedRule, WhitespaceToken
 
 NESTED = {"media", "supports", "container", "layer"}  # at-rules that contain rules
-MADE_IN_SCRIPTS = ("bs-tooltip",)  # beginnings of class names that a script puts together
+MADE_IN_SCRIPTS = ("bs-tooltip", "ddpo-")  # beginnings of class names that a script may put together
 ICONS = range(0xE000, 0xF900)  # where fonts have their icons
 URL = re.compile(r"url\((?!['\"]?(?:data:|#))['\"]?([^'\")?#]+)[^)]*\)")
 

@@ -37,6 +37,7 @@ FILES = {
     "mathjax/tex-chtml.js": "",
     "parts.js": "",
     "samples.zip": "",
+    "two words & one.csv": "",
     "unused.png": "",
 }
 
@@ -51,6 +52,7 @@ def book(tmp_path):
     bodies = {
         "first": f'<p class="shown"><img src="data:image/svg+xml;base64,{svg}"></p><div class="ddpo-scroll"></div>',
         "second": '<span class="math">\\(x\\)</span><a href="_static/samples.zip">all</a>'
+        '<a href="_static/two%20words%20&amp;%20one.csv">one</a>'
         '<script>load("parts.js")</script>',
         "search": '<div id="search-results"></div>',
     }
@@ -98,6 +100,7 @@ def test_what_no_page_names_is_deleted(book):
     left = {path.relative_to(book / "_static").as_posix() for path in (book / "_static").rglob("*") if path.is_file()}
     assert {re.sub(r"-\w{8}", "", name) for name in left} == {
         *("pages.css", "start.js", "end.js", "dot.png", "searchtools.js", "parts.js", "samples.zip"),
+        "two words & one.csv",
         *("mathjax/tex-chtml.js", "scripts/boot.js.LICENSE.txt"),
     }
     sweep(book)

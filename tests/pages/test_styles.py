@@ -20,6 +20,7 @@ FONT = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
         ("p:not(.unseen){color:red}", "p:not(.unseen){color:red}"),
         ("[data-theme=dark] .seen{color:red}", "[data-theme=dark] .seen{color:red}"),
         (".bs-tooltip-auto .seen{color:red}", ".bs-tooltip-auto .seen{color:red}"),
+        (".ddpo-bar-low{color:red}", ".ddpo-bar-low{color:red}"),
         ("@media print{.seen{color:red}.unseen{color:red}}", "@media print{.seen{color:red}}"),
         ("@media print{.unseen{color:red}}", ""),
         (":root{--empty:;--a:1px}", ":root{--empty: ;--a:1px}"),
