@@ -1,5 +1,6 @@
 # make book    set up, train, evaluate, build the book        make book CORPUS=file.jsonl PROFILE=embedded CORES=2
 # make read    set up, and build the book from the maintainers' run, without training; `make book` replaces it
+# make pdf     set up, and print the built book as one PDF beside its pages; needs Chromium
 # make book-full   the same with every arm of chapter 4, and every row of the grid of small models, 10 seeds each
 # make book PROFILE=paper GPUS=0,1,2,3   one arm per GPU (default: all GPUs)
 # make book EXECUTOR=slurm JOBS=16   on a cluster
@@ -32,7 +33,7 @@ BIN := .venv/bin/
 STAMP := .venv/ready
 endif
 
-.PHONY: book read book-full verify test test-lowest bench lab lint setup clean
+.PHONY: book read pdf book-full verify test test-lowest bench lab lint setup clean
 .DELETE_ON_ERROR:
 
 book: setup
@@ -41,6 +42,9 @@ book: setup
 
 read: setup
 	@$(BIN)ddpo read
+
+pdf: setup
+	@$(BIN)ddpo pdf
 
 book-full:
 	@$(MAKE) --no-print-directory book PROFILE=full

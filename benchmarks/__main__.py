@@ -7,6 +7,7 @@ from benchmarks import (
     annotation,
     bfloat16_errors,
     book_shares,
+    book_size,
     decode_shares,
     maps,
     measures,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "Where the time of a step goes": step_shares.rows,
     "Where the time of a decoding step goes": decode_shares.rows,
     "Where the time of `make book` goes": book_shares.rows,
+    "The size of the built book": book_size.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -32,6 +32,7 @@ ROOMS = (
     "people",
     "report",
     "interactive",
+    "pages",
     "runs",
     "cli",
 )

@@ -78,11 +78,13 @@ def test_what_the_page_of_the_library_names_is_there(module, options):
 
 
 def test_the_workflow_publishes_what_make_read_builds(tmp_path):
-    """As far as it can be told here: its command is a target of the Makefile, and its folder that of `publish`."""
+    """As far as it can be told here: its commands are targets of the Makefile, and its folder that of `publish`."""
     jobs = yaml.safe_load((PROJECT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
     steps = jobs["build"]["steps"]
     commands = [step["run"] for step in steps if "run" in step]
-    assert commands == ["make read"] and re.search(r"^read:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert commands == ["make read", "make pdf"]  # the PDF lies beside the pages
+    targets = re.findall(r"^(\w+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert {"read", "pdf"} <= set(targets)
     (python,) = (step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
     assert python in tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["requires-python"]
     (tmp_path / "html").mkdir()

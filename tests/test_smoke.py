@@ -19,9 +19,12 @@ import pytest
 from browser import Watched, drawn, hovered, shown
 from conftest import share_made_once
 from numbered import check_page
+from pypdf import PdfReader
+from readers import beyond_paper, contents, faults_of_book, hits, loaded, outline
 from test_human_eval import SIZES, write_answers, write_run
 from test_judge import Reader, longest_and_most_varied
 
+from benchmarks import book_size
 from ddpo_lib.data.corpus import read_corpus
 from ddpo_lib.measures.table import MEASURES
 from ddpo_lib.people.human_eval import prepare
@@ -266,12 +269,33 @@ def test_no_page_of_the_book_asks_a_network_or_logs_an_error(browser, built):
         assert watched.errors == [], page.name
 
 
-def test_on_a_phone_the_book_is_no_wider_than_the_screen(browser, built):
-    watched = Watched(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    for stem in CHAPTERS:
-        page = watched.open(built.parent / f"{stem}.html")
-        page.wait_for_timeout(500)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, stem
+def test_every_page_is_accessible_and_fits_a_phone_and_a_tablet(browser, built):
+    assert faults_of_book(browser, built.parent) == []
+
+
+def test_the_first_page_and_the_book_are_small_and_the_index_leads_there(browser, built):
+    first = loaded(browser, built.parent, "00a-welcome.html")
+    assert 3 < len(first) <= book_size.MOST_FILES
+    assert sum(size for kind, size in first if kind != "font") <= book_size.MOST_FIRST
+    assert sum(book_size.by_kind(built.parent).values()) <= book_size.MOST
+    assert '<html lang="en">' in built.read_text() and '<a href="00a-welcome.html">' in built.read_text()
+
+
+def test_the_search_finds_zero_weights_without_a_server(browser, built):
+    titles, errors = hits(browser, built.parent, "zero weight")
+    assert "1 Deviation analysis" in titles[:3]  # where they are counted
+    assert errors == []
+
+
+def test_the_book_becomes_one_pdf(launch, built, checkout):
+    done = ddpo(checkout, "pdf")
+    assert done.returncode == 0, done.stderr[-3000:]
+    reader = PdfReader(done.stdout.strip())
+    entries = [(depth, title) for depth, title, _ in outline(reader) if depth < 2]
+    whole = contents(checkout / "book" / "_toc.yml", built.parent)
+    assert [entry for entry in entries if entry in whole] == whole
+    assert "arXiv" in reader.pages[-1].extract_text() and beyond_paper(reader) == []
+    assert 'href="book.pdf"' in (built.parent / "00a-welcome.html").read_text()
 
 
 def test_a_second_run_makes_nothing_again(built, checkout):

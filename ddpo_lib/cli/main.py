@@ -31,7 +31,7 @@ from ddpo_lib.cli.options import (
     sent,
 )
 from ddpo_lib.cli.weigh import divide, merge, weights
-from ddpo_lib.cli.workflow import read
+from ddpo_lib.cli.workflow import pdf, read
 
 app = typer.Typer(
     help="Deviation-weighted preference training: DDPO and DORPO (arXiv:2503.17126).",
@@ -286,6 +286,7 @@ def make(
 
 
 app.command(epilog=examples("ddpo read"))(read)
+app.command(epilog=examples("ddpo pdf"))(pdf)
 app.command(epilog=examples("ddpo doctor", "ddpo doctor --profile smoke --runs runs"))(doctor)
 
 

@@ -91,6 +91,14 @@ def read(runs: Runs = Path("runs/kept")) -> None:
     typer.echo(publish(opened.path("book") / "_build" / "html", PROJECT))
 
 
+def pdf() -> None:
+    """Print the built book as one PDF beside its pages, by Chromium, and link it on the first page."""
+    from ddpo_lib.pages.paper import write_pdf
+    from ddpo_lib.runs.pipeline import PROJECT
+
+    typer.echo(write_pdf(PROJECT / "book" / "_build" / "html", PROJECT / "book" / "_toc.yml"))
+
+
 def _write_settings(folder: Path, settings: dict) -> Path:
     """Write the workflow's settings to a file, since Snakemake reads the values of --config as YAML.
 

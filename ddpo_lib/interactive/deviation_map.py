@@ -25,7 +25,7 @@ from ddpo_lib.interactive.parts import LIBRARY, LOOK, MAP, pack, part
 from ddpo_lib.report.explore import map_marks, people_first
 
 MOST_POINTS = 10_000  # with this many, a browser still responds at once
-PAGE_BYTES = 5_000_000  # limit for a map's data in a page
+PAGE_BYTES = 2_500_000  # limit for a map's data in a page
 COLUMNS = ("prompt_id", "prompt", "text", "who", "score")
 SHAPES = {  # matplotlib's mark -> plotly's symbol, and the character beside a check box, filled and open
     "o": ("circle", "●○"),
@@ -50,7 +50,7 @@ def page(points: pd.DataFrame, *, caption: str = "") -> str:
         caption: a sentence below the map.
 
     Returns:
-        HTML of at most 5 MB, unless prompts and places alone need more. If whole texts do not fit, each is cut to the
+        HTML of at most 2.5 MB, unless prompts and places alone need more. If whole texts do not fit, each is cut to the
         same length, the longest that fits, and the page says so.
 
     Raises:

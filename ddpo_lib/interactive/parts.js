@@ -3,6 +3,7 @@
 window.ddpoParts ??= (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const drawings = {}; // name of a part -> function (root, data)
+  const unpacking = []; // promises of scripts that came compressed
 
   // An element of HTML; attributes that are functions become listeners.
   const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
@@ -38,13 +39,24 @@ window.ddpoParts ??= (() => {
   }
 
   const add = (name, draw) => { drawings[name] = draw; };
+  const bytesOf = (coded) => Uint8Array.from(atob(coded), (character) => character.charCodeAt(0));
+
+  // A large script comes compressed, as a call of this. Parts are drawn when all that came so have run.
+  function unpack(coded) {
+    unpacking.push(inflate(bytesOf(coded)).then((code) => {
+      const script = make("script", {}, code);
+      document.head.append(script);
+      script.remove();
+    }));
+  }
 
   // Draws a part where its figure stands; the still form is then for print alone. It stays if the drawing fails.
   async function open(figure) {
     const root = figure.querySelector(".ddpo-part");
     try {
       const coded = figure.querySelector('script[type="application/gzip;base64"]').textContent;
-      const data = JSON.parse(await inflate(Uint8Array.from(atob(coded), (character) => character.charCodeAt(0))));
+      const data = JSON.parse(await inflate(bytesOf(coded)));
+      await Promise.all(unpacking);
       drawings[figure.dataset.part](root, data);
       figure.classList.add("ddpo-open");
     } catch (error) {
@@ -53,5 +65,5 @@ window.ddpoParts ??= (() => {
     }
   }
 
-  return { make, svg, sign, count, short, plural, inflate, download, add, open };
+  return { make, svg, sign, count, short, plural, inflate, download, add, unpack, open };
 })();

@@ -9,6 +9,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -77,4 +78,13 @@ def arm_look(arm: str) -> dict[str, str]:
 
 def assets() -> dict[str, bytes]:
     """The files that parts need in a book's `_static/`: name -> content."""
-    return {"plotly.min.js": get_plotlyjs().encode(), **{file.name: file.read_bytes() for file in FILES}}
+    scripts = {file.name: file.read_bytes() for file in FILES}
+    return {"plotly.min.js": packed_script(get_plotlyjs()), **scripts}
+
+
+def packed_script(code: str) -> bytes:
+    """A script of less than half the size that does the same after `parts.js`; its first comment, the licence, stays
+    readable."""
+    licence = re.match(r"\s*/\*.*?\*/", code, re.DOTALL)
+    coded = base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
+    return f'{licence[0] if licence else ""}\nwindow.ddpoParts.unpack("{coded}");\n'.encode()

@@ -15,10 +15,10 @@ from ddpo_lib.report.sources import resolve, take_out_data
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
 SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# of `_static`, what no page loads: maps of minified scripts, and the theme's translations, since the book is in English
-UNUSED = ("*.map", "locales/*")
-# of MathJax, what pages load: the script of Sphinx, its fonts, extensions that an equation may need, and speech
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/*", "sre/mathmaps/[be]*")
+# of MathJax, what pages load: the script of Sphinx, its fonts, and extensions for equations. The script puts
+# hidden MathML beside each equation, which screen readers speak; its menu, which offers more, is off (_config.yml)
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*", "a11y/assistive-mml.js")
+MATHJAX_WHOLE = "input/tex/extensions/all-packages.js"  # all extensions in one file, which no page asks for
 
 
 def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
@@ -141,14 +141,11 @@ def drop_outputs(notebook: Path) -> None:
 
 
 def trim(static: Path) -> None:
-    """Delete what no page loads from the `_static` of a built book: most of MathJax, maps of scripts, translations."""
-    for file in [path for path in static.rglob("*") if path.is_file()]:
-        name = file.relative_to(static).as_posix()
-        if name.startswith("mathjax/"):
-            used = any(fnmatch(name.removeprefix("mathjax/"), pattern) for pattern in MATHJAX)
-        else:
-            used = not any(fnmatch(name, pattern) for pattern in UNUSED)
-        if not used:
+    """Delete what no equation of a built book needs from the MathJax in its `_static`, which is most of it."""
+    mathjax = static / "mathjax"
+    for file in [path for path in mathjax.rglob("*") if path.is_file()]:
+        name = file.relative_to(mathjax).as_posix()
+        if name == MATHJAX_WHOLE or not any(fnmatch(name, pattern) for pattern in MATHJAX):
             file.unlink()
 
 
