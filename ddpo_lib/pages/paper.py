@@ -55,11 +55,12 @@ def write_pdf(folder: Path, contents: Path) -> Path:
     try:
         whole.write_text(one_page(folder, order), encoding="utf-8")
         _print(program, whole, pdf)
+        _mend_outline(pdf)
     finally:
         whole.unlink(missing_ok=True)
-    text = SHOWN.sub("", first.read_text(encoding="utf-8"))
+    before, article, text = SHOWN.sub("", first.read_text(encoding="utf-8")).partition("<article")
     link = LINK.format(name=NAME, size=pdf.stat().st_size / 1e6)
-    first.write_text(text.replace("</h1>\n", f"</h1>\n{link}", 1), encoding="utf-8")
+    first.write_text(before + article + text.replace("</h1>\n", f"</h1>\n{link}", 1), encoding="utf-8")
     return pdf
 
 
@@ -161,6 +162,23 @@ def _print(program: str, page: Path, pdf: Path) -> None:
             raise InputError(f"{program}: printed no PDF in {SECONDS} s") from error
     if done.returncode or not pdf.is_file():
         raise InputError(f"{program}: could not print {pdf}:\n{done.stderr[-2000:]}")
+
+
+def _mend_outline(pdf: Path) -> None:
+    """Write each title of the outline once: Chromium repeats a heading that it moved to the next sheet."""
+    from pypdf import PdfWriter
+    from pypdf.generic import NameObject, TextStringObject
+
+    writer = PdfWriter(clone_from=pdf)
+    todo = [writer.root_object["/Outlines"]]
+    while todo:
+        entry = todo.pop().get_object()
+        if "/Title" in entry:
+            entry[NameObject("/Title")] = TextStringObject(
+                re.sub(r"^(.+?)\1+$", r"\1", entry["/Title"], flags=re.DOTALL)
+            )
+        todo += [entry[name] for name in ("/First", "/Next") if name in entry]
+    writer.write(pdf)
 
 
 def _escaped(text: str) -> str:
