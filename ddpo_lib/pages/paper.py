@@ -55,7 +55,7 @@ def write_pdf(folder: Path, contents: Path) -> Path:
     try:
         whole.write_text(one_page(folder, order), encoding="utf-8")
         _print(program, whole, pdf)
-        _mend_outline(pdf)
+        _mend_outline(pdf, whole)
     finally:
         whole.unlink(missing_ok=True)
     before, article, text = SHOWN.sub("", first.read_text(encoding="utf-8")).partition("<article")
@@ -164,21 +164,24 @@ def _print(program: str, page: Path, pdf: Path) -> None:
         raise InputError(f"{program}: could not print {pdf}:\n{done.stderr[-2000:]}")
 
 
-def _mend_outline(pdf: Path) -> None:
-    """Write each title of the outline once: Chromium repeats a heading that it moved to the next sheet."""
+def _mend_outline(pdf: Path, page: Path) -> None:
+    """Write the headings of the page to the outline, in order: Chromium repeats words of a heading that it moved."""
+    from lxml import html
     from pypdf import PdfWriter
     from pypdf.generic import NameObject, TextStringObject
 
-    writer = PdfWriter(clone_from=pdf)
+    document = html.parse(str(page), html.HTMLParser(encoding="utf-8"))
+    headings = [" ".join(h.text_content().split()) for h in document.iter("h1", "h2", "h3", "h4", "h5", "h6")]
+    writer, entries = PdfWriter(clone_from=pdf), []
     todo = [writer.root_object["/Outlines"]]
     while todo:
         entry = todo.pop().get_object()
-        if "/Title" in entry:
-            entry[NameObject("/Title")] = TextStringObject(
-                re.sub(r"^(.+?)\1+$", r"\1", entry["/Title"], flags=re.DOTALL)
-            )
-        todo += [entry[name] for name in ("/First", "/Next") if name in entry]
-    writer.write(pdf)
+        entries += [entry] if "/Title" in entry else []
+        todo += [entry[name] for name in ("/Next", "/First") if name in entry]
+    if len(entries) == len(headings):
+        for entry, words in zip(entries, headings, strict=True):
+            entry[NameObject("/Title")] = TextStringObject(words)
+        writer.write(pdf)
 
 
 def _escaped(text: str) -> str:
