@@ -55,8 +55,9 @@ def faults(page, place: Path) -> list[str]:
     page.evaluate(axe())
     page.evaluate(ALIKE, 40)
     found += page.evaluate(AXE, WCAG)
+    page.add_style_tag(content="* { transition: none !important; }")  # colours would fade for a while
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.wait_for_timeout(300)  # the colours fade
+    page.wait_for_timeout(200)
     found += [f"dark: {violation}" for violation in page.evaluate(AXE, CONTRAST)]
     return [f"{place.name}: {fault}" for fault in found]
 
@@ -127,7 +128,7 @@ def beyond_paper(reader: PdfReader) -> list[tuple[int, str]]:
 
 
 def _heading(page: Path) -> str:
-    first = re.search(r"<h1>(.*?)<a class", page.read_text(encoding="utf-8"), re.DOTALL)[1]
+    first = re.search(r"<article.*?<h1>(.*?)<a class", page.read_text(encoding="utf-8"), re.DOTALL)[1]
     return html.unescape(re.sub("<[^>]+>", "", first)).strip()
 
 

