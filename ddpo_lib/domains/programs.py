@@ -1,8 +1,8 @@
 """Programs with many right answers: tasks on lists of numbers, and every program of a small language for each of them.
 
 A task says which numbers of a list count, what is made of each, and what becomes of all: "sum of squares of even
-numbers over 4". Its programs differ in their form, such as a loop or a recursion, in how they write a condition, and in
-how they write what is made of a number. All of them do the same, and each has a syntax tree of its own.
+numbers over 4". Its programs differ in their form, such as a loop or a recursion, and in how they write the limit. All
+of them do the same, and each has a syntax tree of its own.
 
 A wrong program is a right one of a neighbouring task, which differs in one part: another limit, the other parity, one
 condition forgotten. So wrong programs have the shapes of right ones, and only a run tells one from the other.
@@ -11,7 +11,7 @@ Words are separated by single blanks, and a line break with the tabs after it is
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -22,21 +22,17 @@ from ddpo_lib.domains.sandbox import run_many
 
 LIMITS = 9  # the largest number in a condition
 
-# what is made of a number x: the value, and how to write it, the most common way first
-MADE = {
-    "": (lambda x: x, ("x",)),
-    "doubles": (lambda x: 2 * x, ("x * 2", "2 * x", "x + x")),
-    "triples": (lambda x: 3 * x, ("x * 3", "3 * x", "x + x + x")),
-    "squares": (lambda x: x * x, ("x * x", "x ** 2")),
-    "negatives": (lambda x: -x, ("- x", "0 - x")),
+MADE = {  # what is made of a number x: the value, and how it is written
+    "": (lambda x: x, "x"),
+    "doubles": (lambda x: 2 * x, "x * 2"),
+    "triples": (lambda x: 3 * x, "x * 3"),
+    "squares": (lambda x: x * x, "x * x"),
+    "negatives": (lambda x: -x, "- x"),
 }
-PARITIES = {
-    "even": (lambda x: x % 2 == 0, ("x % 2 == 0", "not x % 2", "x % 2 < 1")),
-    "odd": (lambda x: x % 2 == 1, ("x % 2 == 1", "x % 2", "x % 2 > 0")),
-}
-SIDES = {
-    "over": (lambda x, k: x > k, ("x > {k}", "x >= {more}", "{k} < x")),
-    "under": (lambda x, k: x < k, ("x < {k}", "x <= {less}", "{k} > x")),
+PARITIES = {"even": (lambda x: x % 2 == 0, "x % 2 == 0"), "odd": (lambda x: x % 2 == 1, "x % 2 == 1")}
+SIDES = {  # a condition on x and a limit k, and two ways to write it, the more common first
+    "over": (lambda x, k: x > k, ("x > {k}", "x >= {more}")),
+    "under": (lambda x, k: x < k, ("x < {k}", "x <= {less}")),
 }
 LOOP = "t = {none} {1} for x in xs: {2} if {c} : {3} t += {one} {1} return t"
 CONTINUE = "t = {none} {1} for x in xs: {2} if not ( {c} ) : {3} continue {2} t += {one} {1} return t"
@@ -139,39 +135,36 @@ def _differ_in_one_part(one: ListTask, other: ListTask) -> bool:
     return bool(one.side) and abs(one.limit - other.limit) + (one.side != other.side) == 1
 
 
-def ways(task: ListTask) -> tuple[int, ...]:
-    """How many forms there are, and how many ways to write each part."""
-    parity = len(PARITIES[task.parity][1]) if task.parity else 1
-    side = len(SIDES[task.side][1]) if task.side else 1
-    return len(FORMS[task.end]), len(MADE[task.made][1]), parity, side
+def ways(task: ListTask) -> tuple[int, int]:
+    """How many forms a right program may have, and how many ways there are to write its limit."""
+    return len(FORMS[task.end]), len(SIDES[task.side][1]) if task.side else 1
 
 
-def write_program(task: ListTask, chosen: Sequence[int]) -> str:
+def write_program(task: ListTask, form: int, way: int) -> str:
     """The text of a right program.
 
     Args:
         task: what it does.
-        chosen: its form and the way to write each part, as places in the order of `ways`; 0 is the most common.
+        form, way: places in the order of `ways`; 0 is the most common.
     """
-    form, made, parity, side = chosen
-    conditions = [PARITIES[task.parity][1][parity]] if task.parity else []
+    conditions = [PARITIES[task.parity][1]] if task.parity else []
     if task.side:
-        written = SIDES[task.side][1][side]
-        conditions.append(written.format(k=task.limit, more=task.limit + 1, less=task.limit - 1))
-    e = MADE[task.made][1][made]
+        limit = SIDES[task.side][1][way]
+        conditions.append(limit.format(k=task.limit, more=task.limit + 1, less=task.limit - 1))
+    e = MADE[task.made][1]
     one, none = ONE[task.end]
     parts = {"e": e, "c": " and ".join(conditions), "one": one.format(e=e), "none": none}
     body = re.sub(r"\{(\w+)\}", lambda name: (parts | BREAKS)[name[1]], FORMS[task.end][form])
     return f"def f(xs): {BREAKS['1']} {body}"
 
 
-def programs_of(task: ListTask) -> Iterator[str]:
+def programs_of(task: ListTask) -> list[str]:
     """All right programs of a task that a corpus may have, each once."""
-    yield from dict.fromkeys(write_program(task, chosen) for chosen in product(*map(range, ways(task))))
+    return [write_program(task, *chosen) for chosen in product(*map(range, ways(task)))]
 
 
 def check_all(tasks: Sequence[ListTask], programs: Sequence[str]) -> list[Checked]:
-    """Whether each program passes the tests of its task, run in the sandbox, and its mode. Each is run once per task."""
+    """Whether each program passes the tests of its task, run in the sandbox, and its mode; equal ones run once."""
     distinct = list(dict.fromkeys(zip(tasks, programs, strict=True)))
     outcomes = run_many([text for _, text in distinct], FUNCTION, [tests_of(task) for task, _ in distinct])
     modes = {text: mode_of(text) for _, text in distinct}
