@@ -138,8 +138,8 @@ def test_the_steps_are_those_of_the_section(tmp_path):
     settings = load_profile("embedded").programs
     made = [name for name in steps if name.startswith("program")]
     assert len(made) == 2 + min(4, settings.seeds) + settings.seeds * (1 + len(settings.rows))
-    assert steps["program-1-dpo"].inputs == ("program-1",)
-    assert steps[PROGRAM_GRID].inputs == ("programs-part0", "programs-part1", PROGRAM_BASE, "program-0")
+    assert steps["program-0-dpo"].inputs == ("program-0",)
+    assert steps[PROGRAM_GRID].inputs == ("programs-part0", PROGRAM_BASE, "program-0")
 
 
 def test_every_expectation_is_on_rows_of_the_full_grid_and_has_a_reason():
