@@ -16,15 +16,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from tempfile import TemporaryDirectory
+from textwrap import indent
 from typing import NamedTuple
 
 CPU, WALL = 2, 10.0  # seconds; the second is longer, since a machine may be busy
 MEMORY = 256 * 2**20  # bytes of address space
 LONGEST = 4000  # characters of a program
 LARGEST = 10**6  # of a number in a program
+TOGETHER = 100  # programs in one process; each writes one letter, and `run_limited` returns 200
+ARGUMENT = 100_000  # characters of what a process is given; Linux takes 131,072 bytes
 
 BUILTINS = frozenset(
     "abs all any bool dict divmod enumerate filter float int len list map max min ord chr pow range reversed round set "
@@ -126,6 +129,50 @@ def run_tests(program: str, function: str, tests: Sequence[tuple[list, object]])
     return Outcome(told == "", told)
 
 
+def run_many(programs: Sequence[str], function: str, tests: Sequence[Sequence[tuple[list, object]]]) -> list[Outcome]:
+    """`run_tests` for many programs, of which up to TOGETHER share a process: some fifty times as fast.
+
+    They run one after another. Each has names and arguments of its own. Where a process is stopped or ends early, its
+    programs are run again, each in a process of its own.
+
+    Args:
+        programs: their sources.
+        function: what each of them must define.
+        tests: of each program, as in `run_tests`.
+
+    Returns:
+        In the same order. `why` does not name the test or the error.
+    """
+    refused = [refuse(program) for program in programs]
+    outcomes = [Outcome(False, f"refused: {why}") for why in refused]
+    shared = {"function": function, "allowed": sorted(BUILTINS)}
+    tasks = {
+        place: json.dumps({"program": programs[place], "tests": list(tests[place]), **shared})
+        for place, why in enumerate(refused)
+        if why is None
+    }
+    for places in _batches(tasks):
+        status, told = run_limited(_MANY, json.dumps([tasks[place] for place in places]))
+        whole = status == 0 and len(told) == len(places)
+        for place, letter in zip(places, told if whole else " " * len(places), strict=True):
+            outcomes[place] = SAID[letter] if whole else run_tests(programs[place], function, tests[place])
+    return outcomes
+
+
+def _batches(tasks: dict[int, str]) -> Iterator[list[int]]:
+    """The places of tasks that share a process."""
+    batch, size = [], 0
+    for place, task in tasks.items():
+        more = len(json.dumps(task)) + 2
+        if batch and (len(batch) == TOGETHER or size + more > ARGUMENT):
+            yield batch
+            batch, size = [], 0
+        batch.append(place)
+        size += more
+    if batch:
+        yield batch
+
+
 def run_limited(code: str, argument: str = "") -> tuple[int | None, str]:
     """Run Python code under the limits.
 
@@ -187,3 +234,18 @@ except BaseException as error:
     told = "raises " + type(error).__name__
 sys.stdout.write(told)
 """
+
+# the same for many tasks; of each, the first letter of what is told, or a point
+_MANY = f"""
+many = json.loads(sys.argv[1])
+for sys.argv[1] in many:
+{indent(_RUNNER.removesuffix("sys.stdout.write(told)" + chr(10)), "    ")}
+    sys.stdout.write(told[:1] or ".")
+"""
+SAID = {
+    ".": Outcome(True),
+    "f": Outcome(False, "fails a test"),
+    "r": Outcome(False, "raises an error"),
+    "n": Outcome(False, "needs too much memory"),
+    "d": Outcome(False, "defines no such function"),
+}

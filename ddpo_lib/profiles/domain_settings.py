@@ -57,13 +57,12 @@ class DomainRow(Section):
         return self
 
 
-class Domains(Section):
+class CheckedDomain(Section):
     """Small models on tasks with many right answers. One is trained from scratch; the rest start from it."""
 
     seeds: Positive  # each seed 0, 1, ... has its own tasks, answers and trainings
-    arithmetic: Arithmetic
     tasks: Positive  # for SFT and the arms' pairs, per seed
-    held_out: Positive  # tasks for testing: no model has seen their numbers with their target
+    held_out: Positive  # tasks for testing, which no model has seen
     responses: int = Field(ge=2)  # answers per task
     wrong: float = Field(gt=0, lt=1)  # share of wrong answers, in expectation
     zipf: float = Field(ge=0)  # the mode of rank r, the simplest first, has probability ~ r ** -zipf
@@ -80,3 +79,14 @@ class Domains(Section):
         if missing := set(SHOWN_ROWS) - self.rows.keys():
             raise ValueError(f"rows: {missing.pop()} is missing; add it, since the book shows it")
         return self
+
+
+class Domains(CheckedDomain):
+    """Small models on arithmetic. A task is a set of numbers with a target."""
+
+    arithmetic: Arithmetic
+
+
+class Programs(CheckedDomain):
+    """Small models on programs (`programs.py`). Of a program's form and of each of its parts, the way of rank r has
+    probability ~ r ** -zipf."""

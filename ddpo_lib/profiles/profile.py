@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.profiles.domain_settings import Domains
+from ddpo_lib.profiles.domain_settings import Domains, Programs
 from ddpo_lib.profiles.evaluation_settings import Baseline, Evaluation, Quality
 from ddpo_lib.profiles.online_settings import OnlineWorld
 from ddpo_lib.profiles.reward_settings import Rewards
@@ -56,6 +56,7 @@ class Profile(Section):
     online_world: OnlineWorld | None = None  # None: no rows of small models that learn online
     rewards: Rewards | None = None  # small models of the main world that learn from numbers; None: none
     domains: Domains | None = None  # None: no small models on tasks whose answers are checked
+    programs: Programs | None = None  # None: no small models that write programs
 
     @model_validator(mode="after")
     def _comparable(self):
@@ -204,7 +205,7 @@ def _check_names(file: Path, profile: Profile) -> None:
     spaces, worlds = profile.spaces.others, profile.worlds
     named = {"name": [profile.name], "arms": profile.arms, "online": profile.online, "baselines": profile.baselines}
     named |= {"spaces.others": spaces, "worlds.kinds": worlds.kinds, "worlds.rows": worlds.rows}
-    optional = {name: getattr(profile, name) for name in ("online_world", "rewards", "domains")}
+    optional = {name: getattr(profile, name) for name in ("online_world", "rewards", "domains", "programs")}
     named |= {f"{name}.rows": section.rows for name, section in optional.items() if section}
     for field, names in named.items():
         for name in names:

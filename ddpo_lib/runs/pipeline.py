@@ -26,6 +26,7 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "00a-welcome": ("vectors", "evaluation", "quality"),
     "00b-read-and-run": (
         *("evaluation", "fronts", "findings", "maps", "online", "worlds", "world-rewards", "world-online", "domains"),
+        "programs",
     ),
     "00c-method": ("vectors", "pairs"),
     "00d-data": ("vectors", "pairs", "quality"),
@@ -36,8 +37,8 @@ CHAPTERS = {  # notebook -> the artifacts that it reads besides the corpus
     "02c-why-it-works": ("worlds", "vectors", "evaluation"),  # of the evaluation it reads only the settings
     "02d-rewards": ("world-rewards",),
     "02e-online": ("worlds", "world-online"),
-    "02f-beyond-stories": ("domains",),
-    "02g-open-questions": ("worlds", "world-online", "world-rewards", "domains"),
+    "02f-beyond-stories": ("domains", "programs"),
+    "02g-open-questions": ("worlds", "world-online", "world-rewards", "domains", "programs"),
     "03-ablations": ("worlds", "vectors", "evaluation"),
     "04-divpo": ("vectors", "pairs", "evaluation", "quality", "worlds", "online"),
     "04a-neighbours": ("worlds",),
@@ -59,6 +60,7 @@ KEPT = {  # a folder of results/ -> the profile, artifact and corpus from which 
     "world-online": ("full", "world-online", None),
     "world-rewards": ("full", "world-rewards", None),
     "domains": ("full", "domains", None),
+    "programs": ("full", "programs", None),
 }
 KEPT_RUN = "embedded"  # the profile whose whole run is kept in results/, without weights
 ALONE = "01-deviation-analysis"  # the chapter that needs no training

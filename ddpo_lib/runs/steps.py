@@ -6,7 +6,7 @@ from pathlib import Path
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.run_folder import Step
 from ddpo_lib.data.files import folder_parts
-from ddpo_lib.domains.steps import domain_steps
+from ddpo_lib.domains.steps import domain_steps, program_steps
 from ddpo_lib.models.versions import known_version
 from ddpo_lib.profiles.evaluation_settings import Baseline
 from ddpo_lib.profiles.profile import Profile, prompts_of, seeds_of, swept, twins
@@ -100,6 +100,7 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
         steps += _evaluation_steps(p, spaces)
         steps += [*_online_steps(p, spaces), *_world_steps(p), *online_steps.make_steps(p)]
         steps += [*reward_steps.make_steps(p, PARTS), *domain_steps(p.domains, p.data.gap)]
+        steps += program_steps(p.programs, p.data.gap)
     _check_distinct([step.name for step in steps], p.name)
     return {step.name: step for step in steps}
 

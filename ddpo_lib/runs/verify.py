@@ -25,7 +25,7 @@ LIMIT = 30.0  # seconds that a cheap artifact took at most
 EXACT = (  # what neither trains nor samples
     *("corpus", "vectors", "pairs", "quality", "findings", "maps", "ranking"),
     *("evaluation", "sharpness", "fronts", "online", "worlds", "world-online", "world-rewards"),
-    *("domains", "domain-checks"),
+    *("domains", "domain-checks", "programs"),
 )
 NUMBER = re.compile(r"[-+]?\d+\.\d+(?:[eE][-+]?\d+)?")
 SHOWN = 60  # characters of a value

@@ -323,12 +323,12 @@ def before(embedded) -> dict[str, dict]:
 
 
 LOSSES, MARGIN = "training/losses.py", "    margin = beta * ("
-TRAINED = {"arm", "round", "row", "online-world", "domain", "chapter"}
+TRAINED = {"arm", "round", "row", "online-world", "domain", "program", "chapter"}
 SAMPLED = {"samples", "sweep", "pool"}
-SMALL = {"world", "row", "worlds", "online-world", "reward", "domain"}
+SMALL = {"world", "row", "worlds", "online-world", "reward", "domain", "program"}
 REWARDED = {"quality", "graders", "ranking", "pool", "evaluation", "sharpness", "fronts", "online"}
 WRITTEN = {"world", "row", "worlds", "online-world", "world-online", "reward", "world-rewards", "chapter"}
-COUNTED = {"vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
+COUNTED = {"program", "vectors", "maps", "quality", "graders", "ranking", "pool", "round"}
 COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world", "reward", "world-rewards", "domain"}
 
 
@@ -340,7 +340,7 @@ COUNTED |= {"evaluation", "sharpness", "fronts", "online", "row", "online-world"
         (LOSSES, MARGIN, f"    if (high := beta) > 9:\n        raise ValueError(high)\n{MARGIN}", TRAINED),
         (LOSSES, MARGIN, f"    if beta > 9:\n        beta = 9\n        raise ValueError(beta)\n{MARGIN}", TRAINED),
         ("training/trainer.py", "class DeviationTrainer(", "class DeviationTrainer(object, ", TRAINED - {"chapter"}),
-        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED - {"domain"}),
+        ("profiles/settings.py", "def picks_by_probability(self) -> bool:\n", None, TRAINED - {"domain", "program"}),
         (
             "profiles/evaluation_settings.py",
             "class Evaluation(Section):",
@@ -384,7 +384,11 @@ def test_another_place_of_the_checkout_has_the_same_keys(embedded, before, tmp_p
         ("evaluation", {"bootstrap": 2001}, {"findings", "fronts"}),
         ("evaluation", {"sweep_prompts": 5}, {"sweep"}),
         ("preference", {"beta": 0.2}, {"arm", "round"}),
-        ("data", {"gap": 6.0}, {"pairs", "findings", "arm", "row", "online-world", "world-online", "domain"}),
+        (
+            "data",
+            {"gap": 6.0},
+            {"pairs", "findings", "arm", "row", "online-world", "world-online", "domain", "program"},
+        ),
         ("sampling", {"samples": 5}, {"samples", "sweep", "pool", "sharpness", "ranking"}),
     ],
 )

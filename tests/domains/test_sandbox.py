@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ddpo_lib.domains import sandbox
-from ddpo_lib.domains.sandbox import refuse, run_limited, run_tests
+from ddpo_lib.domains.sandbox import TOGETHER, refuse, run_limited, run_many, run_tests
 
 ONE = [([1], 2)]
 
@@ -152,3 +152,52 @@ def test_the_run_goes_on_as_before():
         run_tests(f("return f(x)"), "f", ONE)
     assert len(list(open_files.glob("*"))) == before
     assert run_tests(f("return x + 1"), "f", ONE).passed
+
+
+# Many programs in one process
+
+MANY = {
+    f("return x + 1"): "",
+    f("return 2"): "fails a test",
+    f("return y") + "\ny = 1": "fails a test",
+    f("return x[0]"): "raises an error",
+    f("return f(x)"): "raises an error",
+    "g = 1": "defines no such function",
+    f("return [0] * 10 ** 9"): "needs too much memory",
+    "import os": "refused: Import is not allowed",
+    "def f(x": "refused: not Python: SyntaxError",
+    "f = lambda x: x + 1": "",
+}
+TWO = [([1], 2), ([5], 6)]
+
+
+def test_many_programs_in_one_process_do_as_each_does_alone():
+    found = run_many(list(MANY), "f", [TWO] * len(MANY))
+    assert [one.why for one in found] == list(MANY.values())
+    assert [one.passed for one in found] == [run_tests(program, "f", TWO).passed for program in MANY]
+
+
+def test_a_program_leaves_nothing_to_the_next_one():
+    leaves = "def f(x):\n    x.append(1)\n    return x\ng = f\nlen = f"
+    uses = f("return g(x)") + "\nfor g in []:\n    pass"
+    found = run_many([leaves, uses, f("return len([x])")], "f", [[([[]], [1])], [([[]], [1])], [([0], 1)]])
+    assert [one.why for one in found] == ["", "raises an error", ""]
+
+
+def test_a_program_that_does_not_end_stops_no_other(monkeypatch):
+    monkeypatch.setattr(sandbox, "CPU", 1)
+    found = run_many([f("return x + 1"), f("while True: pass"), f("return 2")], "f", [TWO] * 3)
+    assert [one.why for one in found] == ["", "stopped after 1 s of processor time", "fails test 2"]
+
+
+def test_more_programs_than_fit_into_a_process_are_divided(monkeypatch):
+    ran = []
+    alone = sandbox.run_limited
+    monkeypatch.setattr(sandbox, "run_limited", lambda *given: ran.append(given) or alone(*given))
+    many = [f(f"return x + {i}") for i in range(TOGETHER + 5)]
+    assert [one.passed for one in run_many(many, "f", [TWO] * len(many))] == [i == 1 for i in range(len(many))]
+    assert len(ran) == 2
+    long = f(f"return x + 1 + len('{'a' * 3900}') * 0")
+    assert all(one.passed for one in run_many([long] * 40, "f", [TWO] * 40))
+    assert all(len(argument) <= sandbox.ARGUMENT for _, argument in ran) and len(ran) > 3
+    assert run_many([], "f", []) == []

@@ -173,6 +173,7 @@ UNSAFE = [
         "spaces.others": "spaces: {others: {NAME: {model: lexical}}}",
         "worlds.rows": "worlds: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
         "domains.rows": "domains: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
+        "programs.rows": "programs: {rows: {NAME: {arm: {loss: dpo, start: sft}}}}",
         "worlds.kinds": "worlds: {kinds: {NAME: {prompts: 16, held_out: 4}}}",
     }.items(),
 )
