@@ -122,7 +122,10 @@ def reach(
         cells = "\n".join(code for _, code in CELL.findall(notebook.read_text(encoding="utf-8")))
         module = library.module(notebook.resolve(), cells)
         add(module.normalise(module.tree.body))
-    while todo := todo or _methods_used(library, types, attributes, reached.places):
+    def methods() -> list[Place]:
+        return [place for place in _methods_used(library, types, attributes, reached.places) if counts(place)]
+
+    while todo := todo or methods():
         place = todo.pop()
         if place in reached.places or not counts(place):
             continue

@@ -220,6 +220,20 @@ def test_a_module_that_is_unused_is_left_out(library):
     assert code_key(start, unused=("low",)) == without
 
 
+def test_a_class_of_a_counted_field_that_lies_in_an_unused_module_ends_the_search(library):
+    """Its method is used by name, and its module does not count; the search once looked for it for ever."""
+    high = (
+        "from ddpo_lib.low import Held\n\n\nclass Holder:\n    held: Held\n\n    def take(self):\n        "
+        "return self.held.give()\n\n\ndef start(holder: Holder):\n    return holder.take()\n"
+    )
+    low = "class Held:\n    def give(self):\n        return 1\n"
+    start = library(high=high, low=low)
+    before, without = code_key(start), code_key(start, unused=("low",))
+    start = library(high=high, low=low.replace("return 1", "return 2"))
+    assert code_key(start) != before
+    assert code_key(start, unused=("low",)) == without
+
+
 TYPED = "from ddpo_lib.kinds import Box\n\n\ndef start(box: Box):\n    return box.{}()\n"
 KINDS = """
 class Size:
