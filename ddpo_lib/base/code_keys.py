@@ -122,6 +122,7 @@ def reach(
         cells = "\n".join(code for _, code in CELL.findall(notebook.read_text(encoding="utf-8")))
         module = library.module(notebook.resolve(), cells)
         add(module.normalise(module.tree.body))
+
     def methods() -> list[Place]:
         return [place for place in _methods_used(library, types, attributes, reached.places) if counts(place)]
 
