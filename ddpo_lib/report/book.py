@@ -14,6 +14,7 @@ from ddpo_lib.report.sources import resolve, take_out_data
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
 SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
+DIGITS = "%.9g"  # of a number in a log: as many as tell float32 numbers apart
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # of MathJax, what pages load: the script of Sphinx, its fonts, and extensions for equations. The script puts
 # hidden MathML beside each equation, which screen readers speak; its menu, which offers more, is off (_config.yml)
@@ -168,7 +169,7 @@ def write_downloads(run: Path, static: Path) -> None:
     with ZipFile(static / "logs.zip", "w", ZIP_DEFLATED) as archive:
         for file in sorted(run.glob("*/log.json")):
             log = pd.DataFrame(json.loads(file.read_text(encoding="utf-8")))
-            archive.writestr(_plain_entry(f"{file.parent.name}.csv"), log.to_csv(index=False))
+            archive.writestr(_plain_entry(f"{file.parent.name}.csv"), log.to_csv(index=False, float_format=DIGITS))
 
 
 def _plain_entry(name: str) -> ZipInfo:

@@ -147,6 +147,8 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
     size = 0.25 + 0.75 * ((score - score.min()) / span if span > 0 else score * 0).fillna(0)
     most = 110 if own else float(np.clip(40_000 / len(points), 6, 60))
     deviation = points[f"deviation {space}"]
+    panels = [each for each in axes.figure.axes if each.get_label() != "<colorbar>"]
+    marks = len(points) * len(panels)  # of the whole figure, if its panels show maps
     palette = mpl.colormaps["cividis"].with_extremes(bad=COLOURS["gold"])  # a response alone under its prompt
     colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(deviation.min(), deviation.max()), palette)
     for who, (sign, is_open) in map_marks(sorted(points["who"].unique(), key=people_first)).items():
@@ -161,7 +163,7 @@ def draw_map(axes: plt.Axes, points: pd.DataFrame, space: str, *, own: bool = Fa
             linewidths=1.1 if is_open else 0,
             marker=sign,
             label=f"{SPLIT_NAMES.get(who) or name(who)} ({len(rows)})",
-            rasterized=len(points) > VECTOR_MARKS,
+            rasterized=marks > VECTOR_MARKS,
         )
     axes.set_xticks([])
     axes.set_yticks([])

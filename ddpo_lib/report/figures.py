@@ -52,6 +52,7 @@ MARKUP = re.compile(  # signs of what `say` shows as it is written: it could loa
     r"[$\\]|!(?=\[)|\](?=[(\[:])|`{3,}|~{3,}|:{3,}|\+{3,}|\{(?!doc\}`[\w/-]+`)(?=[\w+:-]{1,36}\}`)"
     r"|(?<![^\n])%|(?<![^\n])\((?=[^)\n]*\)=)"
 )
+DPI = 200  # of what is drawn as pixels in an SVG figure
 STROKES = {
     Outline.MOVETO: "M",
     Outline.LINETO: "L",
@@ -129,7 +130,7 @@ def show(
 def picture(figure: plt.Figure, *, alt: str) -> str:
     """A figure as an HTML image, with alternative text; the figure is closed."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", dpi=DPI, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue().encode()).decode()
     return f'<img class="ddpo-figure" alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

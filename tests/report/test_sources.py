@@ -236,3 +236,15 @@ def test_each_figure_of_a_chapter_has_a_name_of_its_own_and_data(stem):
     for cell in jupytext.read(PROJECT / "notebooks" / f"{stem}.md").cells:
         if cell.cell_type == "markdown":
             assert set(sources.REFERENCE.findall(cell.source)) <= set(anchors)
+
+
+@pytest.mark.parametrize("stem", [stem for stem in CHAPTERS if not stem.startswith("00")])
+def test_the_title_of_a_chapter_has_the_number_that_its_figures_have(stem):
+    title = re.search(r"(?m)^# (\S+) ", (PROJECT / "notebooks" / f"{stem}.md").read_text(encoding="utf-8"))
+    assert title[1] == sources.chapter_number(stem)
+
+
+def test_chapters_come_in_the_order_of_their_numbers():
+    listed = re.findall(r"- file: (\S+)", (PROJECT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    numbers = [re.match(r"(\d+)([a-z]?)", sources.chapter_number(stem)).groups() for stem in listed if stem in CHAPTERS]
+    assert numbers == sorted(numbers, key=lambda number: (int(number[0]), number[1]))
