@@ -10,7 +10,6 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from ddpo_lib.base.extras import require
-from ddpo_lib.report.sources import resolve, take_out_data
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
 SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
@@ -40,6 +39,8 @@ def execute(notebook: Path, folder: Path, parameters: dict) -> Path:
     import jupytext
     import nbformat
     import papermill
+
+    from ddpo_lib.report.sources import resolve
 
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / f"{notebook.stem}.ipynb"
@@ -92,6 +93,8 @@ def build(
     """
     import nbformat
     import yaml
+
+    from ddpo_lib.report.sources import take_out_data
 
     require("jupyter_book")
     source = folder / "source"

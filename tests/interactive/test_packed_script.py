@@ -14,7 +14,7 @@ def test_a_packed_script_is_short_runs_as_a_script_does_and_keeps_its_licence(br
     page = browser.new_page()
     data = '<script type="application/gzip;base64"></script>'
     page.set_content(f'<figure data-part="p"><div class="ddpo-part"></div>{data}</figure>')
-    page.add_script_tag(content=assets()[LIBRARY].decode())
+    page.add_script_tag(content=assets()[LIBRARY.name].decode())
     page.add_script_tag(content=packed)
     page.evaluate("ddpoParts.add('p', (root, data) => { root.textContent = `${data.word} ${window.large}`; })")
     page.evaluate(

@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import warnings
+from functools import partial
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.sparse.csgraph import connected_components
 
 from ddpo_lib.data.corpus import PACKAGE_CORPUS, read_corpus
+from ddpo_lib.data.words import choose_tokenizer
 from ddpo_lib.measures.diversity import (
     NEAR_COPY,
     distinct_k,
@@ -289,11 +292,23 @@ short_texts = st.lists(st.text("abc dE.é'\n", max_size=20), min_size=6, max_siz
 @settings(deadline=None, max_examples=40)
 def test_the_order_of_texts_and_of_groups_changes_nothing(of, texts, order):
     groups = np.array([7, 7, 3, 7, 3, 3])
+    if "tokenizer" in signature(of).parameters:  # else each call chooses one by its own texts
+        of = partial(of, tokenizer=choose_tokenizer(texts))
     ids, found = of(texts, groups)
     assert ids.tolist() == [3, 7]
     again = of([texts[i] for i in order], groups[order])[1]
     np.testing.assert_allclose(again, found, rtol=1e-12)
     np.testing.assert_array_equal(of([texts[i] for i in (0, 1, 3)], np.zeros(3, dtype=int))[1], found[1])
+
+
+def test_a_text_of_another_script_does_not_change_the_score_of_a_group_with_the_same_tokenizer():
+    """Alone, "E" and "E'" are read by sacrebleu's tokenizer; beside "é", all texts are read by script."""
+    texts, groups = ["", "E", "E'", "é"], np.array([0, 0, 0, 1])
+    apart = {kind: self_bleu(texts[:3], groups[:3], tokenizer=kind)[1][0] for kind in ("published", "unicode")}
+    assert apart == {"published": 0, "unicode": 0.5}
+    assert [self_bleu(texts[:n], groups[:n])[1][0] for n in (3, 4)] == [0, 0.5]
+    for kind, value in apart.items():
+        assert self_bleu(texts, groups, tokenizer=kind)[1][0] == value
 
 
 @given(st.text().filter(str.strip), st.integers(2, 4))
