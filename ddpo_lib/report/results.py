@@ -43,7 +43,7 @@ def origin(folder: Path, is_current: bool) -> str:
     machine = made["hardware"]["gpu"] or made["hardware"]["processor"]
     told = (
         f"`results/{folder.name}` was made on {made['made']} by commit {made['commit']} "
-        f"(code {made['code']['code']}) on {machine}, in {made['seconds']:.0f} s."
+        f"(code {made['code']['code']}) on {machine}."
     )
     if is_current:
         return told
