@@ -21,7 +21,7 @@ import traitlets
 from plotly.offline import get_plotlyjs
 
 from ddpo_lib.base.errors import InputError
-from ddpo_lib.interactive.parts import LIBRARY, LOOK, MAP, pack, part
+from ddpo_lib.interactive.parts import LIBRARY, LOOK, MAP, largest, pack, part
 from ddpo_lib.report.explore import map_marks, people_first
 
 MOST_POINTS = 10_000  # with this many, a browser still responds at once
@@ -56,7 +56,7 @@ def page(points: pd.DataFrame, *, caption: str = "") -> str:
     Raises:
         InputError: a column is missing, or there is no row.
     """
-    still = "The map needs JavaScript; in JupyterLab open the notebook explore."
+    still = "This map is for a screen and needs JavaScript; in JupyterLab, open the notebook explore."
     return part(MAP.stem, _fit(points), still=still, caption=caption, scripts=("plotly.min.js",))
 
 
@@ -132,11 +132,8 @@ def _fit(points: pd.DataFrame) -> bytes:
     packed = _packed(drawn, None)
     if len(packed) <= limit:
         return packed
-    low, high = 0, int(drawn["text"].str.len().max())
-    while high - low > 8:
-        middle = (low + high) // 2
-        low, high = (middle, high) if len(_packed(drawn, middle)) <= limit else (low, middle)
-    return _packed(drawn, low)
+    longest = int(drawn["text"].str.len().max())
+    return _packed(drawn, largest(longest, lambda cut: len(_packed(drawn, cut)) <= limit))
 
 
 def _drawn(points: pd.DataFrame) -> pd.DataFrame:

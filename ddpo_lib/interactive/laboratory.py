@@ -10,12 +10,14 @@ import string
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from sklearn.manifold import ClassicalMDS, smacof
 
 from ddpo_lib.base.errors import InputError
 from ddpo_lib.deviation import mean_distance, weights
 from ddpo_lib.deviation.weighting import TIE
 from ddpo_lib.interactive.parts import COUNTED, LABORATORY, WEIGHTING, part
 from ddpo_lib.report import figures
+from ddpo_lib.rewards.rules import cosine_distances
 from ddpo_lib.spaces import counted
 
 SPACES = ("semantic", "style")
@@ -59,32 +61,15 @@ def weights_laboratory(
     return part(LABORATORY.stem, data, still=still, caption=caption, scripts=(WEIGHTING.name, COUNTED.name))
 
 
-def cosine_distances(vectors: np.ndarray) -> np.ndarray:
-    """(n, n) float64 cosine distances of (n, d) rows that are not zero."""
-    own = vectors.astype(np.float64)
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
-    distances = np.clip(1 - own @ own.T, 0, 2)
-    np.fill_diagonal(distances, 0)
-    return distances
-
-
 def place(distances: np.ndarray) -> np.ndarray:
     """(n, 2) places in the plane whose distances are as near to the given (n, n) ones as can be.
 
-    The start is classical scaling. Each step of stress majorization (SMACOF) then lowers the sum of squared errors of
-    all distances.
+    Classical scaling is the start, and stress majorization (SMACOF) lowers the sum of squared errors.
     """
-    n = len(distances)
-    centre = np.eye(n) - 1 / n
-    values, axes = np.linalg.eigh(-centre @ distances**2 @ centre / 2)
-    places = np.zeros((n, 2))
-    places[:, : min(n, 2)] = (axes * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :2]
-    for _ in range(STEPS):
-        apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-        pull = -np.divide(distances, apart, out=np.zeros_like(apart), where=apart > 0)
-        pull[np.diag_indices(n)] = -pull.sum(axis=1)
-        places = pull @ places / n
-    return places
+    if not distances.any():
+        return np.zeros((len(distances), 2))
+    start = np.nan_to_num(ClassicalMDS(metric="precomputed").fit_transform(distances))  # NaN: an axis that is not there
+    return smacof(distances, init=start, n_init=1, max_iter=STEPS, eps=0)[0]
 
 
 def counted_norms() -> dict:

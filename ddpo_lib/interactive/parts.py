@@ -10,6 +10,8 @@ import gzip
 import html
 import json
 import re
+from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -69,6 +71,11 @@ def part(name: str, data: bytes | dict, *, still: str, caption: str = "", script
 def pack(data: dict) -> bytes:
     """JSON, compressed; the same data give the same bytes."""
     return gzip.compress(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, if each smaller one does; at least 1."""
+    return max(1, bisect_left(range(1, most + 1), True, key=lambda number: not fits(number)))
 
 
 def arm_look(arm: str) -> dict[str, str]:

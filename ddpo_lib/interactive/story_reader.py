@@ -4,7 +4,6 @@
 differ most are those of the evaluation.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 
 from ddpo_lib.base.files import plain
 from ddpo_lib.evaluation.compare_arms import NO_SEED
-from ddpo_lib.interactive.parts import arm_look, pack, part
+from ddpo_lib.interactive.parts import arm_look, largest, pack, part
 
 PAGE_BYTES = 1_000_000  # limit for the samples in a page
 MEASURES = {  # column of the evaluation -> in words
@@ -93,11 +92,6 @@ def _content(rows: pd.DataFrame, by_prompt: pd.DataFrame, arms: list[str], longe
 def _fit(packed: Callable[..., bytes], prompts: int, longest: int) -> bytes:
     """Data with as many prompts as the limit admits; if it does not admit one, with texts as long as it admits."""
     limit = PAGE_BYTES * 3 // 4  # base64 needs four bytes for three
-    most = _largest(prompts, lambda number: len(packed(number)) <= limit)
+    most = largest(prompts, lambda number: len(packed(number)) <= limit)
     made = packed(most)
-    return made if len(made) <= limit else packed(1, _largest(longest, lambda cut: len(packed(1, cut)) <= limit))
-
-
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `most` that fits, if each smaller one does; at least 1."""
-    return max(1, bisect_left(range(1, most + 1), True, key=lambda number: not fits(number)))
+    return made if len(made) <= limit else packed(1, largest(longest, lambda cut: len(packed(1, cut)) <= limit))

@@ -99,8 +99,8 @@ def make_steps(profile: Profile, source: str, hub: bool) -> dict[str, Step]:
             steps += _training_steps(p, seed)
         steps += _evaluation_steps(p, spaces)
         steps += [*_online_steps(p, spaces), *_world_steps(p), *online_steps.make_steps(p)]
-        steps += [*reward_steps.make_steps(p, PARTS), *domain_steps(p.domains, p.data.gap)]
-        steps += program_steps(p.programs, p.data.gap)
+        steps += reward_steps.make_steps(p, PARTS)
+        steps += [*domain_steps(p.domains, p.data.gap), *program_steps(p.programs, p.data.gap)]
     _check_distinct([step.name for step in steps], p.name)
     return {step.name: step for step in steps}
 

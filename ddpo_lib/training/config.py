@@ -32,7 +32,7 @@ REFUSED = {  # option of DPOConfig -> the only value that is taken, and why
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # how values of `init_lora_weights` begin
 BASE_MOVED = (
     f"init_lora_weights: a start of {', '.join(MOVES_BASE)} changes the weights of the base, so the model without its "
-    "adapter is no reference for DPO; use True, 'gaussian', 'orthogonal' or 'eva'"
+    "adapter is no reference for DPO; use True, 'gaussian', 'orthogonal' or 'eva', or give the `ref_model`"
 )
 
 
@@ -91,8 +91,9 @@ class DeviationConfig(DPOConfig):
 def moves_base(model, args, peft_config) -> bool:
     """Whether an adapter's start takes something out of the base weights, where the reference should be the base.
 
-    The reference is the model without its adapter. With such a start that is not the model that was given. For a model
-    that comes with an adapter, TRL adds a second one, whose start changes the base again (findings/trl_pissa_*.sh).
+    Unless a `ref_model` is given, the reference is the model without its adapter. With such a start that is not the
+    model that was given. For a model that comes with an adapter, TRL adds a second one, whose start changes the base
+    again (findings/trl_pissa_*.sh).
     """
     starts = [getattr(c, "init_lora_weights", "") for c in (peft_config, *getattr(model, "peft_config", {}).values())]
     return args.loss == "dpo" and any(str(start).startswith(MOVES_BASE) for start in starts)

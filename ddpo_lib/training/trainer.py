@@ -91,7 +91,7 @@ class DeviationTrainer(FastProducts, ByLength, WholeCheckpoints, DPOTrainer):
         self._trunk = trunk
         args = args or DeviationConfig("deviation-trainer")
         check_arguments(args, ref_model, processing_class, compute_metrics, trunk)
-        if moves_base(model, args, peft_config):
+        if ref_model is None and moves_base(model, args, peft_config):
             raise ValueError(BASE_MOVED)
         self._name = _method(args, train_dataset)
         if isinstance(model, torch.nn.Module) and peft_config is None:

@@ -16,6 +16,7 @@ from ddpo_lib.interactive import laboratory
 from ddpo_lib.pairs import arms
 from ddpo_lib.profiles.settings import Arm
 from ddpo_lib.report.figures import use_style
+from ddpo_lib.rewards.rules import cosine_distances
 from ddpo_lib.spaces import counted
 
 ROOT = ".ddpo-lab"
@@ -319,7 +320,7 @@ def test_pairs_and_distances_are_those_of_the_responses(page):
     rows = page.locator(f"{ROOT} table").nth(1).locator("tbody tr").evaluate_all(cells)
     weight = shown(page)
     assert rows == [["B", "A, D and E", f"{weight[1]:.2f}"], ["D", "A and E", f"{weight[3]:.2f}"]]  # C has no score
-    apart = laboratory.cosine_distances(VECTORS["semantic"](TEXTS))
+    apart = cosine_distances(VECTORS["semantic"](TEXTS))
     rows = page.locator(f"{ROOT} table").nth(0).locator("tbody tr").evaluate_all(cells)
     assert [row[2] for row in rows] == [f"{apart[i, 1]:.2f}" if i != 1 else "–" for i in range(5)]
     deviation = mean_distance(VECTORS["semantic"](TEXTS), np.zeros(5, dtype=int))

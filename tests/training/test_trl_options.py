@@ -356,6 +356,9 @@ def test_an_adapter_that_starts_with_a_part_of_the_base_is_refused_where_there_i
         with pytest.raises(ValueError, match=r"^init_lora_weights: a start of pissa"):
             make(**given)
     assert make(arguments={"peft_config": lora}, loss="orpo").train_dataset  # has no reference
+    trainer = make(model=get_peft_model(tiny_model(), lora), arguments={"ref_model": tiny_model()})
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)  # a model of its own is one
 
 
 @pytest.mark.parametrize("start", [True, "gaussian", "orthogonal"])
