@@ -4,19 +4,16 @@ A contender is a function at the top level of a module, or a `functools.partial`
 returns `timed(work)`, where `work` is the part that is measured.
 """
 
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-STATUS = Path("/proc/self/status")  # what Linux tells of a process
+from ddpo_lib.base.run_folder import peak_memory
+
 HEADER = "| what | against | asked | measured | spread | met |\n|---|---|---|---|---|---|\n"
 
 
@@ -55,9 +52,9 @@ class Sample:
 
 def timed(work: Callable[[], Any]) -> Sample:
     """Run the part of a contender that counts."""
-    before, start = _peak_memory(), time.perf_counter()
+    before, start = peak_memory(), time.perf_counter()
     result = work()
-    seconds, peak = time.perf_counter() - start, _peak_memory()
+    seconds, peak = time.perf_counter() - start, peak_memory()
     return Sample(seconds, peak, peak - before, result)
 
 
@@ -114,15 +111,3 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(f"| {what} | {r.against} | {r.asked} | {r.measured} | {r.spread} | {met[r.met]} |\n")
     notes = [f"- {note}\n" for note in dict.fromkeys(r.note for r in rows if r.note)]
     return HEADER + "".join(lines) + "\n" * bool(notes) + "".join(notes)
-
-
-def _peak_memory() -> int:
-    """Most bytes that this process has held so far.
-
-    On Linux `getrusage` would start from what its parent held; it is asked where the system tells no peak of this
-    process alone, as some sandboxes do not.
-    """
-    told = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
-    if told:
-        return int(told.group(1)) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

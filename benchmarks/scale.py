@@ -29,10 +29,12 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.scale_corpus import check_table, sample_texts, write_corpus
 from benchmarks.scale_plan import PLANNED, plan, report, report_plan
+from ddpo_lib.base.files import read_mapping
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "results" / "scale"
 PAGE = PROJECT / "book" / "cluster.md"
+COMMAND_COST = Path(__file__).with_name("command_cost.py")
 SIZES = (100_000, 1_000_000, 10_000_000)
 PART = 100_000  # responses of a part, on average
 SPACE = "delta"
@@ -142,29 +144,27 @@ def run(words: list[str], work: Path) -> dict:
         RuntimeError: the command fails; the message is its own.
     """
     environment = {**os.environ, "XDG_CACHE_HOME": str(work / "cache"), "OMP_NUM_THREADS": "1"}
-    said, start = work / f"{words[0]}-{time.monotonic_ns()}.log", time.monotonic()
+    base, start = work / f"{words[0]}-{time.monotonic_ns()}", time.monotonic()
+    said, cost = base.with_suffix(".log"), base.with_suffix(".json")
     with said.open("wb") as log:
-        command = [sys.executable, "-m", "ddpo_lib.cli", *words]
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"ddpo {' '.join(words)[:500]}: status {process.returncode}\n{said.read_text()[-2000:]}")
-    said.unlink()
+        command = [sys.executable, COMMAND_COST, cost, sys.executable, "-m", "ddpo_lib.cli", *words]
+        status = subprocess.run(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, check=False).returncode
+    if status:
+        raise RuntimeError(f"ddpo {' '.join(words)[:500]}: status {status}\n{said.read_text()[-2000:]}")
+    used = read_mapping(cost)
     done = {
         "seconds": round(time.monotonic() - start, 1),
-        "core_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mb": round(usage.ru_maxrss / 1024),
+        "core_seconds": round(used["core_seconds"], 1),
+        "peak_mb": round(used["peak_bytes"] / 2**20),
     }
+    said.unlink()
+    cost.unlink()
     print(" ".join(words[:1] + words[3:5]) if words[0] != "merge" else "merge", done, flush=True)
     return done
 
 
 def apart(work, *arguments):
-    """Call a function in a process of its own.
-
-    The system counts the memory of a parent as that of the commands that it starts, so this process stays small.
-    """
+    """Call a function in a process of its own, so that this one stays small while commands run."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         return fresh.submit(work, *arguments).result()
 

@@ -11,7 +11,6 @@ from benchmarks import (
     annotation,
     bfloat16_errors,
     decode_shares,
-    measure,
     measures,
     sampling,
     statistics,
@@ -59,14 +58,6 @@ def test_contenders_take_turns_and_memory_is_what_the_work_added():
     assert [len(runs) for runs in samples.values()] == [2, 2]
     assert all(390 * 2**20 < sample.grown < min(sample.peak, 410 * 2**20) for sample in samples["large"])
     assert all(sample.grown < 10 * 2**20 for sample in samples["small"])
-
-
-@pytest.mark.parametrize("told", ["Name:\tpython\nVmRSS:\t  1024 kB\n", None])
-def test_where_the_system_tells_no_peak_of_a_process_there_is_one_all_the_same(tmp_path, monkeypatch, told):
-    monkeypatch.setattr(measure, "STATUS", tmp_path / "status")
-    if told:
-        measure.STATUS.write_text(told)
-    assert 20 * 2**20 < timed(lambda: None).peak < 2**40  # numpy alone takes more than the least
 
 
 def test_a_table_says_what_was_met_and_why_not():

@@ -74,6 +74,13 @@ def test_the_book_shows_what_is_stored():
     assert scale_plan.report(found) in text and scale_plan.report_plan(found) in text
 
 
+def test_a_command_s_memory_is_its_own_and_not_what_this_process_holds(tmp_path):
+    held = np.ones(2**27)  # 1 GB
+    cost = scale.run(["--help"], tmp_path)
+    assert 10 < cost["peak_mb"] < held.nbytes / 2**20
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_command_says_what_it_said(tmp_path):
     with pytest.raises(RuntimeError, match=r"none.jsonl: no such file"):
         scale.run(["divide", str(tmp_path / "none.jsonl"), str(tmp_path / "parts")], tmp_path)

@@ -36,6 +36,7 @@ from ddpo_lib.base.locks import lease
 log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).parents[1]
+STATUS = Path("/proc/self/status")  # what Linux tells of a process
 VERSIONS = ("torch", "transformers", "trl", "peft", "sentence-transformers", "scikit-learn", "numpy", "pandas")
 
 
@@ -160,7 +161,7 @@ class Run:
             "inputs": {needed: self.key(needed) for needed in step.inputs},
             "code": self.code(step.name),
             "seconds": round(time.monotonic() - start, 1),
-            "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "peak_memory_gb": round(peak_memory() / 2**30, 2),
             **surroundings(),
         }
         sync(aside)
@@ -249,6 +250,18 @@ def surroundings() -> dict:
 def threads() -> int:
     """Threads of arithmetic that this process should use: OMP_NUM_THREADS, or else one per core."""
     return int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held so far.
+
+    On Linux `getrusage` would start from what its parent held; it is asked where the system tells no peak of this
+    process alone, as some sandboxes do not.
+    """
+    told = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    if told:
+        return int(told.group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @cache

@@ -273,6 +273,21 @@ def test_a_manifest_tells_where_an_artifact_comes_from(workshop):
     assert 0.01 < manifest["peak_memory_gb"] < 1000
 
 
+@pytest.mark.parametrize("told", ["Name:\tpython\nVmRSS:\t  1024 kB\n", None])
+def test_where_the_system_tells_no_peak_of_a_process_there_is_one_all_the_same(tmp_path, monkeypatch, told):
+    monkeypatch.setattr(run_folder, "STATUS", tmp_path / "status")
+    if told:
+        run_folder.STATUS.write_text(told)
+    assert 20 * 2**20 < run_folder.peak_memory() < 2**40  # numpy alone takes more than the least
+
+
+def test_the_peak_of_a_process_does_not_count_what_its_parent_holds():
+    held = np.ones(2**26)  # 512 MB
+    asked = "from ddpo_lib.base.run_folder import peak_memory; print(peak_memory())"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert 10 * 2**20 < int(told) < held.nbytes
+
+
 def test_steps_know_the_jobs_that_they_stand_on(workshop):
     run = workshop.run(corpus={"job": True}, map={"job": True})
     assert run.needed_jobs("arm") == ["corpus"]
