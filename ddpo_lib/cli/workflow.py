@@ -75,15 +75,10 @@ def snakemake(
 
 def read(runs: Runs = Path("runs/kept")) -> None:
     """Build the book from the maintainers' run, which is stored with the project: no training, a few minutes."""
-    from ddpo_lib.report import kept_run
     from ddpo_lib.report.book import publish
-    from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, open_run
+    from ddpo_lib.runs.pipeline import KEPT_RUN, PROJECT, lay_out_kept_run
 
-    opened = open_run(KEPT_RUN, folder=runs)
-    if "book" not in opened.steps:
-        raise InputError("the pages are made in a checkout of the project, which contains the chapters; clone it")
-    kept_run.lay_out(PROJECT / "results" / KEPT_RUN, opened)
-    opened = open_run(KEPT_RUN, folder=runs)  # the pages now depend on whose run they show
+    opened = lay_out_kept_run(runs)
     chapters = [name for name in opened.steps if name.startswith("chapter-") and not opened.is_fresh(name)]
     shares = list(filter(None, (chapters[part :: os.cpu_count() or 1] for part in range(os.cpu_count() or 1))))
     with ThreadPoolExecutor(len(shares) or 1) as pool:

@@ -77,6 +77,7 @@ def build(
     assets: dict[str, bytes],
     announcement: str | None = None,
     footer: str = "",
+    buttons: dict | None = None,
 ) -> None:
     """Build the HTML from prose pages and executed notebooks; any warning is an error.
 
@@ -87,6 +88,7 @@ def build(
         assets: files for `_static/`, by name. Every page loads the style sheets; no page loads a script by itself.
         announcement: HTML that every page shows at its top.
         footer: HTML that every page shows at its end.
+        buttons: the theme's options for buttons that open a chapter elsewhere.
 
     Raises:
         RuntimeError: the build failed; the message is Sphinx's.
@@ -118,7 +120,7 @@ def build(
     ]
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
     options = config["sphinx"]["config"]["html_theme_options"]  # they replace those of `html`
-    options |= {"announcement": announcement or "", "extra_footer": footer}
+    options |= {"announcement": announcement or "", "extra_footer": footer} | (buttons or {})
     (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command += ["--config", str(folder / "_config.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
@@ -129,19 +131,6 @@ def build(
         (static / name).parent.mkdir(parents=True, exist_ok=True)
         (static / name).write_bytes(content)
     trim(static)
-    for notebook in (folder / "_build" / "html" / "_sources").glob("*.ipynb"):
-        drop_outputs(notebook)
-
-
-def drop_outputs(notebook: Path) -> None:
-    """Empty the outputs of a notebook that readers download: its page shows them, and running it makes them anew."""
-    import nbformat
-
-    read = nbformat.read(notebook, as_version=4)
-    for cell in read.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    nbformat.write(read, notebook)
 
 
 def trim(static: Path) -> None:

@@ -223,12 +223,16 @@ def make_chapter(notebook: Path, profile: str, corpus: str | None, folder: Path,
 def make_book(project: Path, chapters: tuple[str, ...], folder: Path, run: Run) -> None:
     from ddpo_lib.interactive.parts import assets
     from ddpo_lib.pages.finish import finish
+    from ddpo_lib.pages.launch import buttons, make_downloadable, origin
     from ddpo_lib.report.book import build, write_downloads
     from ddpo_lib.report.kept_run import announcement, footer
 
     executed = [run.path(f"chapter-{stem}") / f"{stem}.ipynb" for stem in chapters]
-    build(project, executed, folder, assets(), announcement(run), footer(run, project / "CITATION.cff"))
+    source, foot = origin(project), footer(run, project / "CITATION.cff")
+    build(project, executed, folder, assets(), announcement(run), foot, buttons(source))
     html = folder / "_build" / "html"
+    for notebook in (html / "_sources").glob("*.ipynb"):
+        make_downloadable(notebook, source)
     write_downloads(run.folder, html / "_static")
     finish(html)
 

@@ -15,7 +15,7 @@ from ddpo_lib.data.files import NO_FILE
 from ddpo_lib.data.formats import is_hub_name
 from ddpo_lib.profiles.profile import SUFFIXES, Profile, absolute, load_profile
 from ddpo_lib.report.book import benchmark_files
-from ddpo_lib.report.kept_run import MARK
+from ddpo_lib.report.kept_run import MARK, lay_out
 from ddpo_lib.runs import artifacts
 from ddpo_lib.runs.pins import pin
 from ddpo_lib.runs.steps import make_steps
@@ -142,6 +142,38 @@ def chapter_paths(profile: str, corpus: str | None, runs: str | Path | None) -> 
 
     named = found(profile) if Path(profile).suffix in SUFFIXES else profile
     return named, corpus and found(corpus), here / runs if runs is not None else project / "runs"
+
+
+def lay_out_kept_run(folder: Path) -> Run:
+    """Lay out the maintainers' run in a folder of runs, and open it.
+
+    Raises:
+        InputError: the library is not in a checkout of the project; or as `kept_run.lay_out` says.
+    """
+    run = open_run(KEPT_RUN, folder=folder)
+    if "book" not in run.steps:
+        raise InputError("the pages are made in a checkout of the project, which contains the chapters; clone it")
+    lay_out(PROJECT / "results" / KEPT_RUN, run)
+    return open_run(KEPT_RUN, folder=folder)  # the pages now depend on whose run they show
+
+
+def finished_runs(
+    profile: str, corpus: str | None, runs: str | Path | None, kept: str | Path | None = None
+) -> str | Path | None:
+    """The folder of runs that a downloaded chapter reads: `runs`, or the maintainers' if it has no finished run.
+
+    Args:
+        profile, corpus, runs: parameters of a chapter, as in `chapter_paths`. Only the profile of the kept run on its
+            own corpus is replaced.
+        kept: where the maintainers' run is laid out; None: `runs/kept` in the checkout.
+
+    Raises:
+        InputError: as in `lay_out_kept_run`.
+    """
+    folder = chapter_paths(profile, corpus, runs)[2]
+    if profile != KEPT_RUN or corpus or open_run(profile, folder=folder).is_fresh("evaluation"):
+        return runs
+    return lay_out_kept_run(Path(kept or PROJECT / "runs" / "kept")).folder.parent
 
 
 @cache

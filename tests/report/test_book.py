@@ -4,10 +4,9 @@ import io
 import json
 from zipfile import ZipFile
 
-import nbformat
 import pandas as pd
 
-from ddpo_lib.report.book import drop_outputs, trim, write_downloads
+from ddpo_lib.report.book import trim, write_downloads
 
 
 def test_what_no_equation_needs_is_not_shipped(tmp_path):
@@ -56,15 +55,3 @@ def test_samples_and_logs_can_be_downloaded(tmp_path):
     once = (tmp_path / "samples.zip").read_bytes()
     write_downloads(run, tmp_path)
     assert (tmp_path / "samples.zip").read_bytes() == once
-
-
-def test_a_notebook_to_download_has_no_outputs(tmp_path):
-    code = nbformat.v4.new_code_cell("print(1)", execution_count=3)
-    code.outputs = [nbformat.v4.new_output("stream", text="1\n" * 1000)]
-    text = nbformat.v4.new_markdown_cell("Prose.")
-    nbformat.write(nbformat.v4.new_notebook(cells=[text, code]), tmp_path / "chapter.ipynb")
-    drop_outputs(tmp_path / "chapter.ipynb")
-    read = nbformat.read(tmp_path / "chapter.ipynb", as_version=4)
-    nbformat.validate(read)
-    assert [cell.source for cell in read.cells] == ["Prose.", "print(1)"]
-    assert read.cells[1].outputs == [] and read.cells[1].execution_count is None
