@@ -26,6 +26,8 @@ address = {address!r}  # of the project, for git
 commit = {commit!r}  # from which these pages were built; "" for the newest
 
 if importlib.util.find_spec("ddpo_lib") is None:
+    if sys.version_info < (3, 11):
+        raise SystemExit("This chapter needs Python 3.11 or later.")
     if not address:
         raise SystemExit("This book was built from a project without a public address. Write its address above.")
     project = os.path.abspath("ddpo-companion")
@@ -34,6 +36,8 @@ if importlib.util.find_spec("ddpo_lib") is None:
         subprocess.run(["git", "-C", project, "checkout", "--quiet", commit or "HEAD"], check=True)
     place = f"IN={{os.path.dirname(sys.executable)}}/"
     subprocess.run(["make", "--no-print-directory", "-C", project, "install", place], check=True)
+    if "numpy" in sys.modules:
+        raise SystemExit("All is installed. Other versions were loaded before: restart the kernel and run all cells.")
     sys.path.insert(0, project)
     importlib.invalidate_caches()
 """

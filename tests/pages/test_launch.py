@@ -138,6 +138,14 @@ def test_the_first_cell_clones_the_commit_of_the_pages_and_installs_into_its_own
         assert installed == f"{Path(sys.executable).parent}/"
 
 
+def test_a_kernel_that_has_loaded_packages_is_to_be_restarted(project, tmp_path):
+    loaded = "import sys, types; sys.modules['numpy'] = types.ModuleType('numpy')\n"
+    script = loaded + FIRST_CELL.format(address=str(project), commit="")
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "restart the kernel" in done.stderr
+    assert (tmp_path / "ddpo-companion" / "installed").exists()
+
+
 def test_without_an_address_the_first_cell_says_what_to_write(tmp_path):
     done = run_first_cell(tmp_path, "")
     assert done.returncode == 1 and "Write its address above." in done.stderr
