@@ -33,15 +33,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    found = read_mapping(chosen.out / "faults.json")
     kinds = [kind for kind in chosen.kinds if os.geteuid() == 0 or kind not in ROOT_ONLY]
     with tempfile.TemporaryDirectory(dir=chosen.work) as place:
         world = make_world(Path(place))
         for name in chosen.stages:
-            found[name] = found.get(name, {}) | disturb(name, kinds, chosen.times, chosen.seed, Path(place), world)
+            done = disturb(name, kinds, chosen.times, chosen.seed, Path(place), world)
+            known = read_mapping(chosen.out / "faults.json")  # another process may have added stages
+            known[name] = known.get(name, {}) | done
+            found = {stage: known[stage] for stage in STAGES if stage in known}
             write_json(chosen.out / "faults.json", found)
             (chosen.out / "faults.md").write_text(report(found), encoding="utf-8")
-    print(report(found))
+            print(report(found), flush=True)
 
 
 def disturb(name: str, kinds: list[str], times: int | None, seed: int, place: Path, world: Path) -> dict:

@@ -10,7 +10,7 @@ from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.run_folder import Run, Step
 from ddpo_lib.profiles.profile import load_profile, swept
-from ddpo_lib.report.book import BENCHMARKS, SPEED, benchmark_files
+from ddpo_lib.report.book import ADDED, BENCHMARKS, benchmark_files
 from ddpo_lib.report.results import read_studies, study_table
 from ddpo_lib.runs.pipeline import open_run
 
@@ -204,8 +204,9 @@ def test_studies_are_read_from_their_folder_and_nothing_else_is(tmp_path):
     assert [kept["run"] for kept in read_studies(tmp_path)] == ["study-gpu-study-mine.json", "study-gpu-study.json"]
 
 
-def test_the_page_of_benchmarks_ends_with_those_of_a_gpu_where_there_are_any(tmp_path):
+def test_the_page_of_benchmarks_ends_with_what_other_modules_measured_where_they_did(tmp_path):
     assert benchmark_files(tmp_path) == [tmp_path / BENCHMARKS]
-    (tmp_path / SPEED).parent.mkdir(parents=True)
-    (tmp_path / SPEED).write_text("## On a GPU")
-    assert benchmark_files(tmp_path) == [tmp_path / BENCHMARKS, tmp_path / SPEED]
+    for file in ADDED[::2]:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("## Measured")
+    assert benchmark_files(tmp_path) == [tmp_path / BENCHMARKS, tmp_path / ADDED[0], tmp_path / ADDED[2]]

@@ -12,7 +12,9 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from ddpo_lib.base.extras import require
 
 BENCHMARKS = Path("benchmarks") / "RESULTS.md"  # it becomes a page
-SPEED = Path("results") / "gpu" / "speed.md"  # follows at the end of that page, if `python -m benchmarks.gpu` wrote it
+ADDED = tuple(  # follow at the end of that page; modules of benchmarks/ that take long write them
+    Path("results", *names) for names in (("gpu", "speed.md"), ("faults", "faults.md"), ("faults", "fuzz.md"))
+)
 DIGITS = "%.9g"  # of a number in a log: as many as tell float32 numbers apart
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # of MathJax, what pages load: the script of Sphinx, its fonts, and extensions for equations. The script puts
@@ -173,7 +175,7 @@ def _plain_entry(name: str) -> ZipInfo:
 
 def benchmark_files(project: Path) -> list[Path]:
     """The files from which the page of benchmarks is made."""
-    return [project / BENCHMARKS, *([project / SPEED] if (project / SPEED).is_file() else [])]
+    return [project / BENCHMARKS, *(project / file for file in ADDED if (project / file).is_file())]
 
 
 def setup(app) -> dict:
