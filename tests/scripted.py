@@ -38,13 +38,14 @@ def chat(*choices: dict | str | None, **more) -> dict:
 class Scripted:
     """`answers` are used up in order; each later request gets as many good stories as it asks for.
 
-    `rule`, if set, is asked first: the body of a request -> an answer, or None.
+    `rule`, if set, is asked first: the body of a request -> an answer, or None. `software` is the header `Server`.
     """
 
     def __init__(self):
         self.answers: list[Sent] = []
         self.seen: list[dict] = []
         self.rule = None
+        self.software = "scripted"
         script, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -83,6 +84,9 @@ class Scripted:
                     return
                 self.wfile.write(data)
                 self.close_connection = sent.habit == "cut"
+
+            def version_string(self):
+                return script.software
 
             def log_message(self, *words):
                 pass

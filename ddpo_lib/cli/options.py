@@ -20,7 +20,8 @@ SHARE = typer.Option(min=0, max=1, help="Share of the prompts that are held out;
 
 TOKENS = typer.Option(min=1, help="Most new tokens per sample, thoughts included; default: the profile's.")
 SENDS = typer.Option(
-    help="Settings to send, such as temperature,top_k, or none; of temperature, top_p, top_k, repetition_penalty."
+    help="Settings to send, such as temperature,top_k, or none; of temperature, top_p, top_k, min_p, "
+    "repetition_penalty."
 )
 
 Sends = Annotated[str | None, SENDS]

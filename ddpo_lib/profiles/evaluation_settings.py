@@ -25,7 +25,7 @@ class Baseline(Section):
     retries: int = Field(default=8, ge=0)  # repetitions of a request that a server may answer later
     pause: float = Field(default=0.5, ge=0)  # seconds before the first repetition; each further pause is twice as long
     # settings that are sent to the server, besides the number and length of samples; those that it refuses are left out
-    sends: list[Literal["temperature", "top_p", "top_k", "repetition_penalty"]] = Field(
+    sends: list[Literal["temperature", "top_p", "top_k", "min_p", "repetition_penalty"]] = Field(
         default=["temperature", "top_p"]
     )
     prompts: Positive | None = None  # most held-out prompts that it is sampled for; None: all

@@ -10,7 +10,11 @@ from dataclasses import dataclass, replace
 from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.protocol.faults import Fault
 
-SETTINGS = ("temperature", "top_p", "top_k", "repetition_penalty")
+SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+OFF = {"min_p": 0.0}  # settings that no engine of this project uses, so that they are sent as what turns them off
+ALIAS = "repeat_penalty"  # llama.cpp's name of the repetition penalty; it passes over the other name without a word
+FIELDS = (*SETTINGS, ALIAS)
+LLAMA_CPP = "llama.cpp"  # how its server names itself in the header of an answer
 LIMITS = ("max_tokens", "max_completion_tokens")
 LEAST = 16  # new tokens; a smaller number in a refusal is no limit
 SUGGESTED = re.compile(r"did you mean[^.?]*[.?]?|\buse\s+\S+\s+instead\b|(?:supported|allowed|known) \w+ are\b.*", re.I)
@@ -30,7 +34,7 @@ READ = re.compile(
 
 @dataclass(frozen=True)
 class Form:
-    """`left_out`: settings that the server does not take. `limit`: its name for the most new tokens; `most`: the most
+    """`left_out`: fields that the server does not take. `limit`: its name for the most new tokens; `most`: the most
     that it allows. `takes_n`: whether it gives several samples per request, assumed until an answer shows otherwise."""
 
     left_out: frozenset[str] = frozenset()
@@ -40,7 +44,10 @@ class Form:
 
     def fields(self, sends: tuple[str, ...], sampling: Sampling, samples: int, limit: int) -> dict:
         """The fields of a request, without model and messages."""
-        values = {name: getattr(sampling, name) for name in sends if name not in self.left_out}
+        sent = [name for name in sends if name not in self.left_out]
+        values = {name: OFF[name] if name in OFF else getattr(sampling, name) for name in sent}
+        if "repetition_penalty" in sent and ALIAS not in self.left_out:
+            values[ALIAS] = sampling.repetition_penalty
         several = {"n": samples} if samples > 1 else {}
         return {**values, **several, self.limit: min(limit, self.most or limit)}
 
@@ -54,7 +61,7 @@ def adapt(form: Form, asked: dict, fault: Fault) -> Form | None:
         fault: the refusal.
     """
     named = _named(fault, asked)
-    settings = [name for name in SETTINGS if name in named]
+    settings = [name for name in FIELDS if name in named]
     other = LIMITS[1] in fault.message  # the other name for the limit
     if form.limit in named or other:
         if most := _smaller(fault, asked[form.limit]):
@@ -67,6 +74,23 @@ def adapt(form: Form, asked: dict, fault: Fault) -> Form | None:
         several = form.takes_n and not ("n" in named and asked.get("n", 1) > 1)
         return replace(form, left_out=form.left_out.union(settings), takes_n=several)
     return replace(form, takes_n=False) if fault.kind == "request" and asked.get("n", 1) > 1 else None
+
+
+def truncation(software: str, sends: tuple[str, ...]) -> str | None:
+    """What a server leaves out of a distribution since some settings are not sent; None if nothing is known.
+
+    Args:
+        software: the header `Server` of an answer.
+        sends: the settings that are sent.
+    """
+    missing = [name for name in ("top_k", "min_p") if name not in sends]
+    if not missing or not software.startswith(LLAMA_CPP):
+        return None
+    return (
+        "llama.cpp samples from the 40 likeliest tokens only (top_k), and from those with at least 5% of the likeliest "
+        f"one's probability (min_p), unless it gets these settings; not sent: {', '.join(missing)}. To sample as the "
+        f"other engines do, send {','.join(SETTINGS)} (--sends, or `sends` of a baseline)"
+    )
 
 
 def room(fault: Fault, limit: int) -> int | None:

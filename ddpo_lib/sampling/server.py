@@ -24,7 +24,7 @@ from ddpo_lib.profiles.settings import Sampling
 from ddpo_lib.protocol.answers import Choice, read_answer
 from ddpo_lib.protocol.explanations import LONGEST, explain
 from ddpo_lib.protocol.faults import AGAIN, ENDS, Fault, read_fault
-from ddpo_lib.protocol.forms import SETTINGS, Form, adapt, room
+from ddpo_lib.protocol.forms import SETTINGS, Form, adapt, room, truncation
 from ddpo_lib.sampling.completions import Completion, Conversation
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Server:
         url: of the server, with its `/v1`.
         model: its name there.
         key: the environment variable that contains the key; None if the server needs no key.
-        sends: the settings that the server accepts, of temperature, top_p, top_k, repetition_penalty. Those that it
-            refuses all the same are left out.
+        sends: the settings that the server accepts, of `forms.SETTINGS`. Those that it refuses all the same are left
+            out.
         timeout: seconds that one request may take.
         retries: per request.
         pause: seconds before the first repetition.
@@ -76,6 +76,7 @@ class Server:
         self._changing = threading.Lock()
         self._has_answered = False
         self._ended = threading.Event()
+        self._warned = False
 
     def facts(self) -> dict:
         parts = urlsplit(self.url)
@@ -221,6 +222,7 @@ class Server:
                         return Fault("slow", "")
                     if len(body) > BYTES:
                         return Fault("broken", f"an answer of more than {BYTES >> 20} MiB", 200)
+                self._warn_of_truncation(response.headers.get("server", ""))
                 return read_answer(body.decode("utf-8", "replace"), response.headers, now)
         except openai.APIStatusError as error:
             return read_fault(error.status_code, error.response.text, error.response.headers, now)
@@ -232,6 +234,13 @@ class Server:
             if not type(error).__module__.startswith("httpx"):
                 raise
             return Fault("slow" if "Timeout" in type(error).__name__ else "connection", str(error))
+
+    def _warn_of_truncation(self, software: str) -> None:
+        """Say once what the server leaves out of a distribution unless it is told not to."""
+        with self._changing:
+            said, self._warned = (None if self._warned else truncation(software, self.sends)), True
+        if said:
+            log.warning("%s: %s", self.model, said)
 
     def _change(self, form: Form, changed: Form, fault: Fault | None) -> None:
         """Change the form of all further requests, and say it once."""

@@ -30,7 +30,7 @@ def running():
 
 @pytest.fixture
 def server(running):
-    running.answers, running.seen, running.rule = [], [], None
+    running.answers, running.seen, running.rule, running.software = [], [], None, "scripted"
     return running
 
 
@@ -196,6 +196,36 @@ def test_if_nothing_is_answered_the_command_says_what_to_do(server, ask, how, tm
     made = ask(prompts(2), longer, journal=tmp_path / "journal", how=how)
     assert len(made) == (0 if how == "verbalized" else 8)  # the stories of this server are in no form
     assert (tmp_path / "journal.other").exists()
+
+
+def test_the_repetition_penalty_has_both_its_names_and_a_refused_one_alone_is_left_out(server, ask):
+    sampling = ONE.model_copy(update={"repetition_penalty": 1.2})
+    ask(prompts(1), sampling)
+    assert (server.seen[0]["repetition_penalty"], server.seen[0]["repeat_penalty"]) == (1.2, 1.2)
+    server.answers = [Sent(422, {"detail": [{"loc": ["body", "repeat_penalty"], "msg": "Extra inputs not permitted"}]})]
+    made = ask(prompts(2), sampling)
+    assert made["text"].str.startswith("Story").all()
+    for body in server.seen[2:]:
+        assert body["repetition_penalty"] == 1.2 and "repeat_penalty" not in body
+    assert made.attrs["answers"]["left_out"] == {}
+
+
+@pytest.mark.parametrize(
+    ("software", "sends", "said"),
+    [
+        ("llama.cpp", ["temperature", "top_p"], "top_k, min_p"),
+        ("llama.cpp", ["temperature", "top_k"], "min_p"),
+        ("llama.cpp", ["min_p", "top_k"], None),
+        ("uvicorn", ["temperature", "top_p"], None),
+    ],
+)
+def test_a_server_that_truncates_by_itself_is_named_once(server, ask, caplog, software, sends, said):
+    server.software = software
+    ask(prompts(3), sends=sends)
+    lines = [line for line in caplog.messages if "unless it gets these settings" in line]
+    assert len(lines) == (said is not None)
+    assert not said or f"not sent: {said}. " in lines[0]
+    assert all(body.get("min_p", 0.0) == 0.0 and ("min_p" in body) == ("min_p" in sends) for body in server.seen)
 
 
 def test_fewer_choices_than_asked_for_are_made_up(server, ask):

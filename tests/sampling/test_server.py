@@ -117,7 +117,7 @@ def test_samples_of_a_real_server(served, proxy, tmp_path):
         assert body["authorization"] == f"Bearer {KEY}"
     assert {body["messages"][0]["content"] for body in proxy.seen} == {f"Say: {p}" for p in stories(3)["prompt"]}
     assert engine.facts()["sent"] == ["temperature", "top_p"]
-    assert engine.facts()["not_sent"] == ["top_k", "repetition_penalty", "seed"]
+    assert engine.facts()["not_sent"] == ["top_k", "min_p", "repetition_penalty", "seed"]
     assert engine.facts()["penalty_counts"] == "what the server's own penalty counts"
     assert KEY not in journal.read_text() + str(engine.facts()) + repr(vars(engine))
     before = len(proxy.seen)
