@@ -244,7 +244,8 @@
             const [x, y] = state.responses[i].places[space];
             move(i, space, [x + step * way[0], y + step * way[1]]);
           },
-          touchstart: (event) => event.preventDefault(), // else the page scrolls, whatever touch-action an SVG group has
+          // else the page scrolls, whatever touch-action an SVG group has; a scroll that has begun cannot be stopped
+          touchstart: (event) => { if (event.cancelable) event.preventDefault(); },
           pointerdown: (event) => {
             if (event.button !== 0) return;
             event.preventDefault();

@@ -3,7 +3,7 @@ window.ddpoParts.add("quality_plane", (root, data) => {
   const { make, svg, sign } = window.ddpoParts;
   const EDGE = { left: 54, right: 14, top: 12, bottom: 46 }; // pixels around the plane
   const LEAST = 12; // pixels from a mark within which a finger or a pointer finds it
-  const state = { measure: 0, shown: data.arms.map(() => true), intervals: false, at: null };
+  const state = { measure: 0, shown: data.arms.map(() => true), intervals: false, at: null, places: [] };
   root.classList.add("ddpo-own", "ddpo-plane");
 
   const points = () => data.measures[state.measure].curves.flatMap((curve, arm) =>
@@ -73,16 +73,17 @@ window.ddpoParts.add("quality_plane", (root, data) => {
     return [svg("path", { class: "ddpo-ends", d: `M${x(left)} ${y(point.quality)}H${x(right)}M${x(point.diversity)} ${y(low)}V${y(high)}` })];
   }
 
+  const diameter = (point) => Math.sqrt(25 + 45 * point.temperature ** 2) * 1.25; // pixels
+
   function mark(point, x, y, reached) {
-    const size = Math.sqrt(25 + 45 * point.temperature ** 2) * 1.25;
+    const size = diameter(point);
     return svg("g", {
       class: "ddpo-mark", role: "img", tabindex: reached ? 0 : -1, "data-arm": point.arm, "data-i": point.i,
       "aria-label": `${data.arms[point.arm].name}, temperature ${point.temperature}`, style: `--arm: ${data.arms[point.arm].colour}`,
       transform: `translate(${x(point.diversity)} ${y(point.quality)})`,
-      focus: () => tell(point), pointerenter: () => tell(point), click: (event) => event.currentTarget.focus(),
+      focus: () => tell(point),
     },
     ...(isAt(point) ? [svg("circle", { class: "ddpo-here", r: size / 2 + 6 })] : []),
-    svg("circle", { class: "ddpo-reach", r: Math.max(LEAST, size / 2 + 3) }),
     svg("path", { d: data.arms[point.arm].mark, transform: `scale(${size})` }));
   }
 
@@ -91,6 +92,25 @@ window.ddpoParts.add("quality_plane", (root, data) => {
     state.at = { arm: point.arm, i: point.i };
     draw();
   }
+
+  // The mark nearest to a pointer, among those within reach; of two as near, the one on top.
+  function nearest(event) {
+    const { left, top } = plane.getBoundingClientRect();
+    const near = state.places.map((place) => ({ ...place, far: Math.hypot(event.clientX - left - place.x, event.clientY - top - place.y) }))
+      .filter(({ far, reach }) => far <= reach).reverse().sort((one, other) => one.far - other.far);
+    return near[0]?.point;
+  }
+  plane.addEventListener("pointermove", (event) => {
+    const point = nearest(event);
+    plane.style.cursor = point ? "pointer" : "";
+    if (point) tell(point);
+  });
+  plane.addEventListener("click", (event) => {
+    const point = nearest(event);
+    if (!point) return;
+    tell(point);
+    plane.querySelector(".ddpo-mark[tabindex='0']").focus();
+  });
 
   // Arrow keys: left and right along a curve, up and down to the next arm's.
   function move(event) {
@@ -118,6 +138,7 @@ window.ddpoParts.add("quality_plane", (root, data) => {
     const shown = points();
     if (!shown.some(isAt)) state.at = null;
     const reached = shown.find(isAt) ?? shown[0];
+    state.places = shown.map((point) => ({ point, x: x(point.diversity), y: y(point.quality), reach: Math.max(LEAST, diameter(point) / 2 + 3) }));
     const curves = data.measures[state.measure].curves.map((curve, arm) => ({ curve, arm })).filter(({ arm }) => state.shown[arm]);
     const had = plane.contains(document.activeElement);
     plane.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `${data.quality} against ${data.measures[state.measure].name}` },

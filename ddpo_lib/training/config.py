@@ -1,11 +1,13 @@
 """Settings of a preference training: TRL's `DPOConfig` with a choice of loss, and which of its options are refused."""
 
 from dataclasses import dataclass, field
+from math import ceil
 
 from transformers import ProcessorMixin
 from trl import DPOConfig
 
 from ddpo_lib.models.models import device
+from ddpo_lib.profiles.settings import Optimiser
 
 _ONE_LOSS = "it belongs to TRL's own losses; here `loss` chooses the loss, and a `weight` column weights it"
 REFUSED = {  # option of DPOConfig -> the only value that is taken, and why
@@ -33,6 +35,11 @@ MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # how values of `i
 BASE_MOVED = (
     f"init_lora_weights: a start of {', '.join(MOVES_BASE)} changes the weights of the base, so the model without its "
     "adapter is no reference for DPO; use True, 'gaussian', 'orthogonal' or 'eva', or give the `ref_model`"
+)
+
+NOTHING_LEARNED = (
+    "{rows} {what} make one step of training, and a warm-up begins with a learning rate of 0, so nothing would be "
+    "learned; in the profile, set {section}.warmup_steps to 0, lower {section}.batch_size or raise {section}.epochs"
 )
 
 
@@ -111,3 +118,9 @@ def check_arguments(args, ref_model, processing_class, compute_metrics, trunk) -
         raise ValueError("ref_model: ORPO has no reference; leave it out")
     if compute_metrics is not None and trunk is not None:
         raise ValueError("compute_metrics: it is given whole logits, which a model without its trunk cannot make")
+
+
+def learns_nothing(rows: int, optimiser: Optimiser) -> bool:
+    """Whether there is one step only, and it is the first of a warm-up, whose learning rate is 0."""
+    batches = ceil(rows / (optimiser.batch_size * optimiser.devices))
+    return optimiser.warmup_steps > 0 and ceil(ceil(batches / optimiser.accumulation) * optimiser.epochs) <= 1

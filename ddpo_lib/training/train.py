@@ -24,6 +24,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import SFTConfig
 
 from ddpo_lib.base.code_keys import code_key
+from ddpo_lib.base.errors import InputError
 from ddpo_lib.base.files import write_json
 from ddpo_lib.base.store import content_key
 from ddpo_lib.base.unfinished import continue_or_begin
@@ -41,6 +42,7 @@ from ddpo_lib.models.memory import memory_advice
 from ddpo_lib.models.versions import exact_version, hash_folder
 from ddpo_lib.profiles.settings import Arm, Model, Optimiser, Preference
 from ddpo_lib.training.checkpoints import last_whole
+from ddpo_lib.training.config import NOTHING_LEARNED, learns_nothing
 from ddpo_lib.training.frozen_layers import keep_lower_layers
 from ddpo_lib.training.launch import is_launched, launch
 from ddpo_lib.training.trainer import DeviationConfig, DeviationTrainer, ResponseSFTTrainer
@@ -87,6 +89,8 @@ def train_sft(
         options = {"trunk": trunk, "bfloat16_products": model.bfloat16_products}
         return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, **options)
 
+    if learns_nothing(len(corpus), optimiser):
+        raise InputError(NOTHING_LEARNED.format(rows=len(corpus), what="responses", section="sft"))
     settings = {"optimiser": optimiser.model_dump(), "max_tokens": max_tokens}
     with memory_advice(SMALLER.format("sft")):
         _train(build, model, None, seed, folder, _begun(train_sft, columns, model, None, settings, seed))
@@ -124,7 +128,8 @@ def train_preferences(
             from. It is a model of its own in memory, and no layer is computed once for both.
 
     Raises:
-        ValueError: a pair with more than `max_tokens` tokens, or a weight that is not a finite number >= 0.
+        ValueError: a pair with more than `max_tokens` tokens, a weight that is not a finite number >= 0, or a single
+            step at the learning rate of 0 that a warm-up begins with (`errors.InputError`).
     """
     optimiser = preference.dpo if arm.loss == "dpo" else preference.orpo
     if optimiser.devices > 1 and not is_launched():
@@ -150,6 +155,8 @@ def train_preferences(
     options = {"precompute_ref_batch_size": 8, "bfloat16_products": model.bfloat16_products}
     config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, **options)
     stay_on_one_device(config)
+    if learns_nothing(len(pairs), optimiser):
+        raise InputError(NOTHING_LEARNED.format(rows=len(pairs), what="pairs", section=f"preference.{arm.loss}"))
 
     frozen = None if reference is None else models.load_model(model.name, reference, revision=model.revision)
 

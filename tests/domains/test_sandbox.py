@@ -91,7 +91,8 @@ def test_what_is_not_listed_is_refused_and_never_run(program, why, monkeypatch):
     ],
 )
 def test_what_goes_wrong_ends_and_is_told(program, why, monkeypatch):
-    monkeypatch.setattr(sandbox, "CPU", 1)
+    if "processor time" in why:  # to touch much memory takes longer on some machines
+        monkeypatch.setattr(sandbox, "CPU", 1)
     assert run_tests(program, "f", ONE) == (False, why)
 
 

@@ -150,8 +150,13 @@ def test_sizes_are_the_gap_to_people_and_the_margin(results, claims):
     by_measure = {claim["measure"]: calculator.sizes(results, claim) for claim in claims}
     gap = results["arms"]["gold"]["semantic"]["mean"] - results["arms"]["dpo"]["semantic"]["mean"]
     assert by_measure["semantic"][0] == {"what": "from DPO to people’s texts", "size": pytest.approx(gap)}
-    margin = next(claim["margin"] for claim in claims if claim["measure"] == "quality")
-    assert by_measure["quality"][0] == {"what": "the margin of the claim", "size": margin}
+    quality = next(claim for claim in claims if claim["measure"] == "quality")
+    measured = {"what": "the difference in this run", "size": abs(quality["difference"]["mean"])}
+    assert calculator.sizes(results, quality | {"margin": 0.01}) == [
+        {"what": "the margin of the claim", "size": 0.01},
+        measured,
+    ]
+    assert calculator.sizes(results, quality | {"margin": 0.0}) == [measured]  # no gain over SFT was shown
     alone = {"arms": {AGAINST: results["arms"][AGAINST]}}  # without people's texts
     (measured,) = calculator.sizes(alone, claims[0])
     assert measured == {"what": "the difference in this run", "size": abs(claims[0]["difference"]["mean"])}

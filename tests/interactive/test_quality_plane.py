@@ -78,6 +78,14 @@ def expected(fronts: dict, space: str) -> dict[str, tuple[float, float]]:
     }
 
 
+def reach(page, name: str, tap: bool = False) -> None:
+    """Point at the middle of a mark, or tap it, whatever lies over it."""
+    page.locator(".ddpo-plot").scroll_into_view_if_needed()
+    left, top = (page.locator(".ddpo-plot").bounding_box()[side] for side in ("x", "y"))
+    (place,) = [mark["place"] for mark in page.evaluate(MARKS) if mark["name"] == name]
+    (page.touchscreen.tap if tap else page.mouse.move)(left + place[0], top + place[1])
+
+
 def read(page) -> str:
     return page.get_by_role("status").text_content()
 
@@ -109,8 +117,7 @@ def test_a_mark_is_read_out_with_its_intervals_and_what_the_run_found_at_equal_d
         seen.get_by_role("combobox").select_option(label)
         for arm, curve in fronts["spaces"][space]["curves"].items():
             for point in curve:
-                mark = seen.get_by_label(f"{figures.name(arm)}, temperature {point['temperature']:g}", exact=True)
-                mark.hover()
+                reach(seen, f"{figures.name(arm)}, temperature {point['temperature']:g}")
                 words = read(seen)
                 of = by_prompt.query("arm == @arm and temperature == @point['temperature']")
                 for column, what in ((space, label), ("quality", "stand-in reward")):
@@ -192,17 +199,30 @@ def test_marks_at_one_place_are_all_named(watched, fronts, by_prompt, tmp_path):
         found["curves"]["sft"][0] = found["curves"]["dpo"][1] | {"temperature": 1.0}
     page = opened(watched, written(tmp_path, part(same, by_prompt)))
     assert "At the same place" not in read(page)
-    page.get_by_label("SFT, temperature 1", exact=True).hover()
+    reach(page, "SFT, temperature 1")
     assert read(page).endswith(" At the same place: DPO at temperature 1.3.")
-    page.get_by_label("SFT, temperature 1.3").hover()
+    reach(page, "SFT, temperature 1.3")
     assert "At the same place" not in read(page)
+
+
+def test_of_marks_that_lie_over_one_another_the_nearest_is_read_out(watched, fronts, by_prompt, tmp_path):
+    close = json.loads(json.dumps(fronts))
+    for found in close["spaces"].values():
+        apart = 0.006 * np.ptp([point["diversity"] for curve in found["curves"].values() for point in curve])  # ~6 px
+        dpo, sft = found["curves"]["dpo"][0], found["curves"]["sft"]
+        sft[0] |= {"diversity": dpo["diversity"] + apart, "quality": dpo["quality"]}
+    page = opened(watched, written(tmp_path, part(close, by_prompt)))
+    for name in ("DPO", "SFT", "DPO"):
+        reach(page, f"{name}, temperature 1")
+        assert read(page).startswith(f"{name} at temperature 1:")
+        assert "At the same place" in read(page)
 
 
 def test_one_prompt_has_marks_and_no_intervals(watched, fronts, by_prompt, tmp_path):
     page = opened(watched, written(tmp_path, part(fronts, by_prompt.query("prompt_id == 'p00000'"))))
     page.get_by_label("95% intervals").check()
     assert page.locator(".ddpo-mark").count() == 6 and not page.locator(".ddpo-ends").count()
-    page.locator(".ddpo-mark").first.hover()
+    reach(page, page.evaluate(MARKS)[0]["name"])
     assert "[no interval]" in read(page)
 
 
@@ -214,14 +234,14 @@ def test_names_of_users_are_only_text(watched, fronts, by_prompt, tmp_path):
     html = part(renamed, by_prompt.replace({"arm": {"sft": name}}))
     assert unpacked(html)["arms"][2]["name"] == name and name not in html
     page = opened(watched, written(tmp_path, html))
-    page.get_by_label(f"{name}, temperature 1", exact=True).hover()
+    reach(page, f"{name}, temperature 1")
     assert read(page).startswith(name) and page.evaluate("window.mark") is None
 
 
 def test_on_a_phone_a_tap_reads_a_mark_and_nothing_is_wider_than_the_screen(browser, place):
     watched = Watched(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     page = opened(watched, place)
-    page.get_by_label("DDPO-both, temperature 1.3").tap()
+    reach(page, "DDPO-both, temperature 1.3", tap=True)
     assert read(page).startswith("DDPO-both at temperature 1.3: semantic diversity")
     page.get_by_label("95% intervals").tap()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -239,7 +259,7 @@ def test_a_window_made_narrow_draws_the_plane_anew(seen, fronts):
 
 def test_contrast_is_enough_in_light_and_in_dark(seen):
     seen.get_by_label("95% intervals").check()
-    seen.locator(".ddpo-mark").first.hover()
+    reach(seen, seen.evaluate(MARKS)[0]["name"])
     assert too_faint(seen) == []
 
 

@@ -129,16 +129,20 @@ def test_the_fold_says_what_made_the_figure_and_where():
     assert "prompts" not in Tags(a_figure(name="two", data=FRAME, of=[], on="")).text.replace("results", "")
 
 
-def test_artifacts_of_several_commits_are_told_apart(run, tmp_path):
+def test_artifacts_of_several_commits_are_told_apart(tmp_path):
     folder = tmp_path / "results" / "grid"
     folder.mkdir(parents=True)
     about = {"commit": None, "made": "2026-01-02", "params": {"seed": 7}}
     (folder / "manifest.json").write_text(json.dumps(about))
-    told = sources.made_from(run, ["evaluation", "arm-dpo", "domains", folder])
-    commits = {name: run.manifest(name)["commit"] for name in ("evaluation", "arm-dpo", "domains")}
-    assert commits["evaluation"] == commits["arm-dpo"] != commits["domains"]  # else this tests nothing
-    assert f"evaluation, arm-dpo (at commit {commits['evaluation']} on " in told
-    assert f"; domains (at commit {commits['domains']} on " in told
+    commits = {"evaluation": "4334bdf", "arm-dpo": "4334bdf", "domains": "792abdd"}
+    copied = Run(tmp_path / "run", {})
+    for name, commit in commits.items():
+        (copied.folder / name).mkdir(parents=True)
+        about = json.loads((KEPT / name / "manifest.json").read_text()) | {"commit": commit}
+        (copied.folder / name / "manifest.json").write_text(json.dumps(about))
+    told = sources.made_from(copied, [*commits, folder])
+    assert "evaluation, arm-dpo (at commit 4334bdf on " in told
+    assert "; domains (at commit 792abdd on " in told
     assert told.endswith("; results/grid (at commit unknown on 2026-01-02). Seeds: 0, 7.")
     many = [f"arm-{n}" for n in range(11)]
     assert sources._some(many).endswith("arm-7 and 3 more")

@@ -16,9 +16,10 @@ from ddpo_lib.measures.quality import Reward
 from ddpo_lib.measures.surprisal import mean_surprisal, sum_logps
 from ddpo_lib.pairs.rounds import draw_prompts, whole
 from ddpo_lib.profiles.profile import load_profile
-from ddpo_lib.profiles.settings import Model, Online
+from ddpo_lib.profiles.settings import Arm, Model, Online
 from ddpo_lib.runs.online import halve, make_pool, make_round, score_pool
 from ddpo_lib.runs.pipeline import open_run
+from ddpo_lib.training.train import train_preferences, train_sft
 
 ARM = {"loss": "dpo", "start": "sft"}
 
@@ -139,6 +140,7 @@ def online_profile(folder, model: Model, **online):
     settings = {"arm": arm, "rounds": 2, "prompts": 3, "samples": 6, "max_new_tokens": 30} | online
     file = folder / "online.yaml"
     content = {"extends": "smoke", "name": "online", "model": model.model_dump(), "online": {"again": settings}}
+    content["preference"] = {"dpo": {"warmup_steps": 0}}  # a round has one step
     file.write_text(yaml.safe_dump(content))
     return load_profile(file)
 
@@ -208,6 +210,23 @@ def test_two_rounds_each_from_the_model_before(started, model, arm):
                 assert surprisal[pair["rejected_id"]] == surprisal[worst].min()
         else:
             assert "surprisal" not in picked and pairs["weight"].std() > 0
+
+
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_one_step_that_is_the_first_of_a_warm_up_is_refused(tmp_path, model, loss):
+    """Its learning rate would be 0, and the model would come out as it went in."""
+    settings, adapter = model
+    preference = online_profile(tmp_path, settings).preference
+    warm = {"warmup_steps": 3, "epochs": 1.0, "batch_size": 4}
+    preference = preference.model_copy(update={loss: preference.dpo.model_copy(update=warm)})
+    rows = pd.DataFrame({"prompt": ["the cat"] * 3, "chosen": ["sat", "ran", "slept"], "rejected": ["a king"] * 3})
+    arm = Arm(loss=loss, start="sft")
+    with pytest.raises(InputError, match=rf"^3 pairs make one step .* set preference\.{loss}\.warmup_steps to 0"):
+        train_preferences(rows, arm, adapter, settings, preference, 64, 0, tmp_path / "arm")
+    assert not (tmp_path / "arm" / "trained").exists()
+    with pytest.raises(InputError, match=r"^3 responses make one step .* set sft\.warmup_steps to 0"):
+        texts = rows.rename(columns={"chosen": "text"})
+        train_sft(texts, settings, preference.dpo.model_copy(update=warm), 64, 0, tmp_path / "sft")
 
 
 @pytest.mark.parametrize("reference", ["refreshed", "fixed"])

@@ -32,7 +32,7 @@ def grid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("online")
     file = folder / "small.yaml"
     worlds = {"seeds": 1, "samples": 24, "rows": {"dpo": {"traced": False, "arm": ARM}}}
-    worlds["preference"] = {"dpo": {"learning_rate": 2e-3, "warmup_steps": 0, "batch_size": 2}}  # a round must tell
+    worlds["preference"] = {"dpo": {"learning_rate": 1e-3, "warmup_steps": 0, "batch_size": 2}}  # a round must tell
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "small", "worlds": worlds, "online_world": SECTION}))
     run = open_run(str(file), folder=folder / "runs")
     run.path("world-online")
