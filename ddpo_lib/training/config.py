@@ -39,7 +39,7 @@ BASE_MOVED = (
 
 NOTHING_LEARNED = (
     "{rows} {what} make one step of training, and a warm-up begins with a learning rate of 0, so nothing would be "
-    "learned; in the profile, set {section}.warmup_steps to 0, lower {section}.batch_size or raise {section}.epochs"
+    "learned; in the profile, set its warmup_steps to 0, lower its batch_size or raise its epochs"
 )
 
 

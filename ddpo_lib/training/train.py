@@ -90,7 +90,7 @@ def train_sft(
         return ResponseSFTTrainer(policy, args=config, train_dataset=data, processing_class=tokenizer, **options)
 
     if learns_nothing(len(corpus), optimiser):
-        raise InputError(NOTHING_LEARNED.format(rows=len(corpus), what="responses", section="sft"))
+        raise InputError(NOTHING_LEARNED.format(rows=len(corpus), what="responses"))
     settings = {"optimiser": optimiser.model_dump(), "max_tokens": max_tokens}
     with memory_advice(SMALLER.format("sft")):
         _train(build, model, None, seed, folder, _begun(train_sft, columns, model, None, settings, seed))
@@ -156,7 +156,7 @@ def train_preferences(
     config = DeviationConfig(**_arguments(optimiser, model, seed, folder), **objective, **options)
     stay_on_one_device(config)
     if learns_nothing(len(pairs), optimiser):
-        raise InputError(NOTHING_LEARNED.format(rows=len(pairs), what="pairs", section=f"preference.{arm.loss}"))
+        raise InputError(NOTHING_LEARNED.format(rows=len(pairs), what="pairs"))
 
     frozen = None if reference is None else models.load_model(model.name, reference, revision=model.revision)
 

@@ -221,10 +221,10 @@ def test_one_step_that_is_the_first_of_a_warm_up_is_refused(tmp_path, model, los
     preference = preference.model_copy(update={loss: preference.dpo.model_copy(update=warm)})
     rows = pd.DataFrame({"prompt": ["the cat"] * 3, "chosen": ["sat", "ran", "slept"], "rejected": ["a king"] * 3})
     arm = Arm(loss=loss, start="sft")
-    with pytest.raises(InputError, match=rf"^3 pairs make one step .* set preference\.{loss}\.warmup_steps to 0"):
+    with pytest.raises(InputError, match=r"^3 pairs make one step .* set its warmup_steps to 0"):
         train_preferences(rows, arm, adapter, settings, preference, 64, 0, tmp_path / "arm")
     assert not (tmp_path / "arm" / "trained").exists()
-    with pytest.raises(InputError, match=r"^3 responses make one step .* set sft\.warmup_steps to 0"):
+    with pytest.raises(InputError, match=r"^3 responses make one step .* set its warmup_steps to 0"):
         texts = rows.rename(columns={"chosen": "text"})
         train_sft(texts, settings, preference.dpo.model_copy(update=warm), 64, 0, tmp_path / "sft")
 

@@ -201,7 +201,7 @@ def test_a_grid_that_cannot_be_is_named(tmp_path, change, named):
 
 def test_a_model_that_learned_nothing_is_an_error_that_says_what_to_raise(tmp_path):
     file = tmp_path / "short.yaml"
-    little = {"prompts": 16, "responses": 1, "optimiser": {"epochs": 0.1}}
+    little = {"prompts": 16, "responses": 1, "optimiser": {"epochs": 0.1, "warmup_steps": 0}}
     worlds_section = {"pretraining": little, "kinds": {"main": {"responses": 2}}}
     file.write_text(yaml.safe_dump({"extends": "smoke", "name": "short", "worlds": worlds_section}))
     with pytest.raises(
