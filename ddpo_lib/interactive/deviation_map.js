@@ -126,7 +126,7 @@ window.ddpoMap = (() => {
 
   function layout(root, narrow, colour, limits, key) {
     const look = getComputedStyle(root);
-    const surface = look.getPropertyValue("--map-surface"), border = look.getPropertyValue("--map-border");
+    const surface = look.getPropertyValue("--part-surface"), border = look.getPropertyValue("--part-border");
     const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "" };
     const bar = narrow
       ? { orientation: "h", y: 0, yanchor: "top", ypad: 6, title: { text: `${escaped(colour.label)} (${colour.more} →)`, side: "bottom" } }
@@ -137,7 +137,7 @@ window.ddpoMap = (() => {
       xaxis: axis, yaxis: axis,
       coloraxis: { colorscale: "Cividis", cmin: limits[0], cmax: limits[1], colorbar: { thickness: 11, outlinewidth: 0, ...bar } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "lasso", // a finger scrolls the page
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: look.color, activecolor: look.getPropertyValue("--map-accent"), uirevision: "kept" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: look.color, activecolor: look.getPropertyValue("--part-accent"), uirevision: "kept" },
       hoverlabel: { bgcolor: surface, bordercolor: border, font: { color: look.color, size: 12 }, align: "left" },
       newselection: { line: { color: look.color, width: 1.5 } }, selections: [], uirevision: key, selectionrevision: ++drawings,
     };
@@ -186,7 +186,7 @@ window.ddpoMap = (() => {
       shown = place.placed;
       const scale = sizes(points, shown);
       const limits = range(shown.map((row) => colour.values[row]));
-      const edge = getComputedStyle(root).getPropertyValue("--map-muted");
+      const edge = getComputedStyle(root).getPropertyValue("--part-muted");
       const paint = painter(colour.values, limits);
       const data = traces(points, state, place, paint, scale.size, hover, isBright, type, edge);
       const key = `${state.prompt} ${state.space}`;
