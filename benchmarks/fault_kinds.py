@@ -146,8 +146,9 @@ def fresh(inputs: Path, folder: Path) -> Path:
 
 
 def size(folder: Path) -> int:
-    """Bytes of memory pages that the files and folders of a folder fill."""
-    return sum(-(-path.lstat().st_size // PAGE) * PAGE for path in folder.rglob("*"))
+    """Bytes of memory pages that the files of a folder fill; folders and short links fill none."""
+    sizes = (path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(-(-each // PAGE) * PAGE for each in sizes)
 
 
 @contextmanager
