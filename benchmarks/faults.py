@@ -75,8 +75,9 @@ def report(found: dict) -> str:
     machine = surroundings()
     lines = [
         "## Faults\n",
-        "Each stage is disturbed and then called again. A number tells how often the results were then those of an "
-        "undisturbed run, with nothing half made left, and how often it was tried. `python -m benchmarks.faults` "
+        "Each stage below was disturbed and then called again; stages that are missing were not run. A number tells "
+        "how often the results were then those of an undisturbed run, with nothing half made left, and how often it "
+        "was tried. `python -m benchmarks.faults` "
         f"measures it; here with a model of two layers, {machine['made']}, commit {machine['commit']}.\n",
         "| stage | " + " | ".join(KINDS) + " |",
         "|---" * (len(KINDS) + 1) + "|",
